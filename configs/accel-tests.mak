@@ -1,0 +1,3 @@
+# What the builds for this computer hold.
+include accel-without-iommufd.mak
+CONFIG_IOMMUFD=y

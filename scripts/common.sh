@@ -1,0 +1,33 @@
+# What every shell script of the project starts from; sourced, never run.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+set -euo pipefail
+shopt -s inherit_errexit
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$top/build
+cache=${XDG_CACHE_HOME:-${HOME:-$build}/.cache}/smmuv3-accel
+
+die() { echo "${0#"$top"/}: $*" >&2; exit 1; }
+
+# The value that configure wrote for $1, or nothing.
+config() { sed -n "s/^$1=//p" "$build/config.mak" 2>/dev/null || true; }
+
+# One process at a time does what $1 names; the rest of the script holds it.
+lock() {
+    mkdir -p "$build"
+    exec 9> "$build/.$1.lock"
+    flock 9
+}
+
+# Our device lists become choices of --with-devices-aarch64 in the QEMU tree $1.
+link_configs() {
+    local f name exclude
+    exclude=$(cd "$1" && realpath "$(git rev-parse --git-path info/exclude)")
+    for f in "$top"/configs/*.mak; do
+        name=configs/devices/aarch64-softmmu/$(basename "$f")
+        ln -sfnr "$f" "$1/$name"
+        grep -qxsF "/$name" "$exclude" || echo "/$name" >> "$exclude"
+    done
+}
