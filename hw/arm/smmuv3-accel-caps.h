@@ -1,0 +1,84 @@
+/*
+ * Accelerated SMMUv3: what the guest's ID registers say
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A guest's stage 1 is walked by the physical SMMUv3, so the guest must never
+ * see a capability that the host lacks.  Each capability here is a number of
+ * which more is better, and which lives in one field of one ID register; the
+ * guest gets the least of what we model, what the user asked for and what each
+ * host SMMUv3 has.  Once the guest may have looked, the values are frozen and
+ * a further device is checked against them.
+ */
+#ifndef HW_ARM_SMMUV3_ACCEL_CAPS_H
+#define HW_ARM_SMMUV3_ACCEL_CAPS_H
+
+#include "qapi/qapi-types-common.h"
+#include "smmuv3-accel-host.h"
+
+typedef enum SMMUv3AccelCap {
+    SMMUV3_CAP_ASID16,      /* IDR0.ASID16 */
+    SMMUV3_CAP_HAD,         /* IDR3.HAD */
+    SMMUV3_CAP_RIL,         /* IDR3.RIL */
+    SMMUV3_CAP_BBML,        /* IDR3.BBML */
+    SMMUV3_CAP_OAS,         /* IDR5.OAS, the field's encoding */
+    SMMUV3_CAP_GRAN4K,      /* IDR5.GRAN4K */
+    SMMUV3_CAP_GRAN16K,     /* IDR5.GRAN16K */
+    SMMUV3_CAP_GRAN64K,     /* IDR5.GRAN64K */
+    SMMUV3_CAP_ARCH,        /* AIDR.ArchMinorRev: SMMUv3.x */
+    SMMUV3_CAP__MAX,
+} SMMUv3AccelCap;
+
+typedef struct SMMUv3AccelCaps {
+    uint8_t value[SMMUV3_CAP__MAX];     /* what the guest gets */
+    uint8_t need[SMMUV3_CAP__MAX];      /* what the user insists on */
+    bool seen_host;                     /* a host has had its say */
+    bool frozen;                        /* the guest may have looked */
+} SMMUv3AccelCaps;
+
+/**
+ * smmuv3_accel_caps_init: start from what the user asked for
+ * @caps: filled
+ * @ril: range invalidation: on insists, off does without, auto takes the host's
+ * @oas: output address size in bits (32 to 48), 0 takes the host's
+ */
+void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
+                            unsigned oas);
+
+/**
+ * smmuv3_accel_caps_add_host: bring the capabilities of a host SMMUv3 in
+ * @caps: lowered to what @host has, or, once frozen, only checked
+ * @host: ID registers of the physical SMMUv3
+ * @errp: says which field stands in the way, and what to do
+ *
+ * IHI 0070 6.3.1 to 6.3.6 (IDR0 to IDR5), 6.3.8 (AIDR).
+ *
+ * Returns: false, with @caps as they were, if the host cannot do what the user
+ * insists on, what the guest was already told, or what QEMU's model fixes.
+ */
+bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
+                                const SMMUv3HostInfo *host, Error **errp);
+
+/**
+ * smmuv3_accel_caps_freeze: decide, for the guest is about to look
+ * @caps: without any host so far, the safe baseline: what every host SMMUv3
+ *        that can nest is expected to have.  Does nothing the second time.
+ */
+void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps);
+
+/**
+ * smmuv3_accel_caps_to_regs: write the capabilities into ID registers
+ * @caps: the capabilities
+ * @idr: IDR0 to IDR5; only the fields of SMMUv3AccelCap are written
+ * @aidr: AIDR, likewise
+ */
+void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
+                               uint32_t *aidr);
+
+/* The host may stall a faulting transaction (IDR0.STALL_MODEL is 0b00) */
+bool smmuv3_accel_host_may_stall(const SMMUv3HostInfo *host);
+
+/* The host knows 52-bit translation (IDR5.DS), which two TLBI fields go by */
+bool smmuv3_accel_host_has_ds(const SMMUv3HostInfo *host);
+
+#endif

@@ -1,0 +1,196 @@
+/*
+ * Accelerated SMMUv3: the guest's invalidations on their way to the host
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "qemu/bswap.h"
+#include "qemu/error-report.h"
+#include "qapi/error.h"
+#include "trace.h"
+#include "smmuv3-accel-cmdq.h"
+
+/* Fields: the commands' own sections of IHI 0070, 4.3 to 4.5 */
+#define CMD0_OP         MAKE_64BIT_MASK(0, 8)
+#define CMD0_GLOBAL     BIT_ULL(9)              /* ATC_INV */
+#define CMD0_SSEC       BIT_ULL(10)
+#define CMD0_SSV        BIT_ULL(11)
+#define CMD0_NUM        MAKE_64BIT_MASK(12, 5)  /* TLBI */
+#define CMD0_SSID       MAKE_64BIT_MASK(12, 20)
+#define CMD0_SCALE      MAKE_64BIT_MASK(20, 5)  /* TLBI, 6 bits with DS */
+#define CMD0_SCALE_DS   BIT_ULL(25)
+#define CMD0_SID        MAKE_64BIT_MASK(32, 32)
+#define CMD0_ASID8      MAKE_64BIT_MASK(48, 8)
+#define CMD0_ASID16     MAKE_64BIT_MASK(48, 16)
+
+#define CMD1_LEAF       BIT_ULL(0)
+#define CMD1_TTL        MAKE_64BIT_MASK(8, 2)
+#define CMD1_TG         MAKE_64BIT_MASK(10, 2)
+#define CMD1_ADDR       MAKE_64BIT_MASK(12, 52)
+#define CMD1_ATC_SIZE   MAKE_64BIT_MASK(0, 6)
+
+#define TG_16K          2
+
+/*
+ * The range fields of TLBI_NH_VA and TLBI_NH_VAA, IHI 0070 4.4.1.1.  TTL is a
+ * hint that names one level; without it all levels are meant, so dropping what
+ * is reserved invalidates as much or more.
+ */
+static void clean_range(const SMMUv3AccelCmdTraits *traits, uint64_t cmd[2])
+{
+    const uint64_t range = CMD0_NUM | CMD0_SCALE | CMD0_SCALE_DS;
+    unsigned tg = extract64(cmd[1], 10, 2);
+    unsigned ttl = extract64(cmd[1], 8, 2);
+
+    if (!traits->ds) {
+        cmd[0] &= ~CMD0_SCALE_DS;
+    }
+    if (tg == TG_16K && ttl == 1) {
+        cmd[1] &= ~CMD1_TTL;
+    }
+    if (!traits->ril || !tg || !((cmd[0] & range) | (cmd[1] & CMD1_TTL))) {
+        cmd[0] &= ~range;
+        cmd[1] &= ~(CMD1_TG | CMD1_TTL);
+    }
+}
+
+SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdTraits *traits,
+                                            const uint64_t cmd[2],
+                                            SMMUv3HostCmd *out)
+{
+    uint64_t asid = traits->asid16 ? CMD0_ASID16 : CMD0_ASID8;
+    uint64_t allowed[2] = { CMD0_OP, 0 };
+    uint64_t clean[2] = { cmd[0], cmd[1] };
+    SMMUv3AccelCmdKind kind = SMMUV3_ACCEL_CMD_TLB;
+
+    switch (cmd[0] & CMD0_OP) {
+    case SMMUV3_OP_TLBI_NSNH_ALL:
+    case SMMUV3_OP_TLBI_NH_ALL:
+        break;
+    case SMMUV3_OP_TLBI_NH_ASID:
+        allowed[0] |= asid;
+        break;
+    case SMMUV3_OP_TLBI_NH_VA:
+        allowed[0] |= asid;
+        /* fall through */
+    case SMMUV3_OP_TLBI_NH_VAA:
+        clean_range(traits, clean);
+        allowed[0] |= CMD0_NUM | CMD0_SCALE | CMD0_SCALE_DS;
+        allowed[1] |= CMD1_LEAF | CMD1_TTL | CMD1_TG | CMD1_ADDR;
+        break;
+    case SMMUV3_OP_CFGI_CD:
+        allowed[1] |= CMD1_LEAF;
+        allowed[0] |= traits->ssidsize ? CMD0_SSID : 0;
+        /* fall through */
+    case SMMUV3_OP_CFGI_CD_ALL:
+        allowed[0] |= CMD0_SID;
+        kind = SMMUV3_ACCEL_CMD_STREAM;
+        break;
+    case SMMUV3_OP_ATC_INV:
+        if (!traits->ats) {
+            return SMMUV3_ACCEL_CMD_ILLEGAL;
+        }
+        allowed[0] |= CMD0_SID;
+        if (traits->ssidsize) {
+            allowed[0] |= CMD0_SSV | CMD0_SSID | CMD0_GLOBAL;
+        }
+        allowed[1] |= CMD1_ADDR | CMD1_ATC_SIZE;
+        if (extract64(cmd[1], 0, 6) > SMMUV3_ATC_SIZE_ALL) {
+            clean[1] = SMMUV3_ATC_SIZE_ALL;
+        }
+        kind = SMMUV3_ACCEL_CMD_STREAM;
+        break;
+    default:
+        return SMMUV3_ACCEL_CMD_LOCAL;
+    }
+
+    /* There is no Secure state to reach from here */
+    if (kind == SMMUV3_ACCEL_CMD_STREAM && (cmd[0] & CMD0_SSEC)) {
+        return SMMUV3_ACCEL_CMD_ILLEGAL;
+    }
+    out->word[0] = cpu_to_le64(clean[0] & allowed[0]);
+    out->word[1] = cpu_to_le64(clean[1] & allowed[1]);
+    return kind;
+}
+
+static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
+{
+    int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, cmd, n);
+
+    trace_smmuv3_accel_invalidate(vsmmu->name, n,
+                                  le64_to_cpu(cmd[0].word[0]) & CMD0_OP, ret);
+    return ret;
+}
+
+/* Nothing invalidates any more: no stream may go on translating */
+static void park_all(SMMUv3AccelVsmmu *vsmmu)
+{
+    const SMMUv3AccelInputs disabled = { .gbpa_abort = true };
+    const SMMUv3AccelTraits none = {};
+    SMMUv3AccelDecision park = smmuv3_accel_decide(&disabled, &none);
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &vsmmu->streams, next) {
+        smmuv3_accel_stream_apply(stream, stream->sid, &park, NULL);
+    }
+}
+
+static bool is_atc(const SMMUv3HostCmd *cmd)
+{
+    return (le64_to_cpu(cmd->word[0]) & CMD0_OP) == SMMUV3_OP_ATC_INV;
+}
+
+static SMMUv3AccelFlush recover(SMMUv3AccelVsmmu *vsmmu,
+                                const SMMUv3AccelBatch *batch, uint32_t *cons)
+{
+    SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
+    unsigned i;
+    int ret = 0;
+
+    for (i = 0; i < batch->n; i++) {
+        ret = issue(vsmmu, &batch->cmd[i], 1);
+        if (ret == -EIO) {
+            *cons = batch->cons[i];
+            return SMMUV3_ACCEL_FLUSH_ILLEGAL;
+        }
+        if (ret == -ETIMEDOUT && is_atc(&batch->cmd[i])) {
+            /* IHI 0070 4.5.1: the device's fault; others go on */
+            result = SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
+            continue;
+        }
+        if (ret) {
+            break;
+        }
+    }
+    if (i < batch->n) {
+        bool told = vsmmu->stale;
+
+        ret = smmuv3_accel_vsmmu_resync(vsmmu);
+        if (ret && !told) {
+            error_report("%s: the host SMMUv3 does not take invalidations "
+                         "(%s): its streams abort until the guest configures "
+                         "them again; see the host's log",
+                         vsmmu->name, strerror(-ret));
+        }
+        if (ret) {
+            park_all(vsmmu);
+        }
+    }
+    return result;
+}
+
+SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
+                                          SMMUv3AccelBatch *batch,
+                                          uint32_t *cons)
+{
+    SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
+
+    if (batch->n && !QLIST_EMPTY(&vsmmu->streams) &&
+        issue(vsmmu, batch->cmd, batch->n)) {
+        result = recover(vsmmu, batch, cons);
+    }
+    batch->n = 0;
+    return result;
+}

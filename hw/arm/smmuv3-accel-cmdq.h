@@ -1,0 +1,107 @@
+/*
+ * Accelerated SMMUv3: the guest's invalidations on their way to the host
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Consecutive commands that the host takes become one call.  A command enters
+ * a batch in a form that the host cannot refuse, because the host's count of
+ * commands done is no measure after an error (linux/iommufd.h, struct
+ * iommu_hwpt_invalidate; Linux converts the whole chunk before it issues any).
+ *
+ * Called with the BQL held.
+ */
+#ifndef HW_ARM_SMMUV3_ACCEL_CMDQ_H
+#define HW_ARM_SMMUV3_ACCEL_CMDQ_H
+
+#include "smmuv3-accel-stream.h"
+
+/* Commands in one call; Linux's driver issues them 63 before a sync */
+#define SMMUV3_ACCEL_BATCH_MAX 256
+
+/* What a command may hold, by the guest's ID registers and the host's */
+typedef struct SMMUv3AccelCmdTraits {
+    bool ril;           /* guest's IDR3.RIL, never without the host's */
+    bool asid16;        /* guest's IDR0.ASID16, likewise */
+    bool ats;           /* guest's IDR0.ATS, likewise */
+    bool ds;            /* host's IDR5.DS */
+    uint8_t ssidsize;   /* guest's IDR1.SSIDSIZE */
+} SMMUv3AccelCmdTraits;
+
+typedef enum SMMUv3AccelCmdKind {
+    SMMUV3_ACCEL_CMD_LOCAL,     /* of no concern to the host */
+    SMMUV3_ACCEL_CMD_TLB,       /* for the host; holds no StreamID */
+    SMMUV3_ACCEL_CMD_STREAM,    /* for the host, if it knows the StreamID */
+    SMMUV3_ACCEL_CMD_ILLEGAL,   /* CERROR_ILL */
+} SMMUv3AccelCmdKind;
+
+typedef struct SMMUv3AccelBatch {
+    unsigned n;
+    SMMUv3HostCmd cmd[SMMUV3_ACCEL_BATCH_MAX];
+    uint32_t cons[SMMUV3_ACCEL_BATCH_MAX];  /* CMDQ_CONS.RD of each */
+} SMMUv3AccelBatch;
+
+/* How a flush ended, for the guest */
+typedef enum SMMUv3AccelFlush {
+    SMMUV3_ACCEL_FLUSH_OK,          /* all are done */
+    SMMUV3_ACCEL_FLUSH_ILLEGAL,     /* the host refused the one at *cons */
+    SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, /* a device did not answer an ATC_INV */
+} SMMUv3AccelFlush;
+
+/**
+ * smmuv3_accel_cmd_prepare: classify a command and clean it for the host
+ * @traits: what it may hold
+ * @cmd: two 64-bit words, host endian
+ * @out: the command to forward, little endian; for TLB and STREAM only
+ *
+ * IHI 0070 4.3 (CFGI), 4.4 (TLBI), 4.5 (ATC_INV).  RES0 bits are dropped, as
+ * 4.1.5 lets an SMMU do, and so is a range that says nothing (TG without NUM,
+ * SCALE and TTL, which some Linux guests send).  Secure commands and ATC_INV
+ * without ATS are ILLEGAL.
+ */
+SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdTraits *traits,
+                                            const uint64_t cmd[2],
+                                            SMMUv3HostCmd *out);
+
+/* StreamID of a command of kind STREAM, @cmd as smmuv3_accel_cmd_prepare() */
+static inline uint32_t smmuv3_accel_cmd_sid(const uint64_t cmd[2])
+{
+    return cmd[0] >> 32;
+}
+
+static inline bool smmuv3_accel_batch_full(const SMMUv3AccelBatch *batch)
+{
+    return batch->n == SMMUV3_ACCEL_BATCH_MAX;
+}
+
+/**
+ * smmuv3_accel_batch_add: append a command
+ * @batch: not full
+ * @cmd: prepared
+ * @cons: CMDQ_CONS.RD that points at it
+ */
+static inline void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch,
+                                          const SMMUv3HostCmd *cmd,
+                                          uint32_t cons)
+{
+    batch->cmd[batch->n] = *cmd;
+    batch->cons[batch->n] = cons;
+    batch->n++;
+}
+
+/**
+ * smmuv3_accel_batch_flush: have the host do what the batch holds
+ * @vsmmu: with or without streams; without, there is nothing to invalidate
+ * @batch: empty on return
+ * @cons: on FLUSH_ILLEGAL, CMDQ_CONS.RD of the command to blame; all before it
+ *        are done.  Else left alone.
+ *
+ * Where the host fails, each command is tried alone, so that the guest learns
+ * which one it was; where the host fails for reasons of its own, everything of
+ * this vSMMU's is invalidated instead, and if that fails too, its streams are
+ * parked on abort: a stale translation is never used.
+ */
+SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
+                                          SMMUv3AccelBatch *batch,
+                                          uint32_t *cons);
+
+#endif

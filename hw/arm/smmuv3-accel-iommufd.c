@@ -1,0 +1,214 @@
+/*
+ * Accelerated SMMUv3: the seam to the host, on iommufd
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Thin: a call of the uapi each (linux/iommufd.h), its errno and its trace.
+ */
+
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include <linux/iommufd.h>
+#include "qapi/error.h"
+#include "system/iommufd.h"
+#include "trace.h"
+#include "smmuv3-accel-host.h"
+
+static HostIOMMUDeviceIOMMUFD *to_idev(SMMUv3HostDevice *dev)
+{
+    return HOST_IOMMU_DEVICE_IOMMUFD(dev);
+}
+
+static IOMMUFDBackend *to_iommufd(SMMUv3Host *host)
+{
+    return IOMMUFD_BACKEND(host);
+}
+
+/* The uapi's calls fail with -1 and errno, ours with -errno and an Error */
+static int iommufd_call(IOMMUFDBackend *iommufd, unsigned long request,
+                        void *arg, const char *what, Error **errp)
+{
+    int ret = ioctl(iommufd->fd, request, arg) ? -errno : 0;
+
+    trace_smmuv3_accel_iommufd(iommufd->fd, what, ret);
+    if (ret) {
+        error_setg_errno(errp, -ret, "%s failed", what);
+    }
+    return ret;
+}
+
+static const char *host_name(SMMUv3HostDevice *dev)
+{
+    return HOST_IOMMU_DEVICE(dev)->name;
+}
+
+static SMMUv3Host *host_host(SMMUv3HostDevice *dev)
+{
+    return (SMMUv3Host *)to_idev(dev)->iommufd;
+}
+
+static uint32_t host_stage2(SMMUv3HostDevice *dev)
+{
+    return to_idev(dev)->hwpt_id;
+}
+
+static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
+{
+    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    struct iommu_hw_info_arm_smmuv3 data = {};
+    struct iommu_hw_info arg = {
+        .size = sizeof(arg),
+        .dev_id = idev->devid,
+        .data_len = sizeof(data),
+        .data_uptr = (uintptr_t)&data,
+    };
+    int ret = iommufd_call(idev->iommufd, IOMMU_GET_HW_INFO, &arg,
+                           "IOMMU_GET_HW_INFO", errp);
+
+    if (ret) {
+        return ret;
+    }
+    if (arg.out_data_type != IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
+        error_setg(errp, "the device is not behind an SMMUv3 of the host that "
+                   "can nest (IOMMU_GET_HW_INFO says type %u); assign it "
+                   "without accel=on", arg.out_data_type);
+        return -ENODEV;
+    }
+    for (int i = 0; i < ARRAY_SIZE(info->idr); i++) {
+        info->idr[i] = data.idr[i];
+    }
+    info->iidr = data.iidr;
+    info->aidr = data.aidr;
+    trace_smmuv3_accel_host_info(host_name(dev), info->idr[0], info->idr[1],
+                                 info->idr[3], info->idr[5], info->aidr);
+    return 0;
+}
+
+static int host_viommu_alloc(SMMUv3HostDevice *dev, uint32_t stage2,
+                             uint32_t *id, Error **errp)
+{
+    ERRP_GUARD();
+    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    struct iommu_viommu_alloc arg = {
+        .size = sizeof(arg),
+        .type = IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
+        .dev_id = idev->devid,
+        .hwpt_id = stage2,
+    };
+    int ret = iommufd_call(idev->iommufd, IOMMU_VIOMMU_ALLOC, &arg,
+                           "IOMMU_VIOMMU_ALLOC", errp);
+
+    if (ret == -EOPNOTSUPP) {
+        error_append_hint(errp, "The host's SMMUv3 must do both stages, and "
+                          "keep the guest from bypassing caches: by S2FWB "
+                          "(IDR3.FWB), or by CANWBS in the host's IORT.\n");
+    }
+    if (ret == -ENOTTY) {
+        error_append_hint(errp, "The host's kernel must be Linux 6.19 or "
+                          "later, with CONFIG_ARM_SMMU_V3_IOMMUFD.\n");
+    }
+    if (!ret) {
+        *id = arg.out_viommu_id;
+    }
+    return ret;
+}
+
+static int host_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
+                              uint32_t sid, uint32_t *id, Error **errp)
+{
+    ERRP_GUARD();
+    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    struct iommu_vdevice_alloc arg = {
+        .size = sizeof(arg),
+        .viommu_id = viommu,
+        .dev_id = idev->devid,
+        .virt_id = sid,
+    };
+    int ret = iommufd_call(idev->iommufd, IOMMU_VDEVICE_ALLOC, &arg,
+                           "IOMMU_VDEVICE_ALLOC", errp);
+
+    if (ret == -EOPNOTSUPP) {
+        error_append_hint(errp, "The host's kernel takes no device that has "
+                          "more than one StreamID in the host.\n");
+    }
+    if (!ret) {
+        *id = arg.out_vdevice_id;
+    }
+    return ret;
+}
+
+static int host_hwpt_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
+                           const uint64_t ste[2], uint32_t *id, Error **errp)
+{
+    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    struct iommu_hwpt_arm_smmuv3 data = {
+        .ste = { cpu_to_le64(ste[0]), cpu_to_le64(ste[1]) },
+    };
+    struct iommu_hwpt_alloc arg = {
+        .size = sizeof(arg),
+        .dev_id = idev->devid,
+        .pt_id = viommu,
+        .data_type = IOMMU_HWPT_DATA_ARM_SMMUV3,
+        .data_len = sizeof(data),
+        .data_uptr = (uintptr_t)&data,
+    };
+    int ret = iommufd_call(idev->iommufd, IOMMU_HWPT_ALLOC, &arg,
+                           "IOMMU_HWPT_ALLOC of a nested HWPT", errp);
+
+    if (!ret) {
+        *id = arg.out_hwpt_id;
+    }
+    return ret;
+}
+
+static int host_attach(SMMUv3HostDevice *dev, uint32_t hwpt, Error **errp)
+{
+    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+
+    return HOST_IOMMU_DEVICE_IOMMUFD_GET_CLASS(idev)->attach_hwpt(idev, hwpt,
+                                                                  errp);
+}
+
+static int host_detach(SMMUv3HostDevice *dev, Error **errp)
+{
+    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+
+    return HOST_IOMMU_DEVICE_IOMMUFD_GET_CLASS(idev)->detach_hwpt(idev, errp);
+}
+
+static int host_invalidate(SMMUv3Host *host, uint32_t viommu,
+                           const SMMUv3HostCmd *cmds, uint32_t n)
+{
+    struct iommu_hwpt_invalidate arg = {
+        .size = sizeof(arg),
+        .hwpt_id = viommu,
+        .data_uptr = (uintptr_t)cmds,
+        .data_type = IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
+        .entry_len = sizeof(*cmds),
+        .entry_num = n,
+    };
+
+    QEMU_BUILD_BUG_ON(sizeof(*cmds) !=
+                      sizeof(struct iommu_viommu_arm_smmuv3_invalidate));
+    return ioctl(to_iommufd(host)->fd, IOMMU_HWPT_INVALIDATE, &arg) ? -errno
+                                                                     : 0;
+}
+
+static void host_destroy(SMMUv3Host *host, uint32_t id)
+{
+    iommufd_backend_free_id(to_iommufd(host), id);
+}
+
+const SMMUv3HostOps smmuv3_iommufd_ops = {
+    .name = host_name,
+    .host = host_host,
+    .stage2 = host_stage2,
+    .info = host_info,
+    .viommu_alloc = host_viommu_alloc,
+    .vdevice_alloc = host_vdevice_alloc,
+    .hwpt_alloc = host_hwpt_alloc,
+    .attach = host_attach,
+    .detach = host_detach,
+    .invalidate = host_invalidate,
+    .destroy = host_destroy,
+};

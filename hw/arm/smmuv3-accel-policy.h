@@ -1,0 +1,128 @@
+/*
+ * Accelerated SMMUv3: what a stream is to be attached to
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A pure function from the guest's registers and its Stream Table Entry to one
+ * of three attachments.  No I/O, no state: every edge that may move a stream
+ * (CFGI_STE, CR0.SMMUEN, GBPA, reset, ...) asks the same question again.
+ */
+#ifndef HW_ARM_SMMUV3_ACCEL_POLICY_H
+#define HW_ARM_SMMUV3_ACCEL_POLICY_H
+
+/*
+ * The STE fields that a nested HWPT takes, in the STE's first two 64-bit words
+ * (IHI 0070 5.2; linux/iommufd.h, struct iommu_hwpt_arm_smmuv3).  Any other bit
+ * makes the host refuse the HWPT, though a guest's STE may well have it set.
+ */
+#define STE0_V              BIT_ULL(0)
+#define STE0_CONFIG         MAKE_64BIT_MASK(1, 3)
+#define STE0_S1FMT          MAKE_64BIT_MASK(4, 2)
+#define STE0_S1CONTEXTPTR   MAKE_64BIT_MASK(6, 46)
+#define STE0_S1CDMAX        MAKE_64BIT_MASK(59, 5)
+#define STE0_HOST_MASK      (STE0_V | STE0_CONFIG | STE0_S1FMT | \
+                             STE0_S1CONTEXTPTR | STE0_S1CDMAX)
+
+#define STE1_S1DSS          MAKE_64BIT_MASK(0, 2)
+#define STE1_S1CIR          MAKE_64BIT_MASK(2, 2)
+#define STE1_S1COR          MAKE_64BIT_MASK(4, 2)
+#define STE1_S1CSH          MAKE_64BIT_MASK(6, 2)
+#define STE1_S1STALLD       BIT_ULL(27)
+#define STE1_EATS           MAKE_64BIT_MASK(28, 2)
+#define STE1_HOST_MASK      (STE1_S1DSS | STE1_S1CIR | STE1_S1COR | \
+                             STE1_S1CSH | STE1_S1STALLD | STE1_EATS)
+
+/* Values of STE.Config (IHI 0070 5.2): 0b0xx all mean abort */
+enum {
+    STE_CONFIG_ABORT  = 0,
+    STE_CONFIG_BYPASS = 4,
+    STE_CONFIG_S1     = 5,
+};
+
+/* Value of STE.EATS: ATS requests and translated transactions pass */
+#define STE_EATS_FULL 1
+
+/* What became of reading a stream's STE */
+typedef enum SMMUv3AccelSTEStatus {
+    /* The words are the guest's */
+    SMMUV3_ACCEL_STE_READ,
+    /* StreamID beyond the table, or beyond its level-1 descriptor's span */
+    SMMUV3_ACCEL_STE_ABSENT,
+    /* The table is in memory that cannot be read */
+    SMMUV3_ACCEL_STE_UNREADABLE,
+} SMMUv3AccelSTEStatus;
+
+typedef enum SMMUv3AccelAction {
+    SMMUV3_ACCEL_ABORT,
+    SMMUV3_ACCEL_BYPASS,
+    SMMUV3_ACCEL_TRANSLATE,
+} SMMUv3AccelAction;
+
+/* Why a stream aborts, where the architecture records an event for it */
+typedef enum SMMUv3AccelFault {
+    SMMUV3_ACCEL_FAULT_NONE,
+    SMMUV3_ACCEL_FAULT_BAD_STREAMID,    /* C_BAD_STREAMID, IHI 0070 7.3.3 */
+    SMMUV3_ACCEL_FAULT_STE_FETCH,       /* F_STE_FETCH, IHI 0070 7.3.4 */
+    SMMUV3_ACCEL_FAULT_BAD_STE,         /* C_BAD_STE, IHI 0070 7.3.5 */
+} SMMUv3AccelFault;
+
+/* The guest's side of the question */
+typedef struct SMMUv3AccelInputs {
+    bool smmuen;                    /* CR0.SMMUEN */
+    bool gbpa_abort;                /* GBPA.ABORT */
+    SMMUv3AccelSTEStatus ste_status;
+    uint64_t ste[2];                /* host endian; valid if STE_READ */
+} SMMUv3AccelInputs;
+
+/* What the guest was told that its SMMU can do, as far as an STE shows it */
+typedef struct SMMUv3AccelTraits {
+    uint8_t ssidsize;               /* IDR1.SSIDSIZE, bits */
+    bool cd2l;                      /* IDR0.CD2L */
+    bool ats;                       /* IDR0.ATS */
+    /*
+     * The physical SMMU may stall a faulting transaction (IDR0.STALL_MODEL of
+     * the host is 0b00), of which the guest was told nothing.
+     */
+    bool host_may_stall;
+} SMMUv3AccelTraits;
+
+typedef struct SMMUv3AccelDecision {
+    SMMUv3AccelAction action;
+    SMMUv3AccelFault fault;
+    /* Nested HWPT data, host endian, no bit outside STE[01]_HOST_MASK */
+    uint64_t ste[2];
+} SMMUv3AccelDecision;
+
+/**
+ * smmuv3_accel_decide: what a stream is attached to
+ * @in: the guest's registers, and what the fetch of its STE gave
+ * @traits: what the guest's ID registers promise, and the host's stall model
+ *
+ * IHI 0070 3.11 (SMMUEN, GBPA), 5.2 (STE), 5.5 (fault configuration).  An STE
+ * that asks for what the guest's SMMU does not have aborts; so does one that
+ * cannot be read.
+ *
+ * Returns: the decision.  Equal inputs give equal decisions, word by word, so
+ * that a caller may compare them to find out whether a stream has to move.
+ */
+SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
+                                        const SMMUv3AccelTraits *traits);
+
+/**
+ * smmuv3_accel_decision_equal: does @a ask for the same attachment as @b?
+ * @a: a decision
+ * @b: another
+ *
+ * The fault is not compared: it is news for the guest, not for the host.
+ */
+static inline bool smmuv3_accel_decision_equal(const SMMUv3AccelDecision *a,
+                                               const SMMUv3AccelDecision *b)
+{
+    return a->action == b->action && a->ste[0] == b->ste[0] &&
+           a->ste[1] == b->ste[1];
+}
+
+/* Name of @action for traces and errors, never NULL */
+const char *smmuv3_accel_action_name(SMMUv3AccelAction action);
+
+#endif

@@ -1,0 +1,287 @@
+/*
+ * Accelerated SMMUv3: streams and what the host holds for them
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "qemu/bswap.h"
+#include "qapi/error.h"
+#include "trace.h"
+#include "smmuv3-accel-stream.h"
+
+void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
+                             const char *name)
+{
+    *vsmmu = (SMMUv3AccelVsmmu) { .ops = ops, .name = name };
+    QLIST_INIT(&vsmmu->streams);
+}
+
+static void destroy(SMMUv3AccelVsmmu *vsmmu, uint32_t *id)
+{
+    if (*id) {
+        vsmmu->ops->destroy(vsmmu->host, *id);
+        *id = 0;
+    }
+}
+
+/* Free children first: a vIOMMU in use cannot be destroyed */
+static void vsmmu_close(SMMUv3AccelVsmmu *vsmmu)
+{
+    trace_smmuv3_accel_viommu_free(vsmmu->name, vsmmu->viommu);
+    destroy(vsmmu, &vsmmu->bypass_hwpt);
+    destroy(vsmmu, &vsmmu->abort_hwpt);
+    destroy(vsmmu, &vsmmu->viommu);
+    vsmmu->stage2 = 0;
+    vsmmu->host = NULL;
+    vsmmu->stale = false;
+}
+
+/* The policy's answers for a disabled SMMU are the two STEs that we share */
+static int alloc_shared(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
+                        bool abort, uint32_t *id, Error **errp)
+{
+    const SMMUv3AccelInputs in = { .smmuen = false, .gbpa_abort = abort };
+    const SMMUv3AccelTraits none = {};
+    SMMUv3AccelDecision d = smmuv3_accel_decide(&in, &none);
+
+    return vsmmu->ops->hwpt_alloc(dev, vsmmu->viommu, d.ste, id, errp);
+}
+
+static bool vsmmu_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
+                       const SMMUv3HostInfo *info, Error **errp)
+{
+    const SMMUv3HostOps *ops = vsmmu->ops;
+    uint32_t stage2 = ops->stage2(dev);
+
+    if (ops->viommu_alloc(dev, stage2, &vsmmu->viommu, errp)) {
+        return false;
+    }
+    vsmmu->host = ops->host(dev);
+    vsmmu->stage2 = stage2;
+    vsmmu->info = *info;
+    if (alloc_shared(vsmmu, dev, true, &vsmmu->abort_hwpt, errp) ||
+        alloc_shared(vsmmu, dev, false, &vsmmu->bypass_hwpt, errp)) {
+        vsmmu_close(vsmmu);
+        return false;
+    }
+    trace_smmuv3_accel_viommu_alloc(vsmmu->name, ops->name(dev), vsmmu->viommu,
+                                    stage2);
+    return true;
+}
+
+SMMUv3AccelStream *smmuv3_accel_stream_new(SMMUv3AccelVsmmu *vsmmu,
+                                           SMMUv3HostDevice *dev,
+                                           const SMMUv3HostInfo *info,
+                                           Error **errp)
+{
+    const SMMUv3HostOps *ops = vsmmu->ops;
+    SMMUv3AccelStream *stream;
+
+    if (QLIST_EMPTY(&vsmmu->streams)) {
+        if (!vsmmu_open(vsmmu, dev, info, errp)) {
+            return NULL;
+        }
+    } else if (ops->host(dev) != vsmmu->host) {
+        error_setg(errp, "the other devices behind this SMMU use another "
+                   "iommufd object; give all of them the same iommufd=");
+        return NULL;
+    } else if (ops->stage2(dev) != vsmmu->stage2) {
+        error_setg(errp, "the other devices behind this SMMU sit behind "
+                   "another physical SMMUv3 of the host; put this one on a "
+                   "root complex with an arm-smmuv3 of its own");
+        return NULL;
+    }
+
+    stream = g_new0(SMMUv3AccelStream, 1);
+    stream->vsmmu = vsmmu;
+    stream->dev = dev;
+    QLIST_INSERT_HEAD(&vsmmu->streams, stream, next);
+    return stream;
+}
+
+static void free_vdevice(SMMUv3AccelStream *stream)
+{
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+
+    if (stream->has_vdevice) {
+        trace_smmuv3_accel_vdevice_free(vsmmu->name,
+                                        vsmmu->ops->name(stream->dev),
+                                        stream->vdevice_sid, stream->vdevice);
+        destroy(vsmmu, &stream->vdevice);
+        stream->has_vdevice = false;
+    }
+}
+
+void smmuv3_accel_stream_free(SMMUv3AccelStream *stream)
+{
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+
+    /*
+     * A failure to detach is no reason to keep anything: the device is about
+     * to be closed, and what is still in use then the host frees with the fd.
+     */
+    vsmmu->ops->detach(stream->dev, NULL);
+    trace_smmuv3_accel_stream_free(vsmmu->name, vsmmu->ops->name(stream->dev),
+                                   stream->sid);
+    destroy(vsmmu, &stream->nested_hwpt);
+    free_vdevice(stream);
+    QLIST_REMOVE(stream, next);
+    if (QLIST_EMPTY(&vsmmu->streams)) {
+        vsmmu_close(vsmmu);
+    }
+    g_free(stream);
+}
+
+/* Attach to a HWPT that needs no vDEVICE; the stream's own HWPT is then free */
+static int attach_shared(SMMUv3AccelStream *stream, uint32_t hwpt, Error **errp)
+{
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+    int ret = vsmmu->ops->attach(stream->dev, hwpt, errp);
+
+    if (!ret) {
+        destroy(vsmmu, &stream->nested_hwpt);
+    }
+    return ret;
+}
+
+static int attach_nested(SMMUv3AccelStream *stream, const uint64_t ste[2],
+                         Error **errp)
+{
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+    const SMMUv3HostOps *ops = vsmmu->ops;
+    uint32_t hwpt;
+    int ret;
+
+    if (!stream->has_vdevice) {
+        ret = ops->vdevice_alloc(stream->dev, vsmmu->viommu, stream->sid,
+                                 &stream->vdevice, errp);
+        if (ret) {
+            return ret;
+        }
+        stream->has_vdevice = true;
+        stream->vdevice_sid = stream->sid;
+        trace_smmuv3_accel_vdevice_alloc(vsmmu->name, ops->name(stream->dev),
+                                         stream->sid, stream->vdevice);
+    }
+    ret = ops->hwpt_alloc(stream->dev, vsmmu->viommu, ste, &hwpt, errp);
+    if (ret) {
+        return ret;
+    }
+    ret = ops->attach(stream->dev, hwpt, errp);
+    if (ret) {
+        destroy(vsmmu, &hwpt);
+        return ret;
+    }
+    destroy(vsmmu, &stream->nested_hwpt);
+    stream->nested_hwpt = hwpt;
+    return 0;
+}
+
+static int attach_decision(SMMUv3AccelStream *stream,
+                           const SMMUv3AccelDecision *d, Error **errp)
+{
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+    int ret;
+
+    switch (d->action) {
+    case SMMUV3_ACCEL_TRANSLATE:
+        ret = attach_nested(stream, d->ste, errp);
+        break;
+    case SMMUV3_ACCEL_BYPASS:
+        ret = attach_shared(stream, vsmmu->bypass_hwpt, errp);
+        break;
+    default:
+        ret = attach_shared(stream, vsmmu->abort_hwpt, errp);
+        break;
+    }
+    trace_smmuv3_accel_stream_attach(vsmmu->name,
+                                     vsmmu->ops->name(stream->dev),
+                                     stream->sid,
+                                     smmuv3_accel_action_name(d->action),
+                                     d->ste[0], d->ste[1], ret);
+    if (!ret) {
+        stream->now = *d;
+        stream->attached = true;
+    }
+    return ret;
+}
+
+static int issue_one(SMMUv3AccelVsmmu *vsmmu, uint64_t word0, uint64_t word1)
+{
+    const SMMUv3HostCmd cmd = {
+        .word = { cpu_to_le64(word0), cpu_to_le64(word1) },
+    };
+
+    return vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, &cmd, 1);
+}
+
+int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
+{
+    SMMUv3AccelStream *stream;
+    int ret = issue_one(vsmmu, SMMUV3_OP_TLBI_NSNH_ALL, 0);
+
+    QLIST_FOREACH(stream, &vsmmu->streams, next) {
+        uint64_t sid = (uint64_t)stream->vdevice_sid << 32;
+
+        if (!ret && stream->has_vdevice) {
+            ret = issue_one(vsmmu, SMMUV3_OP_CFGI_CD_ALL | sid, 0);
+        }
+        if (!ret && stream->has_vdevice && (stream->now.ste[1] & STE1_EATS)) {
+            ret = issue_one(vsmmu, SMMUV3_OP_ATC_INV | sid,
+                            SMMUV3_ATC_SIZE_ALL);
+        }
+    }
+    vsmmu->stale = ret != 0;
+    trace_smmuv3_accel_resync(vsmmu->name, ret);
+    return ret;
+}
+
+int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
+                              const SMMUv3AccelDecision *decision,
+                              Error **errp)
+{
+    ERRP_GUARD();
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+    const SMMUv3AccelInputs disabled = { .gbpa_abort = true };
+    const SMMUv3AccelTraits none = {};
+    SMMUv3AccelDecision park = smmuv3_accel_decide(&disabled, &none);
+    int ret = 0;
+
+    stream->sid = sid;
+    stream->want = *decision;
+    if (stream->has_vdevice && stream->vdevice_sid != sid) {
+        ret = attach_decision(stream, &park, errp);
+        if (ret) {
+            goto out;
+        }
+        free_vdevice(stream);
+    }
+    /* A translation whose stale entries nobody could invalidate */
+    if (vsmmu->stale && decision->action == SMMUV3_ACCEL_TRANSLATE) {
+        ret = smmuv3_accel_vsmmu_resync(vsmmu);
+        if (ret) {
+            error_setg_errno(errp, -ret, "the host takes no invalidations");
+            attach_decision(stream, &park, NULL);
+            goto out;
+        }
+    }
+    if (stream->attached &&
+        smmuv3_accel_decision_equal(&stream->now, decision)) {
+        goto out;
+    }
+    ret = attach_decision(stream, decision, errp);
+    if (ret && !smmuv3_accel_decision_equal(&park, decision)) {
+        /* Never yesterday's translation; the first error is the one to tell */
+        attach_decision(stream, &park, NULL);
+    }
+out:
+    stream->error = ret;
+    if (ret) {
+        error_prepend(errp, "%s: cannot move StreamID 0x%x to %s: ",
+                      vsmmu->ops->name(stream->dev), sid,
+                      smmuv3_accel_action_name(decision->action));
+    }
+    return ret;
+}

@@ -1,0 +1,128 @@
+/*
+ * Accelerated SMMUv3: streams and what the host holds for them
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * One vSMMU has a vIOMMU in the host, over VFIO's stage 2, and two nested HWPTs
+ * that all its streams share: one that aborts, one that bypasses stage 1.  They
+ * are allocated with the vIOMMU, so that a stream can always be parked.  A
+ * translating stream adds a vDEVICE, which carries its StreamID, and a nested
+ * HWPT made from its STE.
+ *
+ * Called with the BQL held.
+ */
+#ifndef HW_ARM_SMMUV3_ACCEL_STREAM_H
+#define HW_ARM_SMMUV3_ACCEL_STREAM_H
+
+#include "qemu/queue.h"
+#include "smmuv3-accel-host.h"
+#include "smmuv3-accel-policy.h"
+
+typedef struct SMMUv3AccelStream SMMUv3AccelStream;
+
+typedef struct SMMUv3AccelVsmmu {
+    const SMMUv3HostOps *ops;
+    const char *name;           /* the SMMU's, for messages; not owned */
+    QLIST_HEAD(, SMMUv3AccelStream) streams;
+
+    /* All that follows is valid while there are streams */
+    SMMUv3Host *host;
+    SMMUv3HostInfo info;        /* of the physical SMMUv3 */
+    uint32_t stage2;            /* the nesting parent, VFIO's */
+    uint32_t viommu;
+    uint32_t abort_hwpt;
+    uint32_t bypass_hwpt;
+    bool stale;                 /* the host lost invalidations */
+} SMMUv3AccelVsmmu;
+
+struct SMMUv3AccelStream {
+    SMMUv3AccelVsmmu *vsmmu;
+    SMMUv3HostDevice *dev;      /* referenced by who made the stream */
+    void *opaque;               /* of who made the stream */
+    QLIST_ENTRY(SMMUv3AccelStream) next;
+
+    uint32_t sid;               /* that @now was decided for */
+    SMMUv3AccelDecision want;   /* by the guest */
+    SMMUv3AccelDecision now;    /* in the host; differs after an error */
+    bool attached;              /* @now holds: nothing was attached before */
+    int error;                  /* why they differ, negative errno, or 0 */
+
+    bool has_vdevice;
+    uint32_t vdevice;
+    uint32_t vdevice_sid;
+    uint32_t nested_hwpt;       /* while translating, else 0 */
+};
+
+/**
+ * smmuv3_accel_vsmmu_init: a vSMMU without streams
+ * @vsmmu: to be filled
+ * @ops: the host's operations
+ * @name: the SMMU's name for messages; must outlive @vsmmu
+ */
+void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
+                             const char *name);
+
+/**
+ * smmuv3_accel_vsmmu_resync: forget all that the host may have cached
+ * @vsmmu: with streams
+ *
+ * Of this vSMMU's guest tables: TLB entries, CDs and, where a stream has ATS,
+ * what its device cached (IHI 0070 4.3.4, 4.4, 4.5).
+ *
+ * Returns: 0, or a negative errno after which @vsmmu is stale: no stream is
+ * moved to a translation until it succeeds, which every attempt tries again.
+ */
+int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
+
+/**
+ * smmuv3_accel_stream_new: put a device behind a vSMMU
+ * @vsmmu: the vSMMU; the first stream brings its vIOMMU into being
+ * @dev: the device, attached to its stage 2; must outlive the stream
+ * @info: ID registers of the physical SMMUv3 above @dev
+ * @errp: names what is in the way
+ *
+ * The device stays attached as it was: smmuv3_accel_stream_apply() moves it.
+ *
+ * Returns: the stream, or NULL with nothing allocated.
+ */
+SMMUv3AccelStream *smmuv3_accel_stream_new(SMMUv3AccelVsmmu *vsmmu,
+                                           SMMUv3HostDevice *dev,
+                                           const SMMUv3HostInfo *info,
+                                           Error **errp);
+
+/**
+ * smmuv3_accel_stream_free: take a device from its vSMMU
+ * @stream: the stream; freed, with all that the host held for it
+ *
+ * The device's DMA is blocked until its next attachment.  The last stream
+ * takes the vIOMMU with it.
+ */
+void smmuv3_accel_stream_free(SMMUv3AccelStream *stream);
+
+/**
+ * smmuv3_accel_stream_apply: move a stream to where the guest wants it
+ * @stream: the stream
+ * @sid: its StreamID today
+ * @decision: what the policy says
+ * @errp: why the host would not
+ *
+ * The new attachment replaces the old one in one call, so a running device
+ * sees the one or the other (linux/iommufd.h, VFIO_DEVICE_ATTACH_IOMMUFD_PT).
+ * A stream whose StreamID changed is parked on abort in between, for its
+ * vDEVICE carries the old one.
+ *
+ * Returns: 0, or a negative errno after which the stream aborts and @error
+ * says why; where even that failed (-EBUSY while the host resets the device)
+ * the old attachment may still stand.  Call again to try again.
+ */
+int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
+                              const SMMUv3AccelDecision *decision,
+                              Error **errp);
+
+/* The stream is not where the guest wants it: apply again */
+static inline bool smmuv3_accel_stream_pending(const SMMUv3AccelStream *stream)
+{
+    return stream->error != 0;
+}
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * Accelerated SMMUv3: a QEMU that was built without iommufd
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "smmuv3-accel.h"
+
+bool smmuv3_accel_check(SMMUv3State *s, Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(DEVICE(s));
+
+    error_setg(errp, "arm-smmuv3 '%s': accel=on needs iommufd, which this QEMU "
+               "was built without (it exists on Linux only): drop accel=on, or "
+               "use a QEMU with CONFIG_IOMMUFD", name);
+    return false;
+}
+
+/* No SMMU with accel=on gets beyond the check above */
+
+bool smmuv3_accel_realize(SMMUv3State *s, Error **errp)
+{
+    g_assert_not_reached();
+}
+
+void smmuv3_accel_init_regs(SMMUv3State *s)
+{
+    g_assert_not_reached();
+}
+
+void smmuv3_accel_refresh(SMMUv3State *s)
+{
+    g_assert_not_reached();
+}
+
+SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
+{
+    g_assert_not_reached();
+}
+
+SMMUCmdError smmuv3_accel_drained(SMMUv3State *s)
+{
+    g_assert_not_reached();
+}

@@ -1,0 +1,730 @@
+/*
+ * Accelerated SMMUv3: what PCI, QOM and the SMMUv3 device see
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Ties the parts together: which devices may come below the SMMU, their
+ * address space, the edges at which a stream may move, and the way of a
+ * command from the guest's queue into a batch.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "exec/address-spaces.h"
+#include "hw/pci/pci_bridge.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/vfio/pci.h"
+#include "migration/blocker.h"
+#include "system/iommufd.h"
+#include "trace.h"
+#include "smmuv3-accel.h"
+#include "smmuv3-accel-caps.h"
+#include "smmuv3-accel-cmdq.h"
+#include "smmuv3-accel-props.h"
+#include "smmuv3-accel-stream.h"
+
+/*
+ * What the host refuses for the moment passes by itself: it parks a device
+ * during its reset (EBUSY), and where two streams swap StreamIDs the one waits
+ * for the other to let go (EEXIST).  Ask again after this long, then after
+ * twice as long, and so on; say so once it does not pass.
+ */
+#define RETRY_MIN_MS 10
+#define RETRY_TELL_MS 1280
+#define RETRY_MAX_MS 5120
+
+/* Where Linux's SMMUv3 driver has the devices' MSIs go (MSI_IOVA_BASE) */
+#define HOST_MSI_WINDOW_BASE 0x08000000
+#define HOST_MSI_WINDOW_SIZE 0x00100000
+
+typedef struct SMMUv3Accel {
+    char *name;
+    SMMUv3AccelVsmmu vsmmu;
+    SMMUv3AccelCaps caps;
+    SMMUv3AccelBatch batch;
+    bool atc_timeout;           /* to be told at the next CMD_SYNC */
+    QEMUTimer *retry;
+    unsigned retry_ms;          /* 0 while nothing is pending */
+    Error *migration_blocker;
+} SMMUv3Accel;
+
+/* An assigned device below the SMMU; the opaque of its stream */
+typedef struct AccelDevice {
+    SMMUv3State *smmu;
+    PCIBus *bus;
+    int devfn;
+    HostIOMMUDeviceIOMMUFD *idev;       /* referenced */
+    SMMUv3AccelFault fault;             /* last one that the guest was told */
+} AccelDevice;
+
+static AccelDevice *to_device(const SMMUv3AccelStream *stream)
+{
+    return stream->opaque;
+}
+
+/* Today's StreamID: the guest renumbers buses as it likes */
+static uint32_t stream_sid(const SMMUv3AccelStream *stream)
+{
+    AccelDevice *adev = to_device(stream);
+
+    return PCI_BUILD_BDF(pci_bus_num(adev->bus), adev->devfn);
+}
+
+/*
+ * Streams
+ */
+
+static SMMUv3AccelTraits accel_traits(const SMMUv3Accel *accel)
+{
+    return (SMMUv3AccelTraits) {
+        .host_may_stall = smmuv3_accel_host_may_stall(&accel->vsmmu.info),
+    };
+}
+
+/* Returns the address that could not be read, for F_STE_FETCH */
+static dma_addr_t fetch_ste(SMMUv3State *s, uint32_t sid,
+                            SMMUv3AccelInputs *in)
+{
+    SMMUEventInfo event = { .sid = sid, .inval_ste_allowed = true };
+    STE ste;
+
+    if (!smmu_find_ste(s, sid, &ste, &event)) {
+        in->ste_status = SMMUV3_ACCEL_STE_READ;
+        in->ste[0] = deposit64(ste.word[0], 32, 32, ste.word[1]);
+        in->ste[1] = deposit64(ste.word[2], 32, 32, ste.word[3]);
+    } else if (event.type == SMMU_EVT_F_STE_FETCH) {
+        in->ste_status = SMMUV3_ACCEL_STE_UNREADABLE;
+        return event.u.f_ste_fetch.addr;
+    } else {
+        in->ste_status = SMMUV3_ACCEL_STE_ABSENT;
+    }
+    return 0;
+}
+
+/* A configuration error that the host cannot know of, told once a change */
+static void tell_fault(AccelDevice *adev, uint32_t sid, SMMUv3AccelFault fault,
+                       dma_addr_t fetch_addr)
+{
+    SMMUEventInfo event = { .sid = sid };
+
+    if (fault == adev->fault) {
+        return;
+    }
+    adev->fault = fault;
+    switch (fault) {
+    case SMMUV3_ACCEL_FAULT_BAD_STREAMID:
+        event.type = SMMU_EVT_C_BAD_STREAMID;
+        break;
+    case SMMUV3_ACCEL_FAULT_STE_FETCH:
+        event.type = SMMU_EVT_F_STE_FETCH;
+        event.u.f_ste_fetch.addr = fetch_addr;
+        break;
+    case SMMUV3_ACCEL_FAULT_BAD_STE:
+        event.type = SMMU_EVT_C_BAD_STE;
+        break;
+    default:
+        return;
+    }
+    smmuv3_record_event(adev->smmu, &event);
+}
+
+static void retry_later(SMMUv3Accel *accel)
+{
+    if (!timer_pending(accel->retry)) {
+        accel->retry_ms = accel->retry_ms ? MIN(accel->retry_ms * 2,
+                                                RETRY_MAX_MS) : RETRY_MIN_MS;
+        timer_mod(accel->retry,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + accel->retry_ms);
+    }
+}
+
+static bool passes_by_itself(int error)
+{
+    return error == -EBUSY || error == -EEXIST;
+}
+
+static int refresh_stream(SMMUv3AccelStream *stream, Error **errp)
+{
+    AccelDevice *adev = to_device(stream);
+    SMMUv3State *s = adev->smmu;
+    SMMUv3AccelTraits traits = accel_traits(s->accel_state);
+    uint32_t sid = stream_sid(stream);
+    SMMUv3AccelInputs in = {
+        .smmuen = smmu_enabled(s),
+        .gbpa_abort = FIELD_EX32(s->gbpa, GBPA, ABORT),
+    };
+    SMMUv3AccelDecision decision;
+    dma_addr_t fetch_addr = 0;
+    int ret;
+
+    if (in.smmuen) {
+        fetch_addr = fetch_ste(s, sid, &in);
+    }
+    decision = smmuv3_accel_decide(&in, &traits);
+    tell_fault(adev, sid, decision.fault, fetch_addr);
+
+    ret = smmuv3_accel_stream_apply(stream, sid, &decision, errp);
+    if (passes_by_itself(ret)) {
+        retry_later(s->accel_state);
+    }
+    return ret;
+}
+
+/* As refresh_stream(), for edges that have nobody to give an Error to */
+static void refresh_and_report(SMMUv3AccelStream *stream)
+{
+    SMMUv3Accel *accel = to_device(stream)->smmu->accel_state;
+    int before = stream->error;
+    Error *err = NULL;
+    int ret = refresh_stream(stream, &err);
+
+    /* Once a failure, not once a command */
+    if (ret && (passes_by_itself(ret) ? accel->retry_ms == RETRY_TELL_MS
+                                      : ret != before)) {
+        warn_report_err(err);
+    } else {
+        error_free(err);
+    }
+}
+
+void smmuv3_accel_refresh(SMMUv3State *s)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
+        refresh_and_report(stream);
+    }
+}
+
+/*
+ * The guest has given the stream's bus another number: an edge that shows in no
+ * command, so it is looked for where commands are synchronised.
+ */
+static bool is_renumbered(const SMMUv3AccelStream *stream)
+{
+    return stream->sid != stream_sid(stream);
+}
+
+static void refresh_renumbered(SMMUv3Accel *accel)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        if (is_renumbered(stream)) {
+            refresh_and_report(stream);
+        }
+    }
+}
+
+static void accel_retry(void *opaque)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelStream *stream;
+
+    /* The one may wait for the other to give its StreamID up */
+    refresh_renumbered(accel);
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        if (smmuv3_accel_stream_pending(stream)) {
+            refresh_and_report(stream);
+        }
+    }
+    if (!timer_pending(accel->retry)) {
+        accel->retry_ms = 0;
+    }
+}
+
+static SMMUv3AccelStream *find_stream_at(SMMUv3Accel *accel, PCIBus *bus,
+                                         int devfn)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        if (to_device(stream)->bus == bus &&
+            to_device(stream)->devfn == devfn) {
+            return stream;
+        }
+    }
+    return NULL;
+}
+
+static SMMUv3AccelStream *find_stream(SMMUv3Accel *accel, uint32_t sid)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        if (stream_sid(stream) == sid) {
+            return stream;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * Commands
+ */
+
+static SMMUCmdError accel_flush(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUQueue *q = &s->cmdq;
+    uint32_t cons;
+
+    switch (smmuv3_accel_batch_flush(&accel->vsmmu, &accel->batch, &cons)) {
+    case SMMUV3_ACCEL_FLUSH_ILLEGAL:
+        q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
+        return SMMU_CERROR_ILL;
+    case SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT:
+        accel->atc_timeout = true;
+        return SMMU_CERROR_NONE;
+    default:
+        return SMMU_CERROR_NONE;
+    }
+}
+
+SMMUCmdError smmuv3_accel_drained(SMMUv3State *s)
+{
+    return accel_flush(s);
+}
+
+static SMMUCmdError accel_collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    smmuv3_accel_batch_add(&accel->batch, cmd,
+                           s->cmdq.cons & WRAP_INDEX_MASK(&s->cmdq));
+    return smmuv3_accel_batch_full(&accel->batch) ? accel_flush(s)
+                                                  : SMMU_CERROR_NONE;
+}
+
+/* The host knows a stream by the StreamID of its vDEVICE, if it has one */
+static SMMUCmdError accel_collect_for(SMMUv3State *s,
+                                      const SMMUv3AccelStream *stream,
+                                      const SMMUv3HostCmd *cmd)
+{
+    SMMUv3HostCmd named = *cmd;
+
+    if (!stream || !stream->has_vdevice) {
+        return SMMU_CERROR_NONE;
+    }
+    named.word[0] = cpu_to_le64(deposit64(le64_to_cpu(named.word[0]), 32, 32,
+                                          stream->vdevice_sid));
+    return accel_collect(s, &named);
+}
+
+/*
+ * A CFGI_STE covers the stream's CDs too (IHI 0070 4.3.1). Where it moves the
+ * stream the host sees to that; where it does not, nobody else would.
+ */
+static SMMUCmdError accel_cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
+{
+    const SMMUv3AccelCmdTraits none = {};
+    const uint64_t cfgi_cd_all[2] = { SMMU_CMD_CFGI_CD_ALL, 0 };
+    SMMUv3AccelDecision before = stream->now;
+    SMMUv3HostCmd cmd;
+
+    refresh_and_report(stream);
+    if (stream->now.action != SMMUV3_ACCEL_TRANSLATE ||
+        !smmuv3_accel_decision_equal(&before, &stream->now)) {
+        return SMMU_CERROR_NONE;
+    }
+    smmuv3_accel_cmd_prepare(&none, cfgi_cd_all, &cmd);
+    return accel_collect_for(s, stream, &cmd);
+}
+
+static SMMUCmdError accel_cfgi_ste_range(SMMUv3State *s, uint32_t sid,
+                                         unsigned range)
+{
+    uint32_t mask = MAKE_64BIT_MASK(0, range + 1);
+    SMMUCmdError error = SMMU_CERROR_NONE;
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
+        if (!error && !((stream_sid(stream) ^ sid) & ~mask)) {
+            error = accel_cfgi_ste(s, stream);
+        }
+    }
+    return error;
+}
+
+SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    const SMMUv3AccelCmdTraits traits = {
+        .ril = FIELD_EX32(s->idr[3], IDR3, RIL),
+        .asid16 = FIELD_EX32(s->idr[0], IDR0, ASID16),
+        .ds = smmuv3_accel_host_has_ds(&accel->vsmmu.info),
+    };
+    const uint64_t words[2] = {
+        deposit64(cmd->word[0], 32, 32, cmd->word[1]),
+        deposit64(cmd->word[2], 32, 32, cmd->word[3]),
+    };
+    SMMUv3AccelStream *stream;
+    SMMUv3HostCmd out;
+    SMMUCmdError error;
+
+    switch (smmuv3_accel_cmd_prepare(&traits, words, &out)) {
+    case SMMUV3_ACCEL_CMD_TLB:
+        return accel_collect(s, &out);
+    case SMMUV3_ACCEL_CMD_STREAM:
+        stream = find_stream(accel, smmuv3_accel_cmd_sid(words));
+        return accel_collect_for(s, stream, &out);
+    case SMMUV3_ACCEL_CMD_ILLEGAL:
+        return SMMU_CERROR_ILL;
+    case SMMUV3_ACCEL_CMD_LOCAL:
+        break;
+    }
+
+    error = accel_flush(s);
+    if (error) {
+        return error;
+    }
+    switch (CMD_TYPE(cmd)) {
+    case SMMU_CMD_SYNC:
+        refresh_renumbered(accel);
+        if (accel->atc_timeout) {
+            accel->atc_timeout = false;
+            return SMMU_CERROR_ATC_INV_SYNC;
+        }
+        break;
+    case SMMU_CMD_CFGI_STE:
+        stream = find_stream(accel, CMD_SID(cmd));
+        if (stream && !CMD_SSEC(cmd)) {
+            return accel_cfgi_ste(s, stream);
+        }
+        break;
+    case SMMU_CMD_CFGI_STE_RANGE:
+        if (!CMD_SSEC(cmd)) {
+            return accel_cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
+        }
+        break;
+    }
+    return SMMU_CERROR_NONE;
+}
+
+/*
+ * PCI
+ */
+
+static bool is_bridge(PCIDevice *dev)
+{
+    return IS_PCI_BRIDGE(dev) ||
+           PCI_DEVICE_GET_CLASS(dev)->class_id == PCI_CLASS_BRIDGE_HOST;
+}
+
+static bool is_assigned(PCIDevice *dev)
+{
+    return object_dynamic_cast(OBJECT(dev), TYPE_VFIO_PCI);
+}
+
+/*
+ * Assigned devices only: TLBI commands carry no StreamID, so an emulated
+ * endpoint beside them would need QEMU's IOTLB invalidated on each command
+ * too.  Bridges issue no DMA but their own MSIs.
+ */
+static bool accel_accept_device(PCIDevice *dev, void *opaque, Error **errp)
+{
+    SMMUv3State *s = opaque;
+    const char *type = object_get_typename(OBJECT(dev));
+    g_autofree char *name = qdev_get_human_name(DEVICE(dev));
+    g_autofree char *smmu = qdev_get_human_name(DEVICE(s));
+
+    if (is_bridge(dev)) {
+        return true;
+    }
+    if (!is_assigned(dev)) {
+        error_setg(errp, "%s '%s' cannot be behind arm-smmuv3 '%s' with "
+                   "accel=on, which translates assigned devices only: put it "
+                   "on a root complex without accel=on, or leave it out "
+                   "(-nic none for the machine's default NIC)",
+                   type, name, smmu);
+        return false;
+    }
+    /* The link is always there; whether it leads anywhere counts */
+    if (!object_property_get_link(OBJECT(dev), "iommufd", NULL)) {
+        error_setg(errp, "%s '%s' cannot be behind arm-smmuv3 '%s' with "
+                   "accel=on without an iommufd: add -object "
+                   "iommufd,id=iommufd0 and give the device iommufd=iommufd0",
+                   type, name, smmu);
+        return false;
+    }
+    if (!pci_bus_is_express(pci_get_bus(dev))) {
+        error_setg(errp, "%s '%s' cannot be behind arm-smmuv3 '%s' with "
+                   "accel=on from a conventional PCI bus, where its requests "
+                   "carry the bridge's StreamID: put it on a pcie-root-port",
+                   type, name, smmu);
+        return false;
+    }
+    return true;
+}
+
+static AddressSpace *accel_get_address_space(PCIBus *bus, void *opaque,
+                                             int devfn)
+{
+    PCIDevice *dev = bus->devices[devfn];
+
+    /*
+     * An assigned device's DMA never passes through here; what VFIO maps is
+     * the stage 2, all of guest memory.  One pointer for all of them lets VFIO
+     * keep one IOAS for the whole machine.
+     */
+    return dev && is_assigned(dev) ? &address_space_memory
+                                   : smmu_find_add_as(bus, opaque, devfn);
+}
+
+static uint64_t accel_get_viommu_flags(void *opaque)
+{
+    SMMUv3State *s = opaque;
+
+    return VIOMMU_FLAG_WANT_NESTING_PARENT |
+           (s->share_stage2 ? VIOMMU_FLAG_SHARE_NESTING_PARENT : 0);
+}
+
+static bool accel_get_msi_doorbell(PCIDevice *dev, void *opaque, hwaddr *gpa)
+{
+    SMMUv3State *s = opaque;
+
+    if (!s->msi_gpa || !is_assigned(dev)) {
+        return false;
+    }
+    *gpa = s->msi_gpa;
+    return true;
+}
+
+static void accel_remove(SMMUv3AccelStream *stream)
+{
+    AccelDevice *adev = to_device(stream);
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+
+    /*
+     * Without streams this vSMMU passes no TLBI on, while a stage 2 that it
+     * shares, and so the VMID, goes on living: leave no TLB entry behind.
+     */
+    if (adev->smmu->share_stage2) {
+        vsmmu->ops->detach(stream->dev, NULL);
+        smmuv3_accel_vsmmu_resync(vsmmu);
+    }
+    smmuv3_accel_stream_free(stream);
+    object_unref(OBJECT(adev->idev));
+    g_free(adev);
+}
+
+static bool accel_add(SMMUv3State *s, PCIBus *bus, int devfn,
+                      HostIOMMUDeviceIOMMUFD *idev, Error **errp)
+{
+    ERRP_GUARD();
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3HostDevice *dev = (SMMUv3HostDevice *)idev;
+    SMMUv3AccelCaps caps = accel->caps;
+    SMMUv3AccelStream *stream;
+    SMMUv3HostInfo info;
+    AccelDevice *adev;
+    int ret;
+
+    if (!HOST_IOMMU_DEVICE_IOMMUFD_GET_CLASS(idev)->nest(idev, errp) ||
+        accel->vsmmu.ops->info(dev, &info, errp) ||
+        !smmuv3_accel_caps_add_host(&caps, &info, errp)) {
+        return false;
+    }
+    stream = smmuv3_accel_stream_new(&accel->vsmmu, dev, &info, errp);
+    if (!stream) {
+        return false;
+    }
+    adev = g_new0(AccelDevice, 1);
+    *adev = (AccelDevice) {
+        .smmu = s, .bus = bus, .devfn = devfn, .idev = idev,
+    };
+    object_ref(OBJECT(idev));
+    stream->opaque = adev;
+
+    ret = refresh_stream(stream, errp);
+    if (ret && !passes_by_itself(ret)) {
+        if (ret == -ENOENT) {
+            error_append_hint(errp, "The host's kernel must be Linux 6.19 or "
+                              "later, which attaches a device before its "
+                              "StreamID is known.\n");
+        }
+        accel_remove(stream);
+        return false;
+    }
+    if (ret) {
+        error_free(*errp);
+        *errp = NULL;
+    }
+    accel->caps = caps;
+    return true;
+}
+
+static bool accel_set_iommu_device(PCIBus *bus, void *opaque, int devfn,
+                                   HostIOMMUDevice *hiod, Error **errp)
+{
+    ERRP_GUARD();
+    SMMUv3State *s = opaque;
+    Object *idev = object_dynamic_cast(OBJECT(hiod),
+                                       TYPE_HOST_IOMMU_DEVICE_IOMMUFD);
+
+    if (!idev) {
+        error_setg(errp, "%s: no iommufd", hiod->name);
+        return false;
+    }
+    if (!accel_add(s, bus, devfn, HOST_IOMMU_DEVICE_IOMMUFD(idev), errp)) {
+        error_prepend(errp, "%s cannot be behind %s: ", hiod->name,
+                      s->accel_state->name);
+        return false;
+    }
+    return true;
+}
+
+static void accel_unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3AccelStream *stream = find_stream_at(s->accel_state, bus, devfn);
+
+    if (stream) {
+        accel_remove(stream);
+    }
+}
+
+static const PCIIOMMUOps accel_iommu_ops = {
+    .get_address_space = accel_get_address_space,
+    .set_iommu_device = accel_set_iommu_device,
+    .unset_iommu_device = accel_unset_iommu_device,
+    .accept_device = accel_accept_device,
+    .get_viommu_flags = accel_get_viommu_flags,
+    .get_msi_doorbell = accel_get_msi_doorbell,
+};
+
+static bool accel_take_in(PCIDevice *dev, void *opaque, Error **errp)
+{
+    if (!is_assigned(dev)) {
+        return true;
+    }
+    if (!dev->host_iommu_device) {
+        g_autofree char *name = qdev_get_human_name(DEVICE(dev));
+
+        error_setg(errp, "vfio-pci '%s' is a mediated device, which has no "
+                   "stage 1 in the host's IOMMU: put it on a root complex "
+                   "without accel=on", name);
+        return false;
+    }
+    return accel_set_iommu_device(pci_get_bus(dev), opaque, dev->devfn,
+                                  dev->host_iommu_device, errp);
+}
+
+/*
+ * The device
+ */
+
+static bool not_built_yet(SMMUv3State *s, const char *prop, Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(DEVICE(s));
+
+    error_setg(errp, "arm-smmuv3 '%s': %s is not supported yet: leave it out, "
+               "or set it to auto or off (0 for ssidsize)", name, prop);
+    return false;
+}
+
+static bool check_properties(SMMUv3State *s, Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(DEVICE(s));
+
+    if (!s->smmu_state.smmu_per_bus) {
+        error_setg(errp, "arm-smmuv3 '%s': the SMMU that the machine creates "
+                   "cannot have accel=on: drop -machine iommu=smmuv3 and write "
+                   "-device arm-smmuv3,primary-bus=pcie.0,accel=on", name);
+        return false;
+    }
+    if (s->ats == ON_OFF_AUTO_ON) {
+        return not_built_yet(s, "ats=on", errp);
+    }
+    if (s->cmdqv == ON_OFF_AUTO_ON) {
+        return not_built_yet(s, "cmdqv=on", errp);
+    }
+    if (s->ssidsize > SMMUV3_SSIDSIZE_0) {
+        return not_built_yet(s, "ssidsize above 0", errp);
+    }
+    if (s->stage && strcmp(s->stage, "1")) {
+        error_setg(errp, "arm-smmuv3 '%s': stage=%s is not possible with "
+                   "accel=on, where stage 2 is the host's: drop stage=",
+                   name, s->stage);
+        return false;
+    }
+    if (s->s2fwb) {
+        error_setg(errp, "arm-smmuv3 '%s': s2fwb=on is not possible with "
+                   "accel=on, where stage 2 is the host's: drop s2fwb=", name);
+        return false;
+    }
+    return true;
+}
+
+bool smmuv3_accel_check(SMMUv3State *s, Error **errp)
+{
+    PCIBus *bus = s->smmu_state.primary_bus;
+
+    /* Whoever realizes an SMMU without a bus is told so by the base class */
+    return check_properties(s, errp) &&
+           (!bus || smmu_each_device_below(bus, accel_accept_device, s, errp));
+}
+
+static void accel_destroy(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelStream *stream, *next;
+
+    QLIST_FOREACH_SAFE(stream, &accel->vsmmu.streams, next, next) {
+        accel_remove(stream);
+    }
+    migrate_del_blocker(&accel->migration_blocker);
+    timer_free(accel->retry);
+    g_free(accel->name);
+    g_free(accel);
+    s->accel_state = NULL;
+}
+
+bool smmuv3_accel_realize(SMMUv3State *s, Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(DEVICE(s));
+    PCIBus *bus = s->smmu_state.primary_bus;
+    SMMUv3Accel *accel = g_new0(SMMUv3Accel, 1);
+
+    s->accel_state = accel;
+    accel->name = g_strdup_printf("arm-smmuv3 '%s'", name);
+    accel->retry = timer_new_ms(QEMU_CLOCK_REALTIME, accel_retry, s);
+    smmuv3_accel_vsmmu_init(&accel->vsmmu, &smmuv3_iommufd_ops, accel->name);
+    smmuv3_accel_caps_init(&accel->caps, s->ril, smmuv3_oas_bits(s->oas));
+
+    error_setg(&accel->migration_blocker, "%s: with accel=on, its state and "
+               "that of the host's SMMUv3 cannot be migrated or saved yet",
+               accel->name);
+    if (migrate_add_blocker(&accel->migration_blocker, errp) < 0) {
+        goto fail;
+    }
+    pci_setup_iommu_per_bus(bus, &accel_iommu_ops, s);
+    if (!smmu_each_device_below(bus, accel_take_in, s, errp)) {
+        goto fail;
+    }
+    s->smmu_state.msi_window_base = HOST_MSI_WINDOW_BASE;
+    s->smmu_state.msi_window_size = HOST_MSI_WINDOW_SIZE;
+    return true;
+
+fail:
+    bus->iommu_ops = NULL;
+    accel_destroy(s);
+    return false;
+}
+
+void smmuv3_accel_init_regs(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    smmuv3_accel_caps_freeze(&accel->caps);
+    smmuv3_accel_caps_to_regs(&accel->caps, s->idr, &s->aidr);
+    /* A property of stage 2, which the guest does not have */
+    s->idr[0] = FIELD_DP32(s->idr[0], IDR0, VMID16, 0);
+    accel->batch.n = 0;
+    accel->atc_timeout = false;
+    trace_smmuv3_accel_idr(accel->name, s->idr[0], s->idr[3], s->idr[5],
+                           accel->caps.seen_host);
+}

@@ -1,0 +1,77 @@
+/*
+ * Accelerated SMMUv3: what the SMMUv3 device calls
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * With accel=on the physical SMMUv3 translates assigned devices by the guest's
+ * stage 1 over the host's stage 2.  QEMU's part is to keep each device attached
+ * to what the guest's registers and tables say, and to pass invalidations on.
+ *
+ * All functions are called with the BQL held, and only for an SMMU with
+ * accel=on.
+ */
+#ifndef HW_ARM_SMMUV3_ACCEL_H
+#define HW_ARM_SMMUV3_ACCEL_H
+
+#include "hw/arm/smmuv3.h"
+#include "smmuv3-internal.h"
+
+/**
+ * smmuv3_accel_check: can this SMMU be what its properties ask for?
+ * @s: before it is realized
+ * @errp: names the property or the device in the way, and the remedy
+ *
+ * Looks at the properties and at the devices that are below the SMMU's bus
+ * already.  Changes nothing.
+ */
+bool smmuv3_accel_check(SMMUv3State *s, Error **errp);
+
+/**
+ * smmuv3_accel_realize: make a realized SMMU an accelerated one
+ * @s: an SMMU that smmuv3_accel_check() had nothing against
+ * @errp: what is in the way
+ *
+ * Takes over the bus's IOMMU handlers, takes in
+ * assigned devices that were there first, and blocks migration.
+ *
+ * Returns: false with the bus without handlers and no device taken in.
+ */
+bool smmuv3_accel_realize(SMMUv3State *s, Error **errp);
+
+/**
+ * smmuv3_accel_init_regs: put what the host can do into the ID registers
+ * @s: its registers are at their reset values otherwise
+ *
+ * The first call settles what the guest is told, for good.
+ */
+void smmuv3_accel_init_regs(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_refresh: put every stream to where the guest wants it now
+ * @s: whose registers changed: reset, CR0.SMMUEN, GBPA
+ */
+void smmuv3_accel_refresh(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_command: a command is about to take effect
+ * @s: whose command queue it stands in, at CMDQ_CONS
+ * @cmd: the command
+ *
+ * Forwards it, or collects it to be forwarded, or, for a command that is no
+ * invalidation of the host's, forwards what was collected first and then moves
+ * the streams that it concerns.  QEMU's own caches are the caller's.
+ *
+ * Returns: an error for CMDQ_CONS.ERR; CMDQ_CONS.RD is at the command to blame
+ * then, which may be an earlier one.
+ */
+SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd);
+
+/**
+ * smmuv3_accel_drained: no command follows for now
+ * @s: whose command queue was consumed, to its end or to an error
+ *
+ * Returns: as smmuv3_accel_command().
+ */
+SMMUCmdError smmuv3_accel_drained(SMMUv3State *s);
+
+#endif

@@ -1,0 +1,309 @@
+/*
+ * QTest of arm-smmuv3 with accel=on, as far as it goes without a host
+ *
+ * What is refused and with which words, what the guest is told while no device
+ * is there, and that nothing of this stops a running machine.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqtest.h"
+#include "qobject/qdict.h"
+#include "smmuv3-test-util.h"
+
+#define ACCEL "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on "
+#define PORT "-device pcie-root-port,id=rp0,bus=pcie.0,chassis=1 "
+
+#define IDR0 0x0
+#define IDR3 0xc
+#define IDR5 0x14
+#define AIDR 0x1c
+
+/*
+ * Refusals, cold: QEMU does not start
+ */
+
+typedef struct Row {
+    const char *name;
+    bool no_firmware;
+    const char *args;
+    const char *text;
+} Row;
+
+static const Row refusals[] = {
+    { "device-tree", true, ACCEL "-nic none",
+      "arm-smmuv3 's0': accel=on needs a guest that boots by ACPI, since a "
+      "device tree cannot tell it to map the host's MSI window: add UEFI "
+      "firmware (-bios, pflash) and do not write -machine acpi=off" },
+    { "acpi-off", false, "-machine acpi=off " ACCEL "-nic none",
+      "arm-smmuv3 's0': accel=on needs a guest that boots by ACPI" },
+    /* virt plugs its NICs before any -device; -nodefaults took the default */
+    { "machine-nic", false, "-net nic -global virtio-net-pci.romfile= " ACCEL,
+      "cannot be behind arm-smmuv3 's0' with accel=on, which translates "
+      "assigned devices only: put it on a root complex without accel=on, or "
+      "leave it out (-nic none for the machine's default NIC)" },
+    { "emulated-after", false,
+      "-nic none " ACCEL "-device virtio-rng-pci,id=rng",
+      "virtio-rng-pci 'rng' cannot be behind arm-smmuv3 's0' with accel=on" },
+    { "emulated-before", false,
+      "-nic none -device virtio-rng-pci,id=rng " ACCEL,
+      "virtio-rng-pci 'rng' cannot be behind arm-smmuv3 's0' with accel=on" },
+    { "emulated-below-port-after", false,
+      "-nic none " PORT ACCEL "-device virtio-rng-pci,id=rng,bus=rp0",
+      "virtio-rng-pci 'rng' cannot be behind arm-smmuv3 's0' with accel=on" },
+    { "emulated-below-port-before", false,
+      "-nic none " PORT "-device virtio-rng-pci,id=rng,bus=rp0 " ACCEL,
+      "virtio-rng-pci 'rng' cannot be behind arm-smmuv3 's0' with accel=on" },
+    { "emulated-below-pci-bridge", false,
+      "-nic none " ACCEL "-device pcie-pci-bridge,id=br,bus=pcie.0 "
+      "-device virtio-rng-pci,id=rng,bus=br,addr=1",
+      "virtio-rng-pci 'rng' cannot be behind arm-smmuv3 's0' with accel=on" },
+    { "vfio-without-iommufd", false,
+      "-nic none " ACCEL "-device vfio-pci,id=v0,host=0000:00:00.0",
+      "vfio-pci 'v0' cannot be behind arm-smmuv3 's0' with accel=on without "
+      "an iommufd: add -object iommufd,id=iommufd0 and give the device "
+      "iommufd=iommufd0" },
+    { "aliased-requester", false,
+      "-nic none " ACCEL "-device pcie-pci-bridge,id=br,bus=pcie.0 "
+      "-object iommufd,id=iommufd0 "
+      "-device vfio-pci,id=v0,host=0000:00:00.0,iommufd=iommufd0,bus=br,addr=1",
+      "vfio-pci 'v0' cannot be behind arm-smmuv3 's0' with accel=on from a "
+      "conventional PCI bus, where its requests carry the bridge's StreamID: "
+      "put it on a pcie-root-port" },
+    { "machine-smmu", false,
+      "-nic none -machine iommu=smmuv3 -global arm-smmuv3.accel=on",
+      "the SMMU that the machine creates cannot have accel=on: drop -machine "
+      "iommu=smmuv3 and write -device arm-smmuv3,primary-bus=pcie.0,accel=on" },
+    { "stage-2", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,stage=2",
+      "arm-smmuv3 's0': stage=2 is not possible with accel=on, where stage 2 "
+      "is the host's: drop stage=" },
+    { "stage-nested", false,
+      "-nic none "
+      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,stage=nested",
+      "arm-smmuv3 's0': stage=nested is not possible with accel=on" },
+    { "ats", false, "-nic none "
+      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,ats=on",
+      "arm-smmuv3 's0': ats=on is not supported yet" },
+    { "cmdqv", false, "-nic none "
+      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,cmdqv=on",
+      "arm-smmuv3 's0': cmdqv=on is not supported yet" },
+    { "ssidsize", false, "-nic none "
+      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,ssidsize=20",
+      "arm-smmuv3 's0': ssidsize above 0 is not supported yet" },
+    { "oas-value", false, "-nic none "
+      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,oas=47",
+      "oas" },
+    { "ril-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,ril=off",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
+    { "oas-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,oas=48",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
+};
+
+static void test_refusal(const void *opaque)
+{
+    const Row *row = opaque;
+
+    smmuv3_check_refused(SMMUV3_MACHINE, !row->no_firmware, row->args,
+                         row->text);
+}
+
+/*
+ * Refusals, hot: device_add fails, the machine goes on
+ */
+
+static const Row hot_refusals[] = {
+    { "emulated", false,
+      "'driver': 'virtio-rng-pci', 'id': 'hot', 'bus': 'rp0'",
+      "virtio-rng-pci 'hot' cannot be behind arm-smmuv3 's0' with accel=on" },
+    { "vfio-without-iommufd", false,
+      "'driver': 'vfio-pci', 'id': 'hot', 'bus': 'rp0',"
+      "'host': '0000:00:00.0'",
+      "vfio-pci 'hot' cannot be behind arm-smmuv3 's0' with accel=on without "
+      "an iommufd" },
+};
+
+static QTestState *start(const char *args)
+{
+    return qtest_initf("-machine " SMMUV3_MACHINE " -bios %s -nic none %s",
+                       smmuv3_firmware(), args);
+}
+
+static void test_hot_refusal(const void *opaque)
+{
+    const Row *row = opaque;
+    QTestState *qts = start(PORT ACCEL);
+    QDict *rsp, *error;
+
+    /* twice: a refusal must leave nothing behind */
+    for (int i = 0; i < 2; i++) {
+        qtest_qmp_send_raw(qts, "{ 'execute': 'device_add', 'arguments': {%s} "
+                           "}", row->args);
+        rsp = qtest_qmp_receive(qts);
+        error = qdict_get_qdict(rsp, "error");
+        g_assert(error);
+        g_test_message("%s", qdict_get_str(error, "desc"));
+        g_assert(strstr(qdict_get_str(error, "desc"), row->text));
+        qobject_unref(rsp);
+    }
+    qtest_qmp_assert_success(qts, "{ 'execute': 'query-status' }");
+    qtest_quit(qts);
+}
+
+/*
+ * What the guest is told while there is no device
+ */
+
+typedef struct IdrRow {
+    const char *options;
+    uint32_t ril;
+    uint32_t oas;
+} IdrRow;
+
+static const IdrRow idrs[] = {
+    { "", 0, 4 },
+    { ",ril=auto,oas=auto", 0, 4 },
+    { ",ril=on,oas=48", 1, 5 },
+    { ",ril=off,oas=44", 0, 4 },
+    { ",ats=off,cmdqv=off,ssidsize=0", 0, 4 },
+    { ",ats=auto,cmdqv=auto,ssidsize=auto,share-stage2=on", 0, 4 },
+    { ",stage=1", 0, 4 },
+};
+
+static void test_idr(void)
+{
+    for (int i = 0; i < ARRAY_SIZE(idrs); i++) {
+        g_autofree char *args = g_strdup_printf(
+            "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on%s",
+            idrs[i].options);
+        QTestState *qts = start(args);
+        uint64_t base = VIRT_PLATFORM_BUS_BASE;
+
+        /* the second time after a reset, which must not change anything */
+        for (int round = 0; round < 2; round++) {
+            uint32_t idr0 = qtest_readl(qts, base + IDR0);
+            uint32_t idr3 = qtest_readl(qts, base + IDR3);
+            uint32_t idr5 = qtest_readl(qts, base + IDR5);
+            uint32_t aidr = qtest_readl(qts, base + AIDR);
+
+            g_test_message("accel=on%s: IDR0 0x%x IDR3 0x%x IDR5 0x%x AIDR "
+                           "0x%x", idrs[i].options, idr0, idr3, idr5, aidr);
+            /* S1P, AArch64, COHACC, ASID16, LE, no stall, TERM, 2-level STE */
+            g_assert_cmphex(idr0, ==, 0x0d40101a);
+            /* no HAD, no BBML: no host has promised them */
+            g_assert_cmphex(idr3, ==, idrs[i].ril << 10);
+            /* 4K and 64K granules */
+            g_assert_cmphex(idr5, ==, 0x50 | idrs[i].oas);
+            g_assert_cmphex(aidr, ==, 1);
+            qtest_system_reset(qts);
+        }
+        qtest_quit(qts);
+    }
+}
+
+/* A bridge's MSIs and an SMMU's registers must be served without a device */
+static void test_commands_without_device(void)
+{
+    static const uint64_t cmds[][2] = {
+        { 0x30, 0 },                        /* TLBI_NSNH_ALL */
+        { 0x12, 0x1000 },                   /* TLBI_NH_VA */
+        { 0x3 | 1ULL << 40, 0 },            /* CFGI_STE, StreamID 0x100 */
+        { 0x4, 31 },                        /* CFGI_ALL */
+        { 0x5 | 1ULL << 40, 1 },            /* CFGI_CD */
+        { 0x46, 0 },                        /* SYNC */
+    };
+    QTestState *qts = start(PORT ACCEL);
+    uint64_t base = VIRT_PLATFORM_BUS_BASE, queue = VIRT_RAM_BASE + 0x100000;
+
+    for (int i = 0; i < ARRAY_SIZE(cmds); i++) {
+        qtest_writeq(qts, queue + i * 16, cmds[i][0]);
+        qtest_writeq(qts, queue + i * 16 + 8, cmds[i][1]);
+    }
+    qtest_writeq(qts, queue + ARRAY_SIZE(cmds) * 16, 0x40); /* ATC_INV */
+    qtest_writeq(qts, base + 0x90, queue | 8);              /* CMDQ_BASE */
+    qtest_writel(qts, base + 0x20, 0x8);                    /* CR0.CMDQEN */
+    qtest_writel(qts, base + 0x98, ARRAY_SIZE(cmds));       /* CMDQ_PROD */
+    g_assert_cmphex(qtest_readl(qts, base + 0x9c), ==, ARRAY_SIZE(cmds));
+    g_assert_cmphex(qtest_readl(qts, base + 0x60), ==, 0);  /* GERROR */
+
+    /* Without ATS, ATC_INV is illegal: CONS stays at it, GERROR.CMDQ_ERR */
+    qtest_writel(qts, base + 0x98, ARRAY_SIZE(cmds) + 1);
+    g_assert_cmphex(qtest_readl(qts, base + 0x9c), ==,
+                    ARRAY_SIZE(cmds) | 1 << 24);
+    g_assert_cmphex(qtest_readl(qts, base + 0x60), ==, 1);
+
+    /* SMMUEN and GBPA, both ways */
+    qtest_writel(qts, base + 0x44, 0x80101000);             /* GBPA.ABORT */
+    qtest_writel(qts, base + 0x20, 0x9);
+    qtest_writel(qts, base + 0x20, 0x8);
+    g_assert_cmphex(qtest_readl(qts, base + 0x44), ==, 0x101000);
+    qtest_quit(qts);
+}
+
+/*
+ * Migration and snapshots
+ */
+
+static void test_migrate(void)
+{
+    QTestState *qts = start(ACCEL);
+    QDict *rsp = qtest_qmp(qts, "{ 'execute': 'migrate', 'arguments': {"
+                           "'uri': 'exec:cat >/dev/null' } }");
+    QDict *error = qdict_get_qdict(rsp, "error");
+    char *hmp;
+
+    g_assert(error);
+    g_test_message("%s", qdict_get_str(error, "desc"));
+    g_assert(strstr(qdict_get_str(error, "desc"),
+                    "arm-smmuv3 's0': with accel=on, its state and that of the "
+                    "host's SMMUv3 cannot be migrated or saved yet"));
+    qobject_unref(rsp);
+
+    hmp = qtest_hmp(qts, "savevm now");
+    g_test_message("%s", hmp);
+    g_assert(strstr(hmp, "cannot be migrated or saved yet"));
+    g_free(hmp);
+    qtest_quit(qts);
+}
+
+/* The window of the host's MSIs is told to the guest */
+static void test_iort(void)
+{
+    QTestState *qts = start(ACCEL);
+    size_t len;
+    g_autofree uint8_t *iort = smmuv3_acpi_table(qts, "IORT", &len);
+    g_autofree char *lines = NULL;
+
+    g_assert(iort);
+    lines = smmuv3_iort_summary(iort, len);
+    g_test_message("%s", lines);
+    g_assert(strstr(lines, "IORT rev 5\n"));
+    g_assert(strstr(lines, "RMR flags 0x5 0x8000000+0x100000: 0+"));
+    qtest_quit(qts);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    for (int i = 0; i < ARRAY_SIZE(refusals); i++) {
+        g_autofree char *path = g_strdup_printf("smmuv3-accel/refuse/%s",
+                                                refusals[i].name);
+
+        qtest_add_data_func(path, &refusals[i], test_refusal);
+    }
+    for (int i = 0; i < ARRAY_SIZE(hot_refusals); i++) {
+        g_autofree char *path = g_strdup_printf("smmuv3-accel/refuse-hot/%s",
+                                                hot_refusals[i].name);
+
+        qtest_add_data_func(path, &hot_refusals[i], test_hot_refusal);
+    }
+    qtest_add_func("smmuv3-accel/idr", test_idr);
+    qtest_add_func("smmuv3-accel/commands", test_commands_without_device);
+    qtest_add_func("smmuv3-accel/migrate", test_migrate);
+    qtest_add_func("smmuv3-accel/iort", test_iort);
+    return g_test_run();
+}

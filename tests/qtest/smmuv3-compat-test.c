@@ -1,0 +1,359 @@
+/*
+ * QTest that what a machine with -machine iommu=smmuv3 shows is unchanged
+ *
+ * The measure is another binary, built from sources without user-created
+ * SMMUs, that the environment variable QTEST_QEMU_PRISTINE names: registers,
+ * ACPI tables, device tree and migration stream have to be the same, byte for
+ * byte. Without it, all of this is skipped.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <glib/gstdio.h>
+#include "libqtest.h"
+#include "hw/pci/pci_regs.h"
+#include "qobject/qdict.h"
+#include "smmuv3-test-util.h"
+
+#define BINARY   "QTEST_QEMU_BINARY"
+#define PRISTINE "QTEST_QEMU_PRISTINE"
+
+static const char *const binaries[2] = { PRISTINE, BINARY };
+
+#define REGS_SIZE 0x200
+
+/* SMMUv3 registers (IHI 0070, 6.2) */
+#define SMMU_GBPA               0x44
+#define SMMU_IRQ_CTRL           0x50
+#define SMMU_STRTAB_BASE        0x80
+#define SMMU_STRTAB_BASE_CFG    0x88
+#define SMMU_CMDQ_BASE          0x90
+#define SMMU_EVENTQ_BASE        0xa0
+
+/* A fixed date and no randomness: both binaries must have the same to show */
+#define COMMON "-nodefaults -cpu max -m 64 -rtc base=2026-01-01,clock=vm "
+
+typedef struct CompatRow {
+    const char *name;
+    const char *machine;
+    const char *args;
+} CompatRow;
+
+#define PCI_DEVICES \
+    " -device pcie-root-port,id=rp0,bus=pcie.0,addr=1.0,chassis=1" \
+    " -device pxb-pcie,id=pxb1,bus=pcie.0,addr=2.0,bus_nr=8" \
+    " -device pcie-root-port,id=rp1,bus=pxb1,chassis=2"
+
+static const CompatRow rows[] = {
+    { "plain", "virt,gic-version=3", "" },
+    { "plain-pci", "virt,gic-version=3", PCI_DEVICES },
+    { "smmu", "virt,gic-version=3,iommu=smmuv3", "" },
+    { "smmu-pci", "virt,gic-version=3,iommu=smmuv3", PCI_DEVICES },
+    { "smmu-default-bus-bypass",
+      "virt,gic-version=3,iommu=smmuv3,default-bus-bypass-iommu=on",
+      PCI_DEVICES },
+    { "smmu-pxb-bypass", "virt,gic-version=3,iommu=smmuv3",
+      PCI_DEVICES " -device pxb-pcie,bus=pcie.0,bus_nr=32,bypass_iommu=on" },
+    { "smmu-gicv2", "virt,gic-version=2,iommu=smmuv3", PCI_DEVICES },
+    /* without MSIs there are no root ports */
+    { "smmu-no-its", "virt,gic-version=3,its=off,iommu=smmuv3", "" },
+    { "smmu-9.1", "virt-9.1,gic-version=3,iommu=smmuv3", PCI_DEVICES },
+    { "smmu-6.1", "virt-6.1,gic-version=3,iommu=smmuv3", "" },
+    { "smmu-stage2", "virt-9.1,gic-version=3,iommu=smmuv3",
+      PCI_DEVICES " -global arm-smmuv3.stage=2" },
+    { "virtio-iommu", "virt,gic-version=3",
+      PCI_DEVICES " -device virtio-iommu-pci,bus=pcie.0,addr=3.0" },
+};
+
+static bool has_pristine(void)
+{
+    if (!g_getenv(PRISTINE)) {
+        g_test_skip(PRISTINE " does not name a binary to compare with");
+        return false;
+    }
+    return true;
+}
+
+/* Start both, with bridges that have bus numbers if there are bridges */
+static void start(const CompatRow *row, QTestState *qts[2])
+{
+    g_autofree char *args = g_strdup_printf(COMMON "-machine %s,"
+                                            "dtb-randomness=off -bios %s %s",
+                                            row->machine, smmuv3_firmware(),
+                                            row->args);
+    uint64_t rp0 = VIRT_ECAM_BASE + (1 << 15);
+    uint64_t rp1 = VIRT_ECAM_BASE + (8 << 20);
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        qts[i] = qtest_init_with_env(binaries[i], args, true);
+        if (*row->args) {
+            qtest_writeb(qts[i], rp0 + PCI_SECONDARY_BUS, 1);
+            qtest_writeb(qts[i], rp0 + PCI_SUBORDINATE_BUS, 3);
+            qtest_writeb(qts[i], rp1 + PCI_PRIMARY_BUS, 8);
+            qtest_writeb(qts[i], rp1 + PCI_SECONDARY_BUS, 9);
+            qtest_writeb(qts[i], rp1 + PCI_SUBORDINATE_BUS, 10);
+        }
+    }
+}
+
+static void stop(QTestState *qts[2])
+{
+    qtest_quit(qts[0]);
+    qtest_quit(qts[1]);
+}
+
+static void read_registers(QTestState *qts, uint32_t *regs)
+{
+    int i;
+
+    for (i = 0; i < REGS_SIZE; i += 4) {
+        regs[i / 4] = qtest_readl(qts, VIRT_SMMU_BASE + i);
+    }
+}
+
+static void compare_registers(const uint32_t *expected, const uint32_t *regs)
+{
+    int i;
+
+    for (i = 0; i < REGS_SIZE; i += 4) {
+        if (expected[i / 4] != regs[i / 4]) {
+            g_test_message("register 0x%x: 0x%x, was 0x%x", i, regs[i / 4],
+                           expected[i / 4]);
+        }
+    }
+    g_assert_cmpmem(expected, REGS_SIZE, regs, REGS_SIZE);
+}
+
+static void test_registers(const void *opaque)
+{
+    const CompatRow *row = opaque;
+    uint32_t regs[2][REGS_SIZE / 4];
+    QTestState *qts[2];
+
+    if (!has_pristine()) {
+        return;
+    }
+    start(row, qts);
+    read_registers(qts[0], regs[0]);
+    read_registers(qts[1], regs[1]);
+    g_assert_cmphex(regs[0][0], !=, 0); /* IDR0: it is there */
+    compare_registers(regs[0], regs[1]);
+    stop(qts);
+}
+
+/* All of them, IORT and DSDT among them, and how they are linked */
+static void test_acpi(const void *opaque)
+{
+    static const char *const files[] = {
+        "etc/acpi/tables", "etc/acpi/rsdp", "etc/table-loader",
+    };
+    const CompatRow *row = opaque;
+    QTestState *qts[2];
+    int i;
+
+    if (!has_pristine()) {
+        return;
+    }
+    start(row, qts);
+    for (i = 0; i < ARRAY_SIZE(files); i++) {
+        size_t len[2];
+        g_autofree void *old = smmuv3_fw_cfg_file(qts[0], files[i], &len[0]);
+        g_autofree void *new = smmuv3_fw_cfg_file(qts[1], files[i], &len[1]);
+
+        g_assert(old && new);
+        g_assert_cmpmem(old, len[0], new, len[1]);
+    }
+    stop(qts);
+}
+
+static void test_dtb(const void *opaque)
+{
+    const CompatRow *row = opaque;
+    g_autofree char *machine = g_strdup_printf("%s,dtb-randomness=off",
+                                               row->machine);
+    g_autofree char *args = g_strdup_printf("-cpu max %s", row->args);
+    g_autofree void *old = NULL, *new = NULL;
+    size_t len[2];
+
+    if (!has_pristine()) {
+        return;
+    }
+    old = smmuv3_dump_dtb(PRISTINE, machine, args, &len[0]);
+    new = smmuv3_dump_dtb(BINARY, machine, args, &len[1]);
+    g_assert_cmpmem(old, len[0], new, len[1]);
+}
+
+static void migrate_to_file(QTestState *qts, const char *path)
+{
+    const char *status = "";
+    int i;
+
+    qtest_qmp_assert_success(qts, "{ 'execute': 'stop' }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'migrate-set-parameters',"
+                             " 'arguments': { 'max-bandwidth': 1000000000 } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'migrate', 'arguments':"
+                             " { 'uri': %s } }", path);
+    for (i = 0; i < 600; i++) {
+        QDict *rsp = qtest_qmp(qts, "{ 'execute': 'query-migrate' }");
+        QDict *ret = qdict_get_qdict(rsp, "return");
+        bool done;
+
+        status = qdict_get_str(ret, "status");
+        g_assert_cmpstr(status, !=, "failed");
+        done = g_str_equal(status, "completed");
+        qobject_unref(rsp);
+        if (done) {
+            return;
+        }
+        g_usleep(100 * 1000);
+    }
+    g_test_message("migration does not complete");
+    g_assert_not_reached();
+}
+
+/* The source was stopped, so the destination stops when it has all */
+static void wait_loaded(QTestState *qts)
+{
+    bool done = false;
+    int i;
+
+    for (i = 0; i < 600 && !done; i++) {
+        QDict *rsp = qtest_qmp(qts, "{ 'execute': 'query-status' }");
+        QDict *ret = qdict_get_qdict(rsp, "return");
+
+        done = g_str_equal(qdict_get_str(ret, "status"), "paused");
+        qobject_unref(rsp);
+        g_usleep(100 * 1000);
+    }
+    g_assert(done);
+}
+
+/*
+ * Blank a section's data out of a migration stream: from its name to the
+ * footer, that is 0x7e and the section's number.
+ *
+ * Returns: whether it was there
+ */
+static bool blank_section(char *data, size_t len, const char *name)
+{
+    size_t name_len = strlen(name), i, j;
+
+    for (i = 5; i + name_len + 1 < len; i++) {
+        if (data[i - 5] == 0x4 && data[i] == name_len &&
+            !memcmp(data + i + 1, name, name_len)) {
+            for (j = i; j + 5 <= len; j++) {
+                if (data[j] == 0x7e && !memcmp(data + j + 1, data + i - 4, 4)) {
+                    return true;
+                }
+                data[j] = 0;
+            }
+        }
+    }
+    return false;
+}
+
+static void test_migration(const void *opaque)
+{
+    const CompatRow *row = opaque;
+    g_autofree char *dir = g_dir_make_tmp("smmuv3-mig-XXXXXX", NULL);
+    uint32_t regs[2][REGS_SIZE / 4], loaded[REGS_SIZE / 4];
+    char *stream[2], *path[2], *uri[2];
+    QTestState *qts[2];
+    size_t len[2], pos;
+    int i;
+
+    g_assert(dir);
+    if (!has_pristine()) {
+        g_rmdir(dir);
+        return;
+    }
+    start(row, qts);
+    for (i = 0; i < 2; i++) {
+        uint64_t smmu = VIRT_SMMU_BASE;
+
+        /* a state other than that of reset; GBPA has a subsection */
+        qtest_writel(qts[i], smmu + SMMU_GBPA, 0x80100000);
+        qtest_writel(qts[i], smmu + SMMU_IRQ_CTRL, 0x5);
+        qtest_writeq(qts[i], smmu + SMMU_STRTAB_BASE, VIRT_RAM_BASE + 0x10000);
+        qtest_writel(qts[i], smmu + SMMU_STRTAB_BASE_CFG, 4);
+        qtest_writeq(qts[i], smmu + SMMU_CMDQ_BASE, VIRT_RAM_BASE + 0x20004);
+        qtest_writeq(qts[i], smmu + SMMU_EVENTQ_BASE, VIRT_RAM_BASE + 0x30004);
+        read_registers(qts[i], regs[i]);
+
+        path[i] = g_strdup_printf("%s/%d", dir, i);
+        uri[i] = g_strdup_printf("file:%s", path[i]);
+        migrate_to_file(qts[i], uri[i]);
+        g_assert(g_file_get_contents(path[i], &stream[i], &len[i], NULL));
+        /* the host's clock */
+        g_assert(blank_section(stream[i], len[i], "timer"));
+    }
+    compare_registers(regs[0], regs[1]);
+    g_assert_cmphex(regs[0][SMMU_GBPA / 4], ==, 0x00100000);
+    stop(qts);
+
+    g_assert_cmpuint(len[0], ==, len[1]);
+    for (pos = 0; pos < len[0] && stream[0][pos] == stream[1][pos]; pos++) {
+        /* find the first difference */
+    }
+    if (pos < len[0]) {
+        g_test_message("streams of %zu bytes differ at %zu", len[0], pos);
+    }
+    g_assert_cmpuint(pos, ==, len[0]);
+
+    /* and each takes the other's */
+    for (i = 0; i < 2; i++) {
+        g_autofree char *args = g_strdup_printf(
+            COMMON "-machine %s,dtb-randomness=off -bios %s %s -incoming %s",
+            row->machine, smmuv3_firmware(), row->args, uri[!i]);
+
+        qts[i] = qtest_init_with_env(binaries[i], args, true);
+        wait_loaded(qts[i]);
+        read_registers(qts[i], loaded);
+        compare_registers(regs[!i], loaded);
+    }
+    stop(qts);
+
+    for (i = 0; i < 2; i++) {
+        g_unlink(path[i]);
+        g_free(stream[i]);
+        g_free(path[i]);
+        g_free(uri[i]);
+    }
+    g_rmdir(dir);
+}
+
+static void add(const char *what, const CompatRow *row,
+                void (*fn)(const void *))
+{
+    g_autofree char *path = g_strdup_printf("smmuv3-compat/%s/%s", what,
+                                            row->name);
+
+    qtest_add_data_func(path, row, fn);
+}
+
+int main(int argc, char **argv)
+{
+    int i;
+
+    g_test_init(&argc, &argv, NULL);
+
+    if (!qtest_has_machine("virt")) {
+        return g_test_run();
+    }
+    if (!g_getenv(PRISTINE)) {
+        fprintf(stderr, "# WARNING: NOTHING is compared: set " PRISTINE
+                " to a qemu-system-aarch64 built from the pristine base\n");
+    }
+
+    for (i = 0; i < ARRAY_SIZE(rows); i++) {
+        add("acpi", &rows[i], test_acpi);
+        add("dtb", &rows[i], test_dtb);
+        if (strstr(rows[i].machine, "iommu=smmuv3")) {
+            add("registers", &rows[i], test_registers);
+            add("migration", &rows[i], test_migration);
+        }
+    }
+    return g_test_run();
+}

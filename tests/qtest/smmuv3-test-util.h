@@ -1,0 +1,120 @@
+/*
+ * What the qtests of arm-smmuv3 on the virt machine share
+ *
+ * Reading the machine's tables as a guest would, and running a QEMU that is
+ * expected not to start.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SMMUV3_TEST_UTIL_H
+#define SMMUV3_TEST_UTIL_H
+
+#include "libqtest.h"
+
+/* The machine that most tests run: with an ITS, and the same at each start */
+#define SMMUV3_MACHINE "virt,gic-version=3,dtb-randomness=off"
+
+/* Where things are on the virt machine */
+#define VIRT_FW_CFG_BASE       0x09020000
+#define VIRT_SMMU_BASE         0x09050000
+#define VIRT_PLATFORM_BUS_BASE 0x0c000000
+#define VIRT_RAM_BASE          0x40000000
+#define VIRT_PCIE_MMIO_BASE    0x10000000
+#define VIRT_ECAM_BASE         0x4010000000ULL
+
+/**
+ * smmuv3_firmware: the path of a file that passes for UEFI firmware
+ *
+ * Its contents are zero and nothing runs it, but a machine with it hands its
+ * ACPI tables over. Made on first use, removed at exit.
+ */
+const char *smmuv3_firmware(void);
+
+/**
+ * smmuv3_run: run QEMU until it exits by itself
+ *
+ * @binary_env: environment variable that names the binary
+ * @args: its arguments, as a shell would take them
+ * @err: set to what it wrote to stderr, to be freed by the caller
+ *
+ * Returns: its exit status, or 128 + the signal that killed it
+ */
+int smmuv3_run(const char *binary_env, const char *args, char **err);
+
+/**
+ * smmuv3_check_refused: fail the test unless QEMU refuses to start
+ *
+ * @machine: value of -machine
+ * @firmware: whether there is UEFI firmware
+ * @args: the other arguments
+ * @text: what it must say, on stderr
+ */
+void smmuv3_check_refused(const char *machine, bool firmware,
+                          const char *args, const char *text);
+
+/**
+ * smmuv3_dump_dtb: the device tree that a guest would get
+ *
+ * @binary_env: environment variable that names the binary
+ * @machine: value of -machine
+ * @args: the other arguments
+ * @len: set to the size of the device tree, in bytes
+ *
+ * Returns: the device tree, to be freed by the caller. A QEMU that does not
+ *          start fails the test.
+ */
+void *smmuv3_dump_dtb(const char *binary_env, const char *machine,
+                      const char *args, size_t *len);
+
+/**
+ * smmuv3_fw_cfg_file: read a whole fw_cfg file, by DMA
+ *
+ * The first 64 KiB of guest RAM and what follows up to the size of the file
+ * are overwritten.
+ *
+ * Returns: its contents, to be freed by the caller, or NULL if there is none
+ */
+void *smmuv3_fw_cfg_file(QTestState *qts, const char *name, size_t *len);
+
+/**
+ * smmuv3_acpi_table: an ACPI table as a guest finds it, its checksum made good
+ *
+ * @sig: its signature, four characters
+ *
+ * Returns: the table, to be freed by the caller, or NULL if there is none
+ */
+uint8_t *smmuv3_acpi_table(QTestState *qts, const char *sig, size_t *len);
+
+/**
+ * smmuv3_iort_summary: what an IORT says, in lines that a test can compare
+ *
+ * A line for the table and one for each node, in order; nodes are named by
+ * their position, from 0:
+ *
+ *   IORT rev 5
+ *   0 ITS
+ *   1 SMMUv3 base 0xc000000 gsiv 144 145 146 147: 0x0+0x10000>0
+ *   2 RC: 0x0+0x100>1 0x100+0xff00>0
+ *   3 RMR flags 0x5 0x8000000+0x100000: 0x0+0x100>1
+ *
+ * with gsiv in the order event, PRI, GERROR, sync, and mappings as input base
+ * + number of IDs > node; "=output base" follows the input base where it is
+ * another one. If iasl is installed and knows the nodes, its reading of the
+ * table is compared with this one; a difference fails the test.
+ *
+ * Returns: the lines, to be freed by the caller
+ */
+char *smmuv3_iort_summary(const uint8_t *iort, size_t len);
+
+/**
+ * smmuv3_decompile: run a decompiler on a table
+ *
+ * @argv0: iasl or dtc
+ *
+ * Returns: the source text, to be freed by the caller, or NULL if the
+ *          decompiler is not installed. One that fails fails the test.
+ */
+char *smmuv3_decompile(const char *argv0, const void *data, size_t len);
+
+#endif /* SMMUV3_TEST_UTIL_H */

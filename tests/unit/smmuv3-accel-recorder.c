@@ -1,0 +1,466 @@
+/*
+ * A host for the accelerated SMMUv3's unit tests: it records and it refuses
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "qemu/bswap.h"
+#include "qapi/error.h"
+#include "smmuv3-accel-recorder.h"
+
+/* Linux issues this many commands, with a sync behind them, at a time */
+#define CHUNK 63
+
+#define STE_CONFIG(ste) extract64((ste)[0], 1, 3)
+
+static RecObject *find(const SMMUv3Host *host, uint32_t id)
+{
+    for (unsigned i = 0; i < host->objects->len; i++) {
+        RecObject *obj = g_ptr_array_index(host->objects, i);
+
+        if (obj->id == id) {
+            return obj;
+        }
+    }
+    return NULL;
+}
+
+static RecObject *object_of(const SMMUv3Host *host, uint32_t id, RecKind kind)
+{
+    RecObject *obj = find(host, id);
+
+    return obj && obj->kind == kind ? obj : NULL;
+}
+
+static RecObject *object_new(SMMUv3Host *host, RecKind kind, RecObject *parent)
+{
+    RecObject *obj = g_new0(RecObject, 1);
+
+    obj->kind = kind;
+    obj->id = ++host->last_id;
+    obj->parent = parent;
+    if (parent) {
+        parent->users++;
+    }
+    g_ptr_array_add(host->objects, obj);
+    return obj;
+}
+
+static int record(SMMUv3Host *host, RecEvent event, int ret)
+{
+    event.ret = ret;
+    event.cmds = NULL;
+    g_array_append_val(host->events, event);
+    return ret;
+}
+
+static int injected(SMMUv3Host *host, const RecEvent *call)
+{
+    host->calls++;
+    return host->inject ? host->inject(host, call, host->opaque) : 0;
+}
+
+static int fail(int ret, const char *what, Error **errp)
+{
+    if (ret) {
+        error_setg_errno(errp, -ret, "%s failed", what);
+    }
+    return ret;
+}
+
+static const char *rec_name(SMMUv3HostDevice *dev)
+{
+    return dev->name;
+}
+
+static SMMUv3Host *rec_host(SMMUv3HostDevice *dev)
+{
+    return dev->host;
+}
+
+static uint32_t rec_stage2(SMMUv3HostDevice *dev)
+{
+    return dev->stage2;
+}
+
+static int rec_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
+{
+    RecEvent call = { .call = REC_INFO, .dev = dev };
+    int ret = injected(dev->host, &call);
+
+    if (!ret) {
+        *info = dev->info;
+    }
+    return fail(record(dev->host, call, ret), "info", errp);
+}
+
+static int rec_viommu_alloc(SMMUv3HostDevice *dev, uint32_t stage2,
+                            uint32_t *id, Error **errp)
+{
+    SMMUv3Host *host = dev->host;
+    RecEvent call = { .call = REC_VIOMMU_ALLOC, .dev = dev };
+    RecObject *parent = object_of(host, stage2, REC_STAGE2);
+    int ret = injected(host, &call);
+
+    if (!ret && !parent) {
+        ret = -ENOENT;
+    }
+    if (!ret) {
+        call.id = *id = object_new(host, REC_VIOMMU, parent)->id;
+    }
+    return fail(record(host, call, ret), "viommu", errp);
+}
+
+static bool sid_taken(SMMUv3Host *host, const RecObject *viommu, uint32_t sid)
+{
+    for (unsigned i = 0; i < host->objects->len; i++) {
+        RecObject *obj = g_ptr_array_index(host->objects, i);
+
+        if (obj->kind == REC_VDEVICE && obj->parent == viommu &&
+            obj->sid == sid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int rec_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
+                             uint32_t sid, uint32_t *id, Error **errp)
+{
+    SMMUv3Host *host = dev->host;
+    RecEvent call = { .call = REC_VDEVICE_ALLOC, .dev = dev, .sid = sid };
+    RecObject *parent = object_of(host, viommu, REC_VIOMMU);
+    int ret = injected(host, &call);
+
+    if (!ret && !parent) {
+        ret = -ENOENT;
+    }
+    if (!ret && (dev->vdevice || sid_taken(host, parent, sid))) {
+        ret = -EEXIST;
+    }
+    if (!ret) {
+        RecObject *obj = object_new(host, REC_VDEVICE, parent);
+
+        obj->dev = dev;
+        obj->sid = sid;
+        dev->vdevice = obj;
+        call.id = *id = obj->id;
+    }
+    return fail(record(host, call, ret), "vdevice", errp);
+}
+
+/* The host's masks, as linux/iommufd.h words them */
+static bool ste_acceptable(const uint64_t ste[2])
+{
+    const uint64_t word0 = BIT_ULL(0) | MAKE_64BIT_MASK(1, 3) |
+        MAKE_64BIT_MASK(4, 2) | MAKE_64BIT_MASK(6, 46) | MAKE_64BIT_MASK(59, 5);
+    const uint64_t word1 = MAKE_64BIT_MASK(0, 2) | MAKE_64BIT_MASK(2, 2) |
+        MAKE_64BIT_MASK(4, 2) | MAKE_64BIT_MASK(6, 2) | BIT_ULL(27) |
+        MAKE_64BIT_MASK(28, 2);
+    unsigned config = STE_CONFIG(ste);
+
+    if (!(ste[0] & 1)) {
+        return true;
+    }
+    return !(ste[0] & ~word0) && !(ste[1] & ~word1) &&
+           (config == 0 || config == 4 || config == 5) &&
+           extract64(ste[1], 28, 2) <= 1;
+}
+
+static int rec_hwpt_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
+                          const uint64_t ste[2], uint32_t *id, Error **errp)
+{
+    SMMUv3Host *host = dev->host;
+    RecEvent call = {
+        .call = REC_HWPT_ALLOC, .dev = dev, .ste = { ste[0], ste[1] },
+    };
+    RecObject *parent = object_of(host, viommu, REC_VIOMMU);
+    int ret = injected(host, &call);
+
+    if (!ret && !parent) {
+        ret = -ENOENT;
+    }
+    if (!ret && !ste_acceptable(ste)) {
+        ret = -EIO;
+    }
+    if (!ret) {
+        RecObject *obj = object_new(host, REC_HWPT, parent);
+
+        obj->ste[0] = ste[0];
+        obj->ste[1] = ste[1];
+        call.id = *id = obj->id;
+    }
+    return fail(record(host, call, ret), "hwpt", errp);
+}
+
+static bool translates(const RecObject *hwpt)
+{
+    return (hwpt->ste[0] & 1) && STE_CONFIG(hwpt->ste) == 5;
+}
+
+static void move(SMMUv3HostDevice *dev, RecObject *to)
+{
+    if (to) {
+        to->users++;
+    }
+    if (dev->attached) {
+        dev->attached->users--;
+    }
+    dev->attached = to;
+}
+
+static int rec_attach(SMMUv3HostDevice *dev, uint32_t hwpt, Error **errp)
+{
+    SMMUv3Host *host = dev->host;
+    RecEvent call = { .call = REC_ATTACH, .dev = dev, .id = hwpt };
+    RecObject *obj = object_of(host, hwpt, REC_HWPT);
+    int ret;
+
+    if (obj) {
+        memcpy(call.ste, obj->ste, sizeof(call.ste));
+    }
+    ret = injected(host, &call);
+    if (!ret && (!obj || (translates(obj) &&
+                          (!dev->vdevice ||
+                           dev->vdevice->parent != obj->parent)))) {
+        ret = -ENOENT;
+    }
+    if (!ret && obj->parent->parent->id != dev->stage2) {
+        ret = -EINVAL;
+    }
+    if (!ret) {
+        move(dev, obj);
+    }
+    return fail(record(host, call, ret), "attach", errp);
+}
+
+static int rec_detach(SMMUv3HostDevice *dev, Error **errp)
+{
+    RecEvent call = { .call = REC_DETACH, .dev = dev };
+    int ret = injected(dev->host, &call);
+
+    if (!ret) {
+        move(dev, NULL);
+    }
+    return fail(record(dev->host, call, ret), "detach", errp);
+}
+
+static int cmd_error(SMMUv3Host *host, const RecObject *viommu,
+                     const SMMUv3HostCmd *cmd)
+{
+    uint64_t word = le64_to_cpu(cmd->word[0]);
+    unsigned op = word & 0xff;
+    bool names_stream = op == 0x05 || op == 0x06 || op == 0x40;
+
+    if (names_stream && !sid_taken(host, viommu, word >> 32)) {
+        return -EIO;
+    }
+    return host->cmd_error ? host->cmd_error(host, cmd, host->opaque) : 0;
+}
+
+/* A chunk takes effect as a whole or not at all, which is the worst case */
+static int issue_chunk(SMMUv3Host *host, const RecObject *viommu,
+                       const SMMUv3HostCmd *cmds, uint32_t n)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < n; i++) {
+            int ret = cmd_error(host, viommu, &cmds[i]);
+
+            if (ret && (ret == -EIO) == !pass) {
+                return ret;
+            }
+        }
+    }
+    g_array_append_vals(host->done, cmds, n);
+    return 0;
+}
+
+static int rec_invalidate(SMMUv3Host *host, uint32_t viommu,
+                          const SMMUv3HostCmd *cmds, uint32_t n)
+{
+    RecEvent call = {
+        .call = REC_INVALIDATE, .id = viommu, .n = n, .cmds = cmds,
+    };
+    RecObject *obj = object_of(host, viommu, REC_VIOMMU);
+    int ret = injected(host, &call);
+
+    if (!ret && !obj) {
+        ret = -ENOENT;
+    }
+    for (uint32_t i = 0; !ret && i < n; i += CHUNK) {
+        ret = issue_chunk(host, obj, &cmds[i], MIN(n - i, CHUNK));
+    }
+    return record(host, call, ret);
+}
+
+static void rec_destroy(SMMUv3Host *host, uint32_t id)
+{
+    RecObject *obj = find(host, id);
+    RecEvent call = { .call = REC_DESTROY, .id = id };
+
+    if (!obj || obj->kind == REC_STAGE2) {
+        g_error("destroyed object %u, which is not ours or not there", id);
+    }
+    call.kind = obj->kind;
+    memcpy(call.ste, obj->ste, sizeof(call.ste));
+    if (obj->users) {
+        host->busy++;
+        record(host, call, -EBUSY);
+        return;
+    }
+    record(host, call, 0);
+    if (obj->kind == REC_VDEVICE) {
+        obj->dev->vdevice = NULL;
+    }
+    obj->parent->users--;
+    g_ptr_array_remove(host->objects, obj);
+}
+
+const SMMUv3HostOps rec_ops = {
+    .name = rec_name,
+    .host = rec_host,
+    .stage2 = rec_stage2,
+    .info = rec_info,
+    .viommu_alloc = rec_viommu_alloc,
+    .vdevice_alloc = rec_vdevice_alloc,
+    .hwpt_alloc = rec_hwpt_alloc,
+    .attach = rec_attach,
+    .detach = rec_detach,
+    .invalidate = rec_invalidate,
+    .destroy = rec_destroy,
+};
+
+SMMUv3Host *rec_host_new(void)
+{
+    SMMUv3Host *host = g_new0(SMMUv3Host, 1);
+
+    host->objects = g_ptr_array_new_with_free_func(g_free);
+    host->events = g_array_new(false, true, sizeof(RecEvent));
+    host->done = g_array_new(false, true, sizeof(SMMUv3HostCmd));
+    return host;
+}
+
+void rec_host_free(SMMUv3Host *host)
+{
+    for (unsigned i = 0; i < host->objects->len; i++) {
+        RecObject *obj = g_ptr_array_index(host->objects, i);
+
+        if (obj->kind != REC_STAGE2) {
+            g_error("leaked object %u of kind %d, StreamID 0x%x, STE 0x%"
+                    PRIx64 " 0x%" PRIx64, obj->id, obj->kind, obj->sid,
+                    obj->ste[0], obj->ste[1]);
+        }
+    }
+    g_ptr_array_unref(host->objects);
+    g_array_unref(host->events);
+    g_array_unref(host->done);
+    g_free(host);
+}
+
+uint32_t rec_stage2_new(SMMUv3Host *host)
+{
+    return object_new(host, REC_STAGE2, NULL)->id;
+}
+
+void rec_device_init(SMMUv3HostDevice *dev, SMMUv3Host *host, const char *name,
+                     uint32_t stage2)
+{
+    *dev = (SMMUv3HostDevice) { .name = name, .host = host, .stage2 = stage2 };
+    move(dev, object_of(host, stage2, REC_STAGE2));
+}
+
+void rec_device_release(SMMUv3HostDevice *dev)
+{
+    move(dev, NULL);
+}
+
+unsigned rec_count(const SMMUv3Host *host, RecKind kind)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < host->objects->len; i++) {
+        RecObject *obj = g_ptr_array_index(host->objects, i);
+
+        n += obj->kind == kind;
+    }
+    return n;
+}
+
+const uint64_t *rec_attached_ste(const SMMUv3HostDevice *dev)
+{
+    return dev->attached && dev->attached->kind == REC_HWPT ? dev->attached->ste
+                                                            : NULL;
+}
+
+void rec_forget(SMMUv3Host *host)
+{
+    g_array_set_size(host->events, 0);
+    g_array_set_size(host->done, 0);
+    host->calls = 0;
+    host->busy = 0;
+}
+
+static const char *config_name(const uint64_t ste[2])
+{
+    switch (STE_CONFIG(ste)) {
+    case 4:
+        return "bypass";
+    case 5:
+        return "s1";
+    default:
+        return "abort";
+    }
+}
+
+char *rec_story(const SMMUv3Host *host)
+{
+    GString *s = g_string_new(NULL);
+
+    for (unsigned i = 0; i < host->events->len; i++) {
+        const RecEvent *e = &g_array_index(host->events, RecEvent, i);
+
+        g_string_append(s, i ? " " : "");
+        switch (e->call) {
+        case REC_INFO:
+            g_string_append(s, "info");
+            break;
+        case REC_VIOMMU_ALLOC:
+            g_string_append(s, "viommu");
+            break;
+        case REC_VDEVICE_ALLOC:
+            g_string_append_printf(s, "vdevice:%x", e->sid);
+            break;
+        case REC_HWPT_ALLOC:
+            g_string_append_printf(s, "hwpt:%s", config_name(e->ste));
+            break;
+        case REC_ATTACH:
+            g_string_append_printf(s, "attach:%s", config_name(e->ste));
+            break;
+        case REC_DETACH:
+            g_string_append(s, "detach");
+            break;
+        case REC_INVALIDATE:
+            g_string_append_printf(s, "invalidate:%u", e->n);
+            break;
+        default:
+            g_string_append(s, "destroy:");
+            g_string_append(s, e->kind == REC_VIOMMU ? "viommu" :
+                               e->kind == REC_VDEVICE ? "vdevice" :
+                               config_name(e->ste));
+            break;
+        }
+        if (e->ret) {
+            g_string_append_printf(s, "(%d)", e->ret);
+        }
+    }
+    return g_string_free(s, false);
+}
+
+int rec_fail_nth(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    RecFailNth *fail_nth = opaque;
+
+    return fail_nth->nth && !--fail_nth->nth ? fail_nth->err : 0;
+}

@@ -1,0 +1,132 @@
+/*
+ * A host for the accelerated SMMUv3's unit tests: it records and it refuses
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Implements SMMUv3HostOps in memory, with the rules by which iommufd keeps its
+ * objects (linux/iommufd.h): children go before parents, an object in use
+ * stays, a translating HWPT wants the device's vDEVICE, a device has one
+ * vDEVICE, and a virtual StreamID belongs to one vDEVICE.  A test may fail any
+ * call, and can read back all that the host was told, in order.
+ */
+#ifndef TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
+#define TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
+
+#include "hw/arm/smmuv3-accel-host.h"
+
+typedef enum RecCall {
+    REC_INFO,
+    REC_VIOMMU_ALLOC,
+    REC_VDEVICE_ALLOC,
+    REC_HWPT_ALLOC,
+    REC_ATTACH,
+    REC_DETACH,
+    REC_INVALIDATE,
+    REC_DESTROY,
+    REC__MAX,
+} RecCall;
+
+typedef enum RecKind {
+    REC_STAGE2,         /* a nesting parent: VFIO's, not ours to destroy */
+    REC_VIOMMU,
+    REC_VDEVICE,
+    REC_HWPT,           /* nested */
+} RecKind;
+
+typedef struct RecObject {
+    RecKind kind;
+    uint32_t id;
+    struct RecObject *parent;
+    unsigned users;             /* children and attached devices */
+    SMMUv3HostDevice *dev;      /* REC_VDEVICE */
+    uint32_t sid;               /* REC_VDEVICE */
+    uint64_t ste[2];            /* REC_HWPT */
+} RecObject;
+
+/* A call to the host, in the order in which they came */
+typedef struct RecEvent {
+    RecCall call;
+    SMMUv3HostDevice *dev;      /* NULL for REC_INVALIDATE and REC_DESTROY */
+    uint32_t id;                /* made, attached, destroyed, invalidated */
+    uint32_t sid;               /* REC_VDEVICE_ALLOC */
+    uint64_t ste[2];            /* of the HWPT made, attached or destroyed */
+    uint32_t n;                 /* REC_INVALIDATE: commands in the call */
+    RecKind kind;               /* REC_DESTROY */
+    const SMMUv3HostCmd *cmds;  /* REC_INVALIDATE: during the call only */
+    int ret;
+} RecEvent;
+
+struct SMMUv3HostDevice {
+    const char *name;
+    SMMUv3Host *host;
+    uint32_t stage2;            /* what VFIO attached the device to at first */
+    RecObject *attached;        /* NULL: blocked */
+    RecObject *vdevice;
+    SMMUv3HostInfo info;
+};
+
+/* Fails a call: 0 lets it pass, a negative errno is what it returns */
+typedef int RecInject(SMMUv3Host *host, const RecEvent *call, void *opaque);
+
+/*
+ * What the host makes of one command: 0, -EIO (the conversion refuses it) or
+ * another negative errno (its issue fails)
+ */
+typedef int RecCmdError(SMMUv3Host *host, const SMMUv3HostCmd *cmd,
+                        void *opaque);
+
+struct SMMUv3Host {
+    GPtrArray *objects;         /* RecObject, those that live */
+    GArray *events;             /* RecEvent */
+    GArray *done;               /* SMMUv3HostCmd that took effect, in order */
+    uint32_t last_id;
+    unsigned calls;             /* that can fail, so far */
+    unsigned busy;              /* attempts to destroy what is in use */
+    RecInject *inject;
+    RecCmdError *cmd_error;
+    void *opaque;               /* of both */
+};
+
+/* The operations, on devices that rec_device_init() made */
+extern const SMMUv3HostOps rec_ops;
+
+SMMUv3Host *rec_host_new(void);
+
+/* Fails the test if an object but the nesting parents is left */
+void rec_host_free(SMMUv3Host *host);
+
+/* A nesting parent, as VFIO makes one: returns its id */
+uint32_t rec_stage2_new(SMMUv3Host *host);
+
+/* A device that VFIO attached to @stage2 */
+void rec_device_init(SMMUv3HostDevice *dev, SMMUv3Host *host, const char *name,
+                     uint32_t stage2);
+
+/* VFIO lets go of the device: what is attached no longer counts as used */
+void rec_device_release(SMMUv3HostDevice *dev);
+
+/* Objects of @kind that live */
+unsigned rec_count(const SMMUv3Host *host, RecKind kind);
+
+/* The nested STE that @dev runs on, NULL if it is on a stage 2 or blocked */
+const uint64_t *rec_attached_ste(const SMMUv3HostDevice *dev);
+
+/* Forget the events and the commands so far */
+void rec_forget(SMMUv3Host *host);
+
+/*
+ * The calls since rec_forget() as a line of text, one word a call: viommu,
+ * vdevice:SID, hwpt:CONFIG, attach:CONFIG, detach, invalidate:N,
+ * destroy:viommu, ...  A call that failed has its errno behind it.  The
+ * caller frees it.
+ */
+char *rec_story(const SMMUv3Host *host);
+
+/* Ready-made injection: call number @nth from now on fails, that one only */
+typedef struct RecFailNth {
+    unsigned nth;               /* counts down; 0 is spent */
+    int err;                    /* negative errno */
+} RecFailNth;
+RecInject rec_fail_nth;
+
+#endif

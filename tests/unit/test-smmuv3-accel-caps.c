@@ -1,0 +1,549 @@
+/*
+ * Accelerated SMMUv3: what the guest's ID registers say
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Each capability is tried on hosts that have less, as much and more, before
+ * and after the guest was told.  The fields' places are IHI 0070's (6.3.1 to
+ * 6.3.6, 6.3.8), stated here once more.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "qapi/error.h"
+#include "hw/arm/smmuv3-accel-caps.h"
+
+/* A capability, as the architecture and our documentation have it */
+static const struct {
+    const char *field;
+    int reg;                    /* IDR number, -1 for AIDR */
+    unsigned shift, length;
+    unsigned most;              /* that our model knows */
+    unsigned baseline;          /* without a host */
+} fields[SMMUV3_CAP__MAX] = {
+    [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  0,  12, 1, 1, 1 },
+    [SMMUV3_CAP_HAD]     = { "IDR3.HAD",     3,  2,  1, 1, 0 },
+    [SMMUV3_CAP_RIL]     = { "IDR3.RIL",     3,  10, 1, 1, 0 },
+    [SMMUV3_CAP_BBML]    = { "IDR3.BBML",    3,  11, 2, 2, 0 },
+    [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     5,  0,  3, 5, 4 },
+    [SMMUV3_CAP_GRAN4K]  = { "IDR5.GRAN4K",  5,  4,  1, 1, 1 },
+    [SMMUV3_CAP_GRAN16K] = { "IDR5.GRAN16K", 5,  5,  1, 1, 0 },
+    [SMMUV3_CAP_GRAN64K] = { "IDR5.GRAN64K", 5,  6,  1, 1, 1 },
+    [SMMUV3_CAP_ARCH]    = { "AIDR",         -1, 0,  4, 1, 1 },
+};
+
+static const unsigned oas_bits[] = { 32, 36, 40, 42, 44, 48, 52, 56 };
+
+static uint32_t *host_reg(SMMUv3HostInfo *host, int cap)
+{
+    return fields[cap].reg < 0 ? &host->aidr : &host->idr[fields[cap].reg];
+}
+
+static void host_set(SMMUv3HostInfo *host, int cap, unsigned value)
+{
+    uint32_t *reg = host_reg(host, cap);
+
+    *reg = deposit32(*reg, fields[cap].shift, fields[cap].length, value);
+}
+
+/* A host that nests and has all that our model knows, and no more */
+static SMMUv3HostInfo good_host(void)
+{
+    SMMUv3HostInfo host = {};
+
+    /* S2P, S1P, TTF AArch64, COHACC, TTENDIAN little, STALL_MODEL terminate */
+    host.idr[0] = 1u << 0 | 1u << 1 | 2u << 2 | 1u << 4 | 2u << 21 | 1u << 24;
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        host_set(&host, cap, fields[cap].most);
+    }
+    return host;
+}
+
+static char *describe(const SMMUv3HostInfo *host)
+{
+    return g_strdup_printf("host IDR0=0x%08x IDR1=0x%08x IDR3=0x%08x "
+                           "IDR5=0x%08x AIDR=0x%x", host->idr[0], host->idr[1],
+                           host->idr[3], host->idr[5], host->aidr);
+}
+
+static void expect_value(const SMMUv3AccelCaps *caps, int cap, unsigned value,
+                         const SMMUv3HostInfo *host)
+{
+    g_autofree char *regs = describe(host);
+
+    if (caps->value[cap] != value) {
+        g_error("%s: guest gets %u, expected %u; %s", fields[cap].field,
+                caps->value[cap], value, regs);
+    }
+}
+
+static void expect_ok(SMMUv3AccelCaps *caps, const SMMUv3HostInfo *host)
+{
+    g_autofree char *regs = describe(host);
+    Error *err = NULL;
+
+    if (!smmuv3_accel_caps_add_host(caps, host, &err)) {
+        g_error("refused: %s; %s", error_get_pretty(err), regs);
+    }
+    g_assert_null(err);
+}
+
+static void expect_text(const char *text, const char *part,
+                        const SMMUv3HostInfo *host)
+{
+    g_autofree char *regs = describe(host);
+
+    if (!strstr(text, part)) {
+        g_error("'%s' does not say '%s'; %s", text, part, regs);
+    }
+}
+
+/* Refused, with all of @parts in the error, and @caps as they were */
+static void expect_refused_list(SMMUv3AccelCaps *caps,
+                                const SMMUv3HostInfo *host,
+                                const char *const *parts)
+{
+    SMMUv3AccelCaps before;
+    g_autofree char *regs = describe(host);
+    Error *err = NULL;
+
+    memcpy(&before, caps, sizeof(before));
+    if (smmuv3_accel_caps_add_host(caps, host, &err)) {
+        g_error("accepted, expected an error with '%s'; %s", parts[0], regs);
+    }
+    if (memcmp(&before, caps, sizeof(before))) {
+        g_error("a refused host changed the capabilities; %s", regs);
+    }
+    for (; *parts; parts++) {
+        expect_text(error_get_pretty(err), *parts, host);
+    }
+    error_free(err);
+    /* A caller that does not care for the text gets the same answer */
+    g_assert_false(smmuv3_accel_caps_add_host(caps, host, NULL));
+}
+
+#define expect_refused(caps, host, ...) \
+    expect_refused_list(caps, host, (const char *const[]) { __VA_ARGS__, NULL })
+
+static void init_auto(SMMUv3AccelCaps *caps)
+{
+    /* Padding is compared too */
+    memset(caps, 0, sizeof(*caps));
+    smmuv3_accel_caps_init(caps, ON_OFF_AUTO_AUTO, 0);
+}
+
+static void test_least_of_model_and_host(void)
+{
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        for (unsigned v = 0; v < 1u << fields[cap].length; v++) {
+            SMMUv3HostInfo host = good_host();
+            SMMUv3AccelCaps caps;
+
+            host_set(&host, cap, v);
+            init_auto(&caps);
+            expect_ok(&caps, &host);
+            g_assert_true(caps.seen_host);
+            for (int c = 0; c < SMMUV3_CAP__MAX; c++) {
+                expect_value(&caps, c, c == cap ? MIN(v, fields[c].most)
+                                                : fields[c].most, &host);
+            }
+        }
+    }
+}
+
+/* Two hosts before the guest starts: the least of both, in either order */
+static void test_least_of_two_hosts(void)
+{
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        for (int order = 0; order < 2; order++) {
+            SMMUv3HostInfo hosts[2] = { good_host(), good_host() };
+            SMMUv3AccelCaps caps;
+
+            host_set(&hosts[1], cap, 0);
+            init_auto(&caps);
+            expect_ok(&caps, &hosts[order]);
+            expect_ok(&caps, &hosts[!order]);
+            expect_value(&caps, cap, 0, &hosts[1]);
+            smmuv3_accel_caps_freeze(&caps);
+            expect_value(&caps, cap, 0, &hosts[1]);
+        }
+    }
+}
+
+static void test_baseline_without_host(void)
+{
+    const SMMUv3HostInfo none = {};
+    SMMUv3AccelCaps caps, again;
+
+    init_auto(&caps);
+    smmuv3_accel_caps_freeze(&caps);
+    g_assert_true(caps.frozen);
+    g_assert_false(caps.seen_host);
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        expect_value(&caps, cap, fields[cap].baseline, &none);
+    }
+    again = caps;
+    smmuv3_accel_caps_freeze(&again);
+    g_assert_cmpmem(caps.value, sizeof(caps.value),
+                    again.value, sizeof(again.value));
+}
+
+/* With a host, the freeze is no reason to promise less */
+static void test_freeze_keeps_the_hosts(void)
+{
+    SMMUv3HostInfo host = good_host();
+    SMMUv3AccelCaps caps;
+
+    init_auto(&caps);
+    expect_ok(&caps, &host);
+    smmuv3_accel_caps_freeze(&caps);
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        expect_value(&caps, cap, fields[cap].most, &host);
+    }
+    /* The second freeze comes with each reset */
+    smmuv3_accel_caps_freeze(&caps);
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        expect_value(&caps, cap, fields[cap].most, &host);
+    }
+}
+
+/* Once the guest was told, less is refused; as much or more changes nothing */
+static void test_frozen(void)
+{
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        for (unsigned told = 0; told <= fields[cap].most; told++) {
+            for (unsigned v = 0; v < 1u << fields[cap].length; v++) {
+                SMMUv3HostInfo first = good_host(), second = good_host();
+                SMMUv3AccelCaps caps;
+                bool oas = cap == SMMUV3_CAP_OAS;
+                g_autofree char *numbers =
+                    g_strdup_printf("%s %u, the guest was told %u;",
+                                    fields[cap].field, oas ? oas_bits[v] : v,
+                                    oas ? oas_bits[told] : told);
+
+                init_auto(&caps);
+                host_set(&first, cap, told);
+                expect_ok(&caps, &first);
+                smmuv3_accel_caps_freeze(&caps);
+                host_set(&second, cap, v);
+                if (v < told) {
+                    expect_refused(&caps, &second, fields[cap].field, numbers,
+                           "start QEMU with the device");
+                } else {
+                    expect_ok(&caps, &second);
+                }
+                expect_value(&caps, cap, told, &second);
+            }
+        }
+    }
+}
+
+/* After the baseline: a host that lacks part of it is refused, no other is */
+static void test_hot_plug_after_baseline(void)
+{
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        for (unsigned v = 0; v < 1u << fields[cap].length; v++) {
+            SMMUv3HostInfo host = good_host();
+            SMMUv3AccelCaps caps;
+
+            init_auto(&caps);
+            smmuv3_accel_caps_freeze(&caps);
+            host_set(&host, cap, v);
+            if (v < fields[cap].baseline) {
+                expect_refused(&caps, &host, fields[cap].field, "was told");
+            } else {
+                expect_ok(&caps, &host);
+            }
+            for (int c = 0; c < SMMUV3_CAP__MAX; c++) {
+                expect_value(&caps, c, fields[c].baseline, &host);
+            }
+        }
+    }
+}
+
+static void test_ril(void)
+{
+    for (int has = 0; has < 2; has++) {
+        SMMUv3HostInfo host = good_host();
+        SMMUv3AccelCaps caps;
+
+        host_set(&host, SMMUV3_CAP_RIL, has);
+
+        memset(&caps, 0, sizeof(caps));
+        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_AUTO, 0);
+        expect_ok(&caps, &host);
+        expect_value(&caps, SMMUV3_CAP_RIL, has, &host);
+
+        memset(&caps, 0, sizeof(caps));
+        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_OFF, 0);
+        expect_ok(&caps, &host);
+        expect_value(&caps, SMMUV3_CAP_RIL, 0, &host);
+
+        memset(&caps, 0, sizeof(caps));
+        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_ON, 0);
+        if (has) {
+            expect_ok(&caps, &host);
+        } else {
+            expect_refused(&caps, &host, "IDR3.RIL 0", "is to have 1",
+                           "use ril=auto");
+        }
+        expect_value(&caps, SMMUV3_CAP_RIL, 1, &host);
+
+        /* Insisted on without a host: promised, and checked later */
+        memset(&caps, 0, sizeof(caps));
+        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_ON, 0);
+        smmuv3_accel_caps_freeze(&caps);
+        expect_value(&caps, SMMUV3_CAP_RIL, 1, &host);
+        if (has) {
+            expect_ok(&caps, &host);
+        } else {
+            expect_refused(&caps, &host, "IDR3.RIL 0", "was told 1",
+                           "ril=auto");
+        }
+
+        memset(&caps, 0, sizeof(caps));
+        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_OFF, 0);
+        smmuv3_accel_caps_freeze(&caps);
+        expect_value(&caps, SMMUV3_CAP_RIL, 0, &host);
+        expect_ok(&caps, &host);
+        expect_value(&caps, SMMUV3_CAP_RIL, 0, &host);
+    }
+}
+
+static void test_oas(void)
+{
+    for (unsigned want = 0; want <= 5; want++) {
+        for (unsigned has = 0; has < 8; has++) {
+            SMMUv3HostInfo host = good_host();
+            SMMUv3AccelCaps caps;
+            g_autofree char *have = g_strdup_printf("IDR5.OAS %u,",
+                                                    oas_bits[has]);
+            g_autofree char *wanted = g_strdup_printf("is to have %u;",
+                                                      oas_bits[want]);
+
+            host_set(&host, SMMUV3_CAP_OAS, has);
+            memset(&caps, 0, sizeof(caps));
+            smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_AUTO, oas_bits[want]);
+            if (has < want) {
+                expect_refused(&caps, &host, have, wanted, "use oas=auto");
+            } else {
+                expect_ok(&caps, &host);
+            }
+            expect_value(&caps, SMMUV3_CAP_OAS, want, &host);
+
+            /* Without a host: what was asked for, above or below baseline */
+            memset(&caps, 0, sizeof(caps));
+            smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_AUTO, oas_bits[want]);
+            smmuv3_accel_caps_freeze(&caps);
+            expect_value(&caps, SMMUV3_CAP_OAS, want, &host);
+        }
+    }
+}
+
+/* What our model fixes for every guest */
+static void test_hard_requirements(void)
+{
+    static const struct {
+        unsigned shift, length, value;
+        const char *text;       /* NULL: fine */
+    } cases[] = {
+        { 0, 1, 0, "IDR0.S2P" },
+        { 1, 1, 0, "IDR0.S1P" },
+        { 2, 2, 0, "IDR0.TTF" },
+        { 2, 2, 1, "IDR0.TTF" },
+        { 2, 2, 2, NULL },
+        { 2, 2, 3, NULL },
+        { 4, 1, 0, "IDR0.COHACC" },
+        { 21, 2, 0, NULL },
+        { 21, 2, 1, "IDR0.TTENDIAN" },
+        { 21, 2, 2, NULL },
+        { 21, 2, 3, "IDR0.TTENDIAN" },
+        { 24, 2, 0, NULL },
+        { 24, 2, 1, NULL },
+        { 24, 2, 2, "IDR0.STALL_MODEL" },
+        { 24, 2, 3, "IDR0.STALL_MODEL" },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        for (int frozen = 0; frozen < 2; frozen++) {
+            SMMUv3HostInfo host = good_host();
+            SMMUv3AccelCaps caps;
+
+            host.idr[0] = deposit32(host.idr[0], cases[i].shift,
+                                    cases[i].length, cases[i].value);
+            init_auto(&caps);
+            if (frozen) {
+                smmuv3_accel_caps_freeze(&caps);
+            }
+            if (cases[i].text) {
+                expect_refused(&caps, &host, cases[i].text, "without accel=on");
+            } else {
+                expect_ok(&caps, &host);
+            }
+        }
+    }
+}
+
+static void test_a_granule_in_common(void)
+{
+    for (int mask = 0; mask < 64; mask++) {
+        SMMUv3HostInfo hosts[2] = { good_host(), good_host() };
+        SMMUv3AccelCaps caps;
+
+        for (int i = 0; i < 2; i++) {
+            for (int k = 0; k < 3; k++) {
+                host_set(&hosts[i], SMMUV3_CAP_GRAN4K + k,
+                         mask >> (3 * i + k) & 1);
+            }
+        }
+        init_auto(&caps);
+        if (!(mask & 7)) {
+            expect_refused(&caps, &hosts[0], "granule", "an SMMU of its own");
+            continue;
+        }
+        expect_ok(&caps, &hosts[0]);
+        if (mask & mask >> 3 & 7) {
+            expect_ok(&caps, &hosts[1]);
+        } else {
+            expect_refused(&caps, &hosts[1], "granule", "an SMMU of its own");
+        }
+    }
+}
+
+/* Other fields of the registers are other people's */
+static void test_to_regs(void)
+{
+    const uint32_t fills[] = { 0, ~0u, 0xa5a5a5a5 };
+
+    for (int i = 0; i < ARRAY_SIZE(fills); i++) {
+        SMMUv3AccelCaps caps;
+
+        for (int cap = -1; cap < SMMUV3_CAP__MAX; cap++) {
+            uint32_t idr[6], want[6], aidr = fills[i], want_aidr = fills[i];
+
+            init_auto(&caps);
+            if (cap >= 0) {
+                caps.value[cap] = 0;
+            }
+            for (int r = 0; r < 6; r++) {
+                idr[r] = want[r] = fills[i];
+            }
+            for (int c = 0; c < SMMUV3_CAP__MAX; c++) {
+                uint32_t *reg = fields[c].reg < 0 ? &want_aidr
+                                                  : &want[fields[c].reg];
+
+                *reg = deposit32(*reg, fields[c].shift, fields[c].length,
+                                 c == cap ? 0 : fields[c].most);
+            }
+            smmuv3_accel_caps_to_regs(&caps, idr, &aidr);
+            for (int r = 0; r < 6; r++) {
+                if (idr[r] != want[r]) {
+                    g_error("IDR%d: 0x%08x over 0x%08x, expected 0x%08x", r,
+                            idr[r], fills[i], want[r]);
+                }
+            }
+            if (aidr != want_aidr) {
+                g_error("AIDR: 0x%08x over 0x%08x, expected 0x%08x", aidr,
+                        fills[i], want_aidr);
+            }
+        }
+    }
+}
+
+/* Any host at all: what the guest is told, every host so far has */
+static void test_random_hosts(void)
+{
+    for (int i = 0; i < 20000; i++) {
+        SMMUv3HostInfo hosts[4];
+        SMMUv3AccelCaps caps;
+        bool in[4] = {};
+        int freeze_at = g_test_rand_int_range(0, 5);
+
+        memset(&caps, 0, sizeof(caps));
+        smmuv3_accel_caps_init(&caps, g_test_rand_int_range(0, 3),
+                               oas_bits[g_test_rand_int_range(0, 6)]);
+        for (int k = 0; k < 4; k++) {
+            SMMUv3AccelCaps before = caps;
+
+            hosts[k] = good_host();
+            for (int r = 0; r < 6; r++) {
+                hosts[k].idr[r] ^= r ? g_test_rand_int() : 0;
+            }
+            host_set(&hosts[k], SMMUV3_CAP_ASID16, g_test_rand_bit());
+            hosts[k].aidr = g_test_rand_int_range(0, 4);
+            if (k == freeze_at) {
+                smmuv3_accel_caps_freeze(&caps);
+                before = caps;
+            }
+            in[k] = smmuv3_accel_caps_add_host(&caps, &hosts[k], NULL);
+            for (int c = 0; c < SMMUV3_CAP__MAX; c++) {
+                g_autofree char *regs = describe(&hosts[k]);
+
+                if (caps.value[c] > before.value[c] ||
+                    (caps.frozen && caps.value[c] != before.value[c]) ||
+                    caps.value[c] < caps.need[c]) {
+                    g_error("%s: %u from %u, need %u, frozen %d; %s",
+                            fields[c].field, caps.value[c], before.value[c],
+                            caps.need[c], caps.frozen, regs);
+                }
+            }
+        }
+        for (int k = 0; k < 4; k++) {
+            for (int c = 0; in[k] && c < SMMUV3_CAP__MAX; c++) {
+                unsigned have = extract32(*host_reg(&hosts[k], c),
+                                          fields[c].shift, fields[c].length);
+                g_autofree char *regs = describe(&hosts[k]);
+
+                if (caps.value[c] > have) {
+                    g_error("%s: guest has %u, its host %u; %s",
+                            fields[c].field, caps.value[c], have, regs);
+                }
+            }
+        }
+    }
+}
+
+static void test_host_questions(void)
+{
+    for (unsigned model = 0; model < 4; model++) {
+        SMMUv3HostInfo host = good_host();
+
+        host.idr[0] = deposit32(host.idr[0], 24, 2, model);
+        g_assert_cmpint(smmuv3_accel_host_may_stall(&host), ==, model == 0);
+    }
+    for (int ds = 0; ds < 2; ds++) {
+        SMMUv3HostInfo host = good_host();
+
+        host.idr[5] = deposit32(host.idr[5], 7, 1, ds);
+        g_assert_cmpint(smmuv3_accel_host_has_ds(&host), ==, ds);
+        host.idr[5] ^= ~(1u << 7);
+        g_assert_cmpint(smmuv3_accel_host_has_ds(&host), ==, ds);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/smmuv3-accel/caps/least-of-model-and-host",
+                    test_least_of_model_and_host);
+    g_test_add_func("/smmuv3-accel/caps/least-of-two-hosts",
+                    test_least_of_two_hosts);
+    g_test_add_func("/smmuv3-accel/caps/baseline-without-host",
+                    test_baseline_without_host);
+    g_test_add_func("/smmuv3-accel/caps/freeze-keeps-the-hosts",
+                    test_freeze_keeps_the_hosts);
+    g_test_add_func("/smmuv3-accel/caps/frozen-is-checked", test_frozen);
+    g_test_add_func("/smmuv3-accel/caps/hot-plug-after-baseline",
+                    test_hot_plug_after_baseline);
+    g_test_add_func("/smmuv3-accel/caps/ril", test_ril);
+    g_test_add_func("/smmuv3-accel/caps/oas", test_oas);
+    g_test_add_func("/smmuv3-accel/caps/hard-requirements",
+                    test_hard_requirements);
+    g_test_add_func("/smmuv3-accel/caps/a-granule-in-common",
+                    test_a_granule_in_common);
+    g_test_add_func("/smmuv3-accel/caps/to-regs-touches-its-fields-only",
+                    test_to_regs);
+    g_test_add_func("/smmuv3-accel/caps/random-hosts", test_random_hosts);
+    g_test_add_func("/smmuv3-accel/caps/host-questions", test_host_questions);
+    return g_test_run();
+}

@@ -1,0 +1,1025 @@
+/*
+ * Accelerated SMMUv3: the guest's invalidations on their way to the host
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Two questions to a prepared command: does a host take it, by the rules that
+ * Linux has for one from user space, and does it invalidate all that the guest
+ * asked for?  And one to a flush: is anything left in the host's caches that
+ * the guest wanted out, and that a stream may still use?
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "qemu/bswap.h"
+#include "qapi/error.h"
+#include "hw/arm/smmuv3-accel-cmdq.h"
+#include "smmuv3-accel-recorder.h"
+
+/* Opcodes, IHI 0070 4.1.3 */
+#define CFGI_STE        0x03
+#define CFGI_CD         0x05
+#define CFGI_CD_ALL     0x06
+#define NH_ALL          0x10
+#define NH_ASID         0x11
+#define NH_VA           0x12
+#define NH_VAA          0x13
+#define NSNH_ALL        0x30
+#define ATC_INV         0x40
+#define SYNC            0x46
+
+static const uint8_t forwarded[] = {
+    CFGI_CD, CFGI_CD_ALL, NH_ALL, NH_ASID, NH_VA, NH_VAA, NSNH_ALL, ATC_INV,
+};
+
+#define SSEC            (1ull << 10)
+
+static unsigned opcode(const uint64_t w[2])
+{
+    return w[0] & 0xff;
+}
+
+static bool names_stream(unsigned op)
+{
+    return op == CFGI_CD || op == CFGI_CD_ALL || op == ATC_INV;
+}
+
+/*
+ * What a host takes
+ */
+
+typedef struct HostFeatures {
+    bool ril, asid16, ats, ds;
+    unsigned ssidsize;
+} HostFeatures;
+
+/*
+ * Linux's rules for a command from user space: bits that an opcode may have,
+ * and combinations that the architecture reserves.
+ */
+static bool host_takes(const HostFeatures *host, const uint64_t w[2])
+{
+    const uint64_t vmid = 0x0000ffff00000000ull;
+    const uint64_t asid = host->asid16 ? 0xffff000000000000ull
+                                       : 0x00ff000000000000ull;
+    const uint64_t sid = 0xffffffff00000000ull;
+    const uint64_t ssid = 0x00000000fffff000ull;
+    uint64_t may0 = 0xff, may1 = 0;
+
+    switch (opcode(w)) {
+    case NSNH_ALL:
+        break;
+    case NH_ALL:
+        may0 |= vmid;
+        break;
+    case NH_ASID:
+        may0 |= vmid | asid;
+        break;
+    case NH_VA:
+    case NH_VAA:
+        may0 |= vmid | (opcode(w) == NH_VA ? asid : 0);
+        may1 |= 0xfffffffffffff001ull;
+        if (host->ril) {
+            unsigned num = w[0] >> 12 & 0x1f, scale = w[0] >> 20 & 0x3f;
+            unsigned ttl = w[1] >> 8 & 3, tg = w[1] >> 10 & 3;
+
+            may0 |= 0x1full << 12 | (host->ds ? 0x3full : 0x1full) << 20;
+            may1 |= 0xf00;
+            if (tg == 0 && (num || scale || ttl)) {
+                return false;
+            }
+            if (tg && !num && !scale && !ttl) {
+                return false;
+            }
+            if (tg == 2 && ttl == 1 && !host->ds) {
+                return false;
+            }
+        }
+        break;
+    case ATC_INV:
+        if (!host->ats || (w[1] & 0x3f) > 52) {
+            return false;
+        }
+        may0 |= sid | (host->ssidsize ? ssid | 1u << 11 | 1u << 9 : 0);
+        may1 |= 0xfffffffffffff03full;
+        break;
+    case CFGI_CD:
+        may0 |= sid | (host->ssidsize ? ssid : 0);
+        may1 |= 1;
+        break;
+    case CFGI_CD_ALL:
+        may0 |= sid;
+        break;
+    default:
+        return false;
+    }
+    return !(w[0] & ~may0) && !(w[1] & ~may1);
+}
+
+/*
+ * What a command invalidates
+ */
+
+typedef struct Reach {
+    bool every_asid, every_va;
+    unsigned asid;
+    uint64_t first, last;       /* addresses */
+    unsigned level;             /* TTL; 0 is all of them */
+    bool leaf;                  /* last-level entries, or leaf CDs, only */
+    uint32_t sid;
+    uint64_t substream;         /* SSV, SSID and Global as they stand */
+} Reach;
+
+/* An SMMU with these features reads @w so; @scale_bits is 6 with IDR5.DS */
+static Reach reach_of(const uint64_t w[2], bool ril, bool asid16,
+                      unsigned ssidsize, bool ds)
+{
+    Reach r = { .every_va = true, .every_asid = true };
+    unsigned tg = ril ? w[1] >> 10 & 3 : 0;
+    unsigned ttl = tg ? w[1] >> 8 & 3 : 0;
+    unsigned num = tg ? w[0] >> 12 & 0x1f : 0;
+    unsigned scale = tg ? w[0] >> 20 & (ds ? 0x3f : 0x1f) : 0;
+    unsigned size = w[1] & 0x3f;
+
+    switch (opcode(w)) {
+    case NH_VA:
+    case NH_VAA:
+        r.every_va = false;
+        r.leaf = w[1] & 1;
+        r.first = w[1] & ~0xfffull;
+        r.last = r.first | 0xfff;
+        if (num || scale) {
+            unsigned shift = 10 + 2 * tg;
+            unsigned __int128 end;
+
+            r.first &= ~((1ull << shift) - 1);
+            end = (unsigned __int128)r.first +
+                  ((unsigned __int128)(num + 1) << scale << shift) - 1;
+            r.last = MIN(end, UINT64_MAX);
+        }
+        /* A level that the granule does not have is no hint */
+        r.level = tg == 2 && ttl == 1 && !ds ? 0 : ttl;
+        if (opcode(w) == NH_VAA) {
+            break;
+        }
+        /* fall through */
+    case NH_ASID:
+        r.every_asid = false;
+        r.asid = w[0] >> 48 & (asid16 ? 0xffff : 0xff);
+        break;
+    case ATC_INV:
+        r.sid = w[0] >> 32;
+        r.substream = ssidsize ? w[0] & 0xfffffa00 : 0;
+        if (size < 52) {
+            r.every_va = false;
+            r.first = w[1] & ~((0x1000ull << size) - 1);
+            r.last = r.first | ((0x1000ull << size) - 1);
+        }
+        break;
+    case CFGI_CD:
+        r.leaf = w[1] & 1;
+        r.substream = ssidsize ? w[0] & 0xfffff000 : 0;
+        r.sid = w[0] >> 32;
+        break;
+    case CFGI_CD_ALL:
+        r.sid = w[0] >> 32;
+        break;
+    }
+    return r;
+}
+
+static bool covers(const Reach *all, const Reach *part)
+{
+    return (all->every_asid ||
+            (!part->every_asid && all->asid == part->asid)) &&
+           (all->every_va ||
+            (!part->every_va && all->first <= part->first &&
+             all->last >= part->last)) &&
+           (!all->level || all->level == part->level) &&
+           (!all->leaf || part->leaf) &&
+           all->sid == part->sid && all->substream == part->substream;
+}
+
+/*
+ * One command
+ */
+
+static void complain(const SMMUv3AccelCmdTraits *t, const uint64_t in[2],
+                     const SMMUv3HostCmd *out, SMMUv3AccelCmdKind kind,
+                     const char *what)
+{
+    g_error("%s: command 0x%016" PRIx64 " 0x%016" PRIx64 " became 0x%016" PRIx64
+            " 0x%016" PRIx64 ", kind %d; guest RIL=%d ASID16=%d ATS=%d "
+            "SSIDSIZE=%u, host DS=%d", what, in[0], in[1],
+            le64_to_cpu(out->word[0]), le64_to_cpu(out->word[1]), kind, t->ril,
+            t->asid16, t->ats, t->ssidsize, t->ds);
+}
+
+static SMMUv3AccelCmdKind expected_kind(const SMMUv3AccelCmdTraits *t,
+                                        const uint64_t in[2])
+{
+    unsigned op = opcode(in);
+
+    if (!memchr(forwarded, op, sizeof(forwarded))) {
+        return SMMUV3_ACCEL_CMD_LOCAL;
+    }
+    if (!names_stream(op)) {
+        return SMMUV3_ACCEL_CMD_TLB;
+    }
+    return (in[0] & SSEC) || (op == ATC_INV && !t->ats)
+           ? SMMUV3_ACCEL_CMD_ILLEGAL : SMMUV3_ACCEL_CMD_STREAM;
+}
+
+/*
+ * Hosts that may stand behind a guest with traits @t: they have what the guest
+ * was told, and may have more of it.
+ */
+static bool every_host_takes(const SMMUv3AccelCmdTraits *t, const uint64_t w[2])
+{
+    for (int more = 0; more < 16; more++) {
+        HostFeatures host = {
+            .ril = t->ril || (more & 1), .asid16 = t->asid16 || (more & 2),
+            .ats = t->ats || (more & 4),
+            .ssidsize = t->ssidsize ?: more & 8 ? 20 : 0, .ds = t->ds,
+        };
+
+        if (!host_takes(&host, w)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_command(const SMMUv3AccelCmdTraits *t, const uint64_t in[2])
+{
+    SMMUv3HostCmd out = { { cpu_to_le64(~0ull), cpu_to_le64(~0ull) } };
+    SMMUv3AccelCmdKind kind = smmuv3_accel_cmd_prepare(t, in, &out);
+    const uint64_t w[2] = {
+        le64_to_cpu(out.word[0]), le64_to_cpu(out.word[1]),
+    };
+    Reach asked, got;
+
+    if (kind != expected_kind(t, in)) {
+        complain(t, in, &out, kind, "another kind expected");
+    }
+    if (kind != SMMUV3_ACCEL_CMD_TLB && kind != SMMUV3_ACCEL_CMD_STREAM) {
+        return;
+    }
+    if (!every_host_takes(t, w)) {
+        complain(t, in, &out, kind, "a host refuses it");
+    }
+    /* The guest knows nothing of DS; what it set there is reserved */
+    asked = reach_of(in, t->ril, t->asid16, t->ssidsize, false);
+    got = reach_of(w, t->ril, t->asid16, t->ssidsize, t->ds);
+    if (opcode(w) != opcode(in) || !covers(&got, &asked)) {
+        complain(t, in, &out, kind, "less than the guest asked for");
+    }
+    if (kind == SMMUV3_ACCEL_CMD_STREAM &&
+        smmuv3_accel_cmd_sid(in) != w[0] >> 32) {
+        complain(t, in, &out, kind, "another StreamID");
+    }
+}
+
+static SMMUv3AccelCmdTraits traits_nth(unsigned n)
+{
+    return (SMMUv3AccelCmdTraits) {
+        .ril = n & 1, .asid16 = n & 2, .ats = n & 4, .ds = n & 8,
+        .ssidsize = n & 16 ? 20 : 0,
+    };
+}
+
+#define TRAITS 32
+
+static void test_opcodes(void)
+{
+    for (unsigned k = 0; k < TRAITS; k++) {
+        SMMUv3AccelCmdTraits t = traits_nth(k);
+
+        for (unsigned op = 0; op < 256; op++) {
+            const uint64_t plain[2] = { op, 0 };
+            const uint64_t full[2] = { ~0xffull | op, ~0ull };
+            const uint64_t not_secure[2] = { full[0] & ~SSEC, ~0ull };
+
+            check_command(&t, plain);
+            check_command(&t, full);
+            check_command(&t, not_secure);
+        }
+    }
+}
+
+static void test_ranges(void)
+{
+    for (unsigned k = 0; k < TRAITS; k++) {
+        SMMUv3AccelCmdTraits t = traits_nth(k);
+
+        /* NUM, SCALE with its DS bit, TTL, TG and Leaf, all of them */
+        for (unsigned n = 0; n < 1u << 16; n++) {
+            for (int op = NH_VA; op <= NH_VAA; op++) {
+                const uint64_t w[2] = {
+                    op | (uint64_t)(n & 0x1f) << 12 |
+                    (uint64_t)(n >> 5 & 0x3f) << 20 | 0x1234ull << 48,
+                    0x0000ffffdeadb000ull | (n >> 11 & 0xf) << 8 | n >> 15,
+                };
+
+                check_command(&t, w);
+            }
+        }
+    }
+}
+
+static void test_atc_sizes(void)
+{
+    for (unsigned k = 0; k < TRAITS; k++) {
+        SMMUv3AccelCmdTraits t = traits_nth(k);
+
+        /* Size, and G, SSec and SSV */
+        for (unsigned n = 0; n < 1u << 9; n++) {
+            const uint64_t w[2] = {
+                ATC_INV | (uint64_t)(n >> 6) << 9 | 0x12345ull << 12 |
+                0xabcdull << 32,
+                0x0000ffffdeadbfc0ull | (n & 0x3f),
+            };
+
+            check_command(&t, w);
+        }
+    }
+}
+
+/* Each bit alone, set in a plain command and cleared in a full one */
+static void test_single_bits(void)
+{
+    for (unsigned k = 0; k < TRAITS; k++) {
+        SMMUv3AccelCmdTraits t = traits_nth(k);
+
+        for (int i = 0; i < sizeof(forwarded); i++) {
+            for (int bit = 8; bit < 128; bit++) {
+                uint64_t w[2] = { forwarded[i], 0 };
+
+                w[bit / 64] ^= BIT_ULL(bit % 64);
+                check_command(&t, w);
+                w[0] ^= ~0xffull;
+                w[1] ^= ~0ull;
+                check_command(&t, w);
+                w[0] &= ~SSEC;
+                check_command(&t, w);
+            }
+        }
+    }
+}
+
+static uint64_t random_word(void)
+{
+    return (uint64_t)g_test_rand_int() << 32 | (uint32_t)g_test_rand_int();
+}
+
+static void test_random_words(void)
+{
+    for (int i = 0; i < 400000; i++) {
+        SMMUv3AccelCmdTraits t = traits_nth(g_test_rand_int_range(0, TRAITS));
+        unsigned op = forwarded[g_test_rand_int_range(0, sizeof(forwarded))];
+        uint64_t w[2] = { random_word(), random_word() };
+
+        check_command(&t, w);
+        w[0] = deposit64(w[0], 0, 8, op);
+        check_command(&t, w);
+        w[0] &= ~SSEC;
+        check_command(&t, w);
+        /* Sparse ones, too */
+        w[0] &= random_word() | 0xff;
+        w[1] &= random_word() & random_word();
+        check_command(&t, w);
+    }
+}
+
+/* What a clean command says goes through as it stands */
+static void test_clean_commands_stay(void)
+{
+    static const struct {
+        uint64_t in[2];
+    } cases[] = {
+        { { NSNH_ALL, 0 } },
+        { { NH_ALL, 0 } },
+        { { NH_ASID | 0xabcdull << 48, 0 } },
+        { { NH_VA | 0xabcdull << 48, 0x0000ffffdeadb001ull } },
+        { { NH_VAA, 0x0000ffffdeadb000ull } },
+        /* 32 << 3 pages of 4K at level 3, 17 of 64K, one block at level 2 */
+        { { NH_VA | 31ull << 12 | 3ull << 20 | 7ull << 48,
+            0x0000000040000000ull | 1u << 10 | 3u << 8 | 1 } },
+        { { NH_VAA | 16ull << 12, 0x0000000040000000ull | 3u << 10 } },
+        { { NH_VA, 0x0000000040000000ull | 1u << 10 | 2u << 8 } },
+        { { CFGI_CD | 5ull << 12 | 0x100ull << 32, 1 } },
+        { { CFGI_CD_ALL | 0x100ull << 32, 0 } },
+        { { ATC_INV | 1u << 11 | 5ull << 12 | 0x100ull << 32,
+            0x0000000040000000ull | 9 } },
+        { { ATC_INV | 0x100ull << 32, 52 } },
+    };
+    const SMMUv3AccelCmdTraits t = {
+        .ril = true, .asid16 = true, .ats = true, .ssidsize = 8,
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        SMMUv3HostCmd out;
+        SMMUv3AccelCmdKind kind = smmuv3_accel_cmd_prepare(&t, cases[i].in,
+                                                           &out);
+
+        if (le64_to_cpu(out.word[0]) != cases[i].in[0] ||
+            le64_to_cpu(out.word[1]) != cases[i].in[1]) {
+            complain(&t, cases[i].in, &out, kind, "changed");
+        }
+    }
+}
+
+/*
+ * Batches
+ */
+
+#define DEVICES 3
+
+typedef struct Bed {
+    SMMUv3Host *host;
+    SMMUv3HostDevice dev[DEVICES];
+    SMMUv3AccelStream *stream[DEVICES];
+    SMMUv3AccelVsmmu vsmmu;
+    SMMUv3AccelBatch batch;
+} Bed;
+
+static uint32_t sid_of(int i)
+{
+    return (i + 1) << 8;
+}
+
+/* Streams that translate: 0 and 1 with ATS, 2 without */
+static void bed_init(Bed *bed, bool with_streams)
+{
+    static const char *const names[DEVICES] = { "dev0", "dev1", "dev2" };
+    uint32_t stage2;
+
+    memset(bed, 0, sizeof(*bed));
+    bed->host = rec_host_new();
+    stage2 = rec_stage2_new(bed->host);
+    smmuv3_accel_vsmmu_init(&bed->vsmmu, &rec_ops, "smmu0");
+    for (int i = 0; with_streams && i < DEVICES; i++) {
+        const SMMUv3AccelDecision d = {
+            .action = SMMUV3_ACCEL_TRANSLATE,
+            .ste = { 0xb | 0x1000ull << i, i < 2 ? 1ull << 28 : 0 },
+        };
+
+        rec_device_init(&bed->dev[i], bed->host, names[i], stage2);
+        bed->stream[i] = smmuv3_accel_stream_new(&bed->vsmmu, &bed->dev[i],
+                                                 &bed->dev[i].info,
+                                                 &error_abort);
+        smmuv3_accel_stream_apply(bed->stream[i], sid_of(i), &d, &error_abort);
+    }
+    rec_forget(bed->host);
+}
+
+static void bed_fini(Bed *bed)
+{
+    bed->host->inject = NULL;
+    bed->host->cmd_error = NULL;
+    for (int i = 0; i < DEVICES; i++) {
+        if (bed->stream[i]) {
+            smmuv3_accel_stream_free(bed->stream[i]);
+        }
+    }
+    rec_host_free(bed->host);
+}
+
+static bool translates(const Bed *bed, int i)
+{
+    const uint64_t *ste = rec_attached_ste(&bed->dev[i]);
+
+    return !ste || (ste[0] >> 1 & 7) == 5;
+}
+
+static bool aborts(const Bed *bed, int i)
+{
+    const uint64_t *ste = rec_attached_ste(&bed->dev[i]);
+
+    return ste && (ste[0] & 0xf) == 1;
+}
+
+static void add(Bed *bed, uint64_t word0, uint64_t word1, uint32_t cons)
+{
+    const SMMUv3AccelCmdTraits t = {
+        .ril = true, .asid16 = true, .ats = true,
+    };
+    const uint64_t w[2] = { word0, word1 };
+    SMMUv3HostCmd cmd;
+    SMMUv3AccelCmdKind kind = smmuv3_accel_cmd_prepare(&t, w, &cmd);
+
+    g_assert_true(kind == SMMUV3_ACCEL_CMD_TLB ||
+                  kind == SMMUV3_ACCEL_CMD_STREAM);
+    g_assert_false(smmuv3_accel_batch_full(&bed->batch));
+    smmuv3_accel_batch_add(&bed->batch, &cmd, cons);
+}
+
+/* Commands that differ, so that their order shows */
+static void fill(Bed *bed, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        add(bed, NH_VA | (uint64_t)i << 48, (uint64_t)i << 12, 1000 + i);
+    }
+}
+
+/* The last @n commands that took effect are the @n first ones of fill() */
+static void expect_done(const Bed *bed, unsigned n)
+{
+    unsigned from = bed->host->done->len - n;
+
+    g_assert_cmpuint(bed->host->done->len, >=, n);
+    for (unsigned i = 0; i < n; i++) {
+        const SMMUv3HostCmd *cmd = &g_array_index(bed->host->done,
+                                                  SMMUv3HostCmd, from + i);
+
+        if (le64_to_cpu(cmd->word[1]) != (uint64_t)i << 12) {
+            g_error("command %u of %u was 0x%016" PRIx64 " 0x%016" PRIx64, i, n,
+                    le64_to_cpu(cmd->word[0]), le64_to_cpu(cmd->word[1]));
+        }
+    }
+}
+
+#define UNTOUCHED 0xdeadbeef
+
+static void expect_flush(Bed *bed, SMMUv3AccelFlush want, uint32_t want_cons)
+{
+    uint32_t cons = UNTOUCHED;
+    SMMUv3AccelFlush got = smmuv3_accel_batch_flush(&bed->vsmmu, &bed->batch,
+                                                    &cons);
+    g_autofree char *story = rec_story(bed->host);
+
+    if (got != want || cons != want_cons) {
+        g_error("flush: %d, CONS 0x%x, expected %d, 0x%x, after: %s", got, cons,
+                want, want_cons, story);
+    }
+    g_assert_cmpuint(bed->batch.n, ==, 0);
+}
+
+static const unsigned lengths[] = { 1, 2, 3, 62, 63, 64, 65, 126, 127, 255,
+                                    SMMUV3_ACCEL_BATCH_MAX };
+
+static void test_one_call(void)
+{
+    for (int l = 0; l < ARRAY_SIZE(lengths); l++) {
+        Bed bed;
+        g_autofree char *want = g_strdup_printf("invalidate:%u", lengths[l]);
+        g_autofree char *story = NULL;
+
+        bed_init(&bed, true);
+        fill(&bed, lengths[l]);
+        g_assert_cmpint(smmuv3_accel_batch_full(&bed.batch), ==,
+                        lengths[l] == SMMUV3_ACCEL_BATCH_MAX);
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        story = rec_story(bed.host);
+        g_assert_cmpstr(story, ==, want);
+        g_assert_cmpuint(bed.host->done->len, ==, lengths[l]);
+        expect_done(&bed, lengths[l]);
+        bed_fini(&bed);
+    }
+}
+
+static void test_nothing_to_do(void)
+{
+    for (int with_streams = 0; with_streams < 2; with_streams++) {
+        Bed bed;
+
+        bed_init(&bed, with_streams);
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        if (!with_streams) {
+            fill(&bed, 5);
+            expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        }
+        g_assert_cmpuint(bed.host->events->len, ==, 0);
+        bed_fini(&bed);
+    }
+}
+
+static const int errnos[] = {
+    -EIO, -ENOMEM, -ETIMEDOUT, -EFAULT, -EINVAL, -EOPNOTSUPP,
+};
+
+/* The whole batch fails, each command alone does not */
+static void test_one_by_one(void)
+{
+    for (int e = 0; e < ARRAY_SIZE(errnos); e++) {
+        for (int l = 0; l < ARRAY_SIZE(lengths); l++) {
+            RecFailNth fail = { .nth = 1, .err = errnos[e] };
+            Bed bed;
+
+            bed_init(&bed, true);
+            fill(&bed, lengths[l]);
+            bed.host->inject = rec_fail_nth;
+            bed.host->opaque = &fail;
+            expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+            g_assert_cmpuint(bed.host->events->len, ==, lengths[l] + 1);
+            g_assert_cmpuint(bed.host->done->len, ==, lengths[l]);
+            expect_done(&bed, lengths[l]);
+            for (int i = 0; i < DEVICES; i++) {
+                g_assert_true(translates(&bed, i));
+            }
+            bed_fini(&bed);
+        }
+    }
+}
+
+/* Refuses one command, by its address, whenever it comes */
+static int refuse_address(SMMUv3Host *host, const SMMUv3HostCmd *cmd,
+                          void *opaque)
+{
+    uint64_t *address = opaque;
+
+    return le64_to_cpu(cmd->word[1]) >> 12 == *address ? -EIO : 0;
+}
+
+static void test_illegal_at(void)
+{
+    for (int l = 0; l < ARRAY_SIZE(lengths); l++) {
+        for (uint64_t k = 0; k < lengths[l]; k++) {
+            Bed bed;
+
+            bed_init(&bed, true);
+            fill(&bed, lengths[l]);
+            bed.host->cmd_error = refuse_address;
+            bed.host->opaque = &k;
+            expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL, 1000 + k);
+            /* All before it are done, and the guest's streams go on */
+            expect_done(&bed, k);
+            for (int i = 0; i < DEVICES; i++) {
+                g_assert_true(translates(&bed, i));
+            }
+            bed_fini(&bed);
+        }
+    }
+}
+
+/* A StreamID that the host does not know is its guest's mistake */
+static void test_unknown_streamid(void)
+{
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, NH_ALL, 0, 1);
+    add(&bed, CFGI_CD_ALL | 0x7777ull << 32, 0, 2);
+    add(&bed, NH_ALL, 0, 3);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL, 2);
+    g_assert_cmpuint(bed.host->done->len, ==, 1);
+    bed_fini(&bed);
+}
+
+/* The first @nth invalidations fail, whatever they are */
+static int fail_first(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    RecFailNth *fail = opaque;
+
+    if (call->call != REC_INVALIDATE || !fail->nth) {
+        return 0;
+    }
+    fail->nth--;
+    return fail->err;
+}
+
+static bool was_done(const Bed *bed, uint64_t word0)
+{
+    for (unsigned i = 0; i < bed->host->done->len; i++) {
+        const SMMUv3HostCmd *cmd = &g_array_index(bed->host->done,
+                                                  SMMUv3HostCmd, i);
+
+        if (le64_to_cpu(cmd->word[0]) == word0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The host fails for reasons of its own, then recovers: all is invalidated */
+static void test_resync(void)
+{
+    static const int host_errnos[] = { -ENOMEM, -ETIMEDOUT, -EFAULT };
+
+    for (int e = 0; e < ARRAY_SIZE(host_errnos); e++) {
+        RecFailNth fail = { .nth = 2, .err = host_errnos[e] };
+        Bed bed;
+
+        bed_init(&bed, true);
+        fill(&bed, 10);
+        bed.host->inject = fail_first;
+        bed.host->opaque = &fail;
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_true(was_done(&bed, NSNH_ALL));
+        for (int i = 0; i < DEVICES; i++) {
+            uint64_t sid = (uint64_t)sid_of(i) << 32;
+
+            g_assert_true(was_done(&bed, CFGI_CD_ALL | sid));
+            g_assert_cmpint(was_done(&bed, ATC_INV | sid), ==, i < 2);
+            g_assert_true(translates(&bed, i));
+        }
+        bed_fini(&bed);
+    }
+}
+
+/* The first two invalidations fail, and the @nth */
+typedef struct FailLater {
+    unsigned calls, nth;
+} FailLater;
+
+static int fail_later(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    FailLater *fail = opaque;
+
+    if (call->call != REC_INVALIDATE) {
+        return 0;
+    }
+    fail->calls++;
+    return fail->calls <= 2 || fail->calls == fail->nth ? -ENOMEM : 0;
+}
+
+/* The resync breaks off at any of its calls: no stream translates after it */
+static void test_park(void)
+{
+    /* NSNH_ALL, a CFGI_CD_ALL for each stream, an ATC_INV where there is ATS */
+    const unsigned resync = 1 + DEVICES + 2;
+
+    for (unsigned nth = 3; nth <= 2 + resync + 1; nth++) {
+        bool fails = nth <= 2 + resync;
+        FailLater fail = { .nth = nth };
+        Bed bed;
+
+        bed_init(&bed, true);
+        fill(&bed, 1);
+        bed.host->inject = fail_later;
+        bed.host->opaque = &fail;
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_cmpuint(fail.calls, ==, fails ? nth : 2 + resync);
+        for (int i = 0; i < DEVICES; i++) {
+            g_assert_cmpint(aborts(&bed, i), ==, fails);
+        }
+        g_assert_cmpuint(rec_count(bed.host, REC_HWPT), ==,
+                         2 + (fails ? 0 : DEVICES));
+        bed_fini(&bed);
+    }
+}
+
+/* The host invalidates nothing and attaches nothing: the stream remembers */
+static int nothing_works(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    return call->call == REC_INVALIDATE ? -ENOMEM :
+           call->call == REC_ATTACH ? -EBUSY : 0;
+}
+
+static void test_park_fails(void)
+{
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 3);
+    bed.host->inject = nothing_works;
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    for (int i = 0; i < DEVICES; i++) {
+        g_assert_true(smmuv3_accel_stream_pending(bed.stream[i]));
+    }
+    bed_fini(&bed);
+}
+
+/* Until the host takes invalidations again, a parked stream stays parked */
+static int no_invalidation(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    return call->call == REC_INVALIDATE ? -ENOMEM : 0;
+}
+
+static void test_parked_until_invalidated(void)
+{
+    /* Another attachment, and the one that could not even be parked */
+    for (int could_park = 0; could_park < 2; could_park++) {
+        Bed bed;
+        SMMUv3AccelDecision d;
+
+        bed_init(&bed, true);
+        d = bed.stream[0]->now;
+        fill(&bed, 3);
+        bed.host->inject = could_park ? no_invalidation : nothing_works;
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+
+        /* The guest, or a retry, asks for the translation again */
+        bed.host->inject = no_invalidation;
+        if (!smmuv3_accel_stream_apply(bed.stream[0], sid_of(0), &d, NULL) ||
+            !aborts(&bed, 0)) {
+            g_autofree char *story = rec_story(bed.host);
+
+            g_error("translates with stale entries, after: %s", story);
+        }
+        g_assert_true(smmuv3_accel_stream_pending(bed.stream[0]));
+
+        bed.host->inject = NULL;
+        rec_forget(bed.host);
+        smmuv3_accel_stream_apply(bed.stream[0], sid_of(0), &d, &error_abort);
+        g_assert_true(was_done(&bed, NSNH_ALL));
+        g_assert_true(translates(&bed, 0));
+
+        /* Once is enough */
+        rec_forget(bed.host);
+        smmuv3_accel_stream_apply(bed.stream[1], sid_of(1), &d, &error_abort);
+        g_assert_false(was_done(&bed, NSNH_ALL));
+        bed_fini(&bed);
+    }
+}
+
+static void test_park_is_reported(void)
+{
+    if (g_test_subprocess()) {
+        RecFailNth fail = { .nth = 1000, .err = -ENOMEM };
+        Bed bed;
+
+        bed_init(&bed, true);
+        fill(&bed, 1);
+        bed.host->inject = fail_first;
+        bed.host->opaque = &fail;
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        bed_fini(&bed);
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_passed();
+    g_test_trap_assert_stderr("*smmu0: the host SMMUv3 does not take "
+                              "invalidations*see the host's log*");
+}
+
+/* A device that does not answer */
+static int no_answer(SMMUv3Host *host, const SMMUv3HostCmd *cmd, void *opaque)
+{
+    uint64_t *sid = opaque;
+    uint64_t word = le64_to_cpu(cmd->word[0]);
+
+    return (word & 0xff) == ATC_INV && word >> 32 == *sid ? -ETIMEDOUT : 0;
+}
+
+static void test_atc_timeout(void)
+{
+    uint64_t silent = sid_of(0);
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, NH_ASID | 1ull << 48, 0, 1);
+    add(&bed, ATC_INV | silent << 32, 52, 2);
+    add(&bed, NH_ASID | 2ull << 48, 0, 3);
+    add(&bed, ATC_INV | (uint64_t)sid_of(1) << 32, 52, 4);
+    bed.host->cmd_error = no_answer;
+    bed.host->opaque = &silent;
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, UNTOUCHED);
+    /* The others' went through, and nobody is parked for it */
+    g_assert_true(was_done(&bed, NH_ASID | 1ull << 48));
+    g_assert_true(was_done(&bed, NH_ASID | 2ull << 48));
+    g_assert_true(was_done(&bed, ATC_INV | (uint64_t)sid_of(1) << 32));
+    g_assert_false(was_done(&bed, ATC_INV | silent << 32));
+    for (int i = 0; i < DEVICES; i++) {
+        g_assert_true(translates(&bed, i));
+    }
+    bed_fini(&bed);
+}
+
+/* A timeout without an ATC_INV is the host's own trouble */
+static void test_timeout_without_atc(void)
+{
+    RecFailNth fail = { .nth = 2, .err = -ETIMEDOUT };
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, NH_ALL, 0, 1);
+    add(&bed, ATC_INV | (uint64_t)sid_of(0) << 32, 52, 2);
+    bed.host->inject = fail_first;
+    bed.host->opaque = &fail;
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    g_assert_true(was_done(&bed, NSNH_ALL));
+    bed_fini(&bed);
+}
+
+/*
+ * Whatever fails: of each command that the guest may believe done, either it
+ * was, or everything was, or no stream uses what it was about.
+ */
+
+static int at_random(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    const int *odds = opaque;
+
+    if (call->call != REC_INVALIDATE || g_test_rand_int_range(0, *odds)) {
+        return 0;
+    }
+    return errnos[g_test_rand_int_range(0, ARRAY_SIZE(errnos))];
+}
+
+static bool done_or_moot(const Bed *bed, const SMMUv3HostCmd *cmd)
+{
+    uint64_t word = le64_to_cpu(cmd->word[0]);
+    unsigned op = word & 0xff;
+    uint64_t sid = word & 0xffffffff00000000ull;
+    bool any_translates = false;
+
+    for (unsigned i = 0; i < bed->host->done->len; i++) {
+        const SMMUv3HostCmd *done = &g_array_index(bed->host->done,
+                                                   SMMUv3HostCmd, i);
+
+        if (!memcmp(done, cmd, sizeof(*cmd))) {
+            return true;
+        }
+    }
+    for (int i = 0; i < DEVICES; i++) {
+        any_translates |= translates(bed, i);
+        if (names_stream(op) && sid_of(i) == sid >> 32 &&
+            (aborts(bed, i) || (op == ATC_INV && i == 2))) {
+            return true;
+        }
+    }
+    if (!any_translates) {
+        return true;
+    }
+    return op == ATC_INV ? was_done(bed, ATC_INV | sid) :
+           names_stream(op) ? was_done(bed, CFGI_CD_ALL | sid) :
+           was_done(bed, NSNH_ALL);
+}
+
+static void test_random_failures(void)
+{
+    for (int round = 0; round < 500; round++) {
+        int odds = g_test_rand_int_range(2, 40);
+        unsigned n = g_test_rand_int_range(1, 100), until;
+        SMMUv3AccelFlush result;
+        SMMUv3AccelBatch batch;
+        uint32_t cons = UNTOUCHED;
+        Bed bed;
+
+        bed_init(&bed, true);
+        for (unsigned i = 0; i < n; i++) {
+            uint64_t sid = (uint64_t)sid_of(g_test_rand_int_range(0, DEVICES));
+
+            switch (g_test_rand_int_range(0, 4)) {
+            case 0:
+                add(&bed, CFGI_CD | sid << 32, 1, i);
+                break;
+            case 1:
+                add(&bed, ATC_INV | sid << 32, (uint64_t)i << 12, i);
+                break;
+            default:
+                add(&bed, NH_VA | (uint64_t)i << 48, (uint64_t)i << 12, i);
+                break;
+            }
+        }
+        batch = bed.batch;
+        bed.host->inject = at_random;
+        bed.host->opaque = &odds;
+        result = smmuv3_accel_batch_flush(&bed.vsmmu, &bed.batch, &cons);
+        g_assert_cmpuint(bed.batch.n, ==, 0);
+        g_assert_cmpint(cons != UNTOUCHED, ==,
+                        result == SMMUV3_ACCEL_FLUSH_ILLEGAL);
+        until = result == SMMUV3_ACCEL_FLUSH_ILLEGAL ? cons : n;
+        for (unsigned i = 0; i < until; i++) {
+            bool atc = (le64_to_cpu(batch.cmd[i].word[0]) & 0xff) == ATC_INV;
+
+            /* An ATC_INV may time out, which is told or overtaken by ILLEGAL */
+            if (!done_or_moot(&bed, &batch.cmd[i]) &&
+                !(atc && result != SMMUV3_ACCEL_FLUSH_OK)) {
+                g_autofree char *story = rec_story(bed.host);
+
+                g_error("command %u of %u, 0x%016" PRIx64 " 0x%016" PRIx64
+                        ": not done; flush %d, after: %s", i, n,
+                        le64_to_cpu(batch.cmd[i].word[0]),
+                        le64_to_cpu(batch.cmd[i].word[1]), result, story);
+            }
+        }
+        bed_fini(&bed);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    /* Streams are parked on purpose here: that is no news on stderr */
+    setenv("QTEST_SILENT_ERRORS", "1", 1);
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/smmuv3-accel/cmdq/opcodes", test_opcodes);
+    g_test_add_func("/smmuv3-accel/cmdq/ranges", test_ranges);
+    g_test_add_func("/smmuv3-accel/cmdq/atc-sizes", test_atc_sizes);
+    g_test_add_func("/smmuv3-accel/cmdq/single-bits", test_single_bits);
+    g_test_add_func("/smmuv3-accel/cmdq/random-words", test_random_words);
+    g_test_add_func("/smmuv3-accel/cmdq/clean-commands-stay",
+                    test_clean_commands_stay);
+    g_test_add_func("/smmuv3-accel/cmdq/a-batch-is-one-call-in-order",
+                    test_one_call);
+    g_test_add_func("/smmuv3-accel/cmdq/nothing-to-do", test_nothing_to_do);
+    g_test_add_func("/smmuv3-accel/cmdq/one-by-one-after-an-error",
+                    test_one_by_one);
+    g_test_add_func("/smmuv3-accel/cmdq/illegal-is-the-kth", test_illegal_at);
+    g_test_add_func("/smmuv3-accel/cmdq/unknown-streamid",
+                    test_unknown_streamid);
+    g_test_add_func("/smmuv3-accel/cmdq/resync", test_resync);
+    g_test_add_func("/smmuv3-accel/cmdq/resync-fails-all-park", test_park);
+    g_test_add_func("/smmuv3-accel/cmdq/park-fails", test_park_fails);
+    g_test_add_func("/smmuv3-accel/cmdq/parked-until-invalidated",
+                    test_parked_until_invalidated);
+    g_test_add_func("/smmuv3-accel/cmdq/park-is-reported",
+                    test_park_is_reported);
+    g_test_add_func("/smmuv3-accel/cmdq/atc-timeout", test_atc_timeout);
+    g_test_add_func("/smmuv3-accel/cmdq/timeout-without-atc",
+                    test_timeout_without_atc);
+    g_test_add_func("/smmuv3-accel/cmdq/random-failures",
+                    test_random_failures);
+    return g_test_run();
+}
