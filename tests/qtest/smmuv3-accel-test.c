@@ -281,7 +281,7 @@ static void test_iort(void)
     lines = smmuv3_iort_summary(iort, len);
     g_test_message("%s", lines);
     g_assert(strstr(lines, "IORT rev 5\n"));
-    g_assert(strstr(lines, "RMR flags 0x5 0x8000000+0x100000: 0+"));
+    g_assert(strstr(lines, "RMR flags 0x5 0x8000000+0x100000: 0x0+"));
     qtest_quit(qts);
 }
 

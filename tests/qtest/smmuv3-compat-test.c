@@ -254,6 +254,31 @@ static bool blank_section(char *data, size_t len, const char *name)
     return false;
 }
 
+/*
+ * Where the state of devices begins in a migration stream: after the last
+ * footer (0x7e and the section's number) of the section "ram".  How often that
+ * one is cut into parts depends on time, so it is not compared; what matters
+ * in it are the ACPI tables, which have a test of their own.
+ */
+static size_t device_state(const char *data, size_t len)
+{
+    const char *ram = NULL;
+    size_t i;
+
+    for (i = 0; i + 9 < len && !ram; i++) {
+        if (data[i] == 0x1 && !memcmp(data + i + 5, "\3ram", 4)) {
+            ram = data + i + 1;
+        }
+    }
+    g_assert(ram);
+    for (i = len - 5; i > 0; i--) {
+        if (data[i] == 0x7e && !memcmp(data + i + 1, ram, 4)) {
+            return i + 5;
+        }
+    }
+    g_assert_not_reached();
+}
+
 static void test_migration(const void *opaque)
 {
     const CompatRow *row = opaque;
@@ -261,7 +286,7 @@ static void test_migration(const void *opaque)
     uint32_t regs[2][REGS_SIZE / 4], loaded[REGS_SIZE / 4];
     char *stream[2], *path[2], *uri[2];
     QTestState *qts[2];
-    size_t len[2], pos;
+    size_t len[2], at[2], pos;
     int i;
 
     g_assert(dir);
@@ -288,17 +313,22 @@ static void test_migration(const void *opaque)
         g_assert(g_file_get_contents(path[i], &stream[i], &len[i], NULL));
         /* the host's clock */
         g_assert(blank_section(stream[i], len[i], "timer"));
+        at[i] = device_state(stream[i], len[i]);
+        len[i] -= at[i];
+        g_assert_cmpuint(len[i], >, 1000);
     }
     compare_registers(regs[0], regs[1]);
     g_assert_cmphex(regs[0][SMMU_GBPA / 4], ==, 0x00100000);
     stop(qts);
 
     g_assert_cmpuint(len[0], ==, len[1]);
-    for (pos = 0; pos < len[0] && stream[0][pos] == stream[1][pos]; pos++) {
+    for (pos = 0; pos < len[0] &&
+         stream[0][at[0] + pos] == stream[1][at[1] + pos]; pos++) {
         /* find the first difference */
     }
     if (pos < len[0]) {
-        g_test_message("streams of %zu bytes differ at %zu", len[0], pos);
+        g_test_message("device states of %zu bytes differ at %zu", len[0],
+                       pos);
     }
     g_assert_cmpuint(pos, ==, len[0]);
 
