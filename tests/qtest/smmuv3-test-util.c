@@ -61,14 +61,19 @@ int smmuv3_run(const char *binary_env, const char *args, char **err)
 void smmuv3_check_refused(const char *machine, bool firmware,
                           const char *args, const char *text)
 {
+    g_autofree char *path = temp_file("smmuv3-dtb-XXXXXX", "", 0);
     g_autofree char *cmd = NULL, *err = NULL;
     int status;
 
-    /* a QEMU that does start leaves again, with success */
-    cmd = g_strdup_printf("-machine %s,dumpdtb=/dev/null %s%s %s", machine,
+    /*
+     * A QEMU that does start leaves again, with success.  It puts a new file
+     * in place of this one: never name a device node here.
+     */
+    cmd = g_strdup_printf("-machine %s,dumpdtb=%s %s%s %s", machine, path,
                           firmware ? "-bios " : "",
                           firmware ? smmuv3_firmware() : "", args);
     status = smmuv3_run("QTEST_QEMU_BINARY", cmd, &err);
+    g_unlink(path);
     g_test_message("%s: %d: %s", cmd, status, err);
     g_assert_cmpint(status, ==, 1);
     g_assert(strstr(err, text));
