@@ -127,9 +127,7 @@ static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
 /* Nothing invalidates any more: no stream may go on translating */
 static void park_all(SMMUv3AccelVsmmu *vsmmu)
 {
-    const SMMUv3AccelInputs disabled = { .gbpa_abort = true };
-    const SMMUv3AccelTraits none = {};
-    SMMUv3AccelDecision park = smmuv3_accel_decide(&disabled, &none);
+    SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &vsmmu->streams, next) {

@@ -72,13 +72,18 @@ static SMMUv3AccelDecision stage1(const uint64_t ste[2],
     return d;
 }
 
+SMMUv3AccelDecision smmuv3_accel_decide_disabled(bool abort)
+{
+    return abort ? abort_for(SMMUV3_ACCEL_FAULT_NONE) : bypass();
+}
+
 SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
                                         const SMMUv3AccelTraits *traits)
 {
     unsigned config;
 
     if (!in->smmuen) {
-        return in->gbpa_abort ? abort_for(SMMUV3_ACCEL_FAULT_NONE) : bypass();
+        return smmuv3_accel_decide_disabled(in->gbpa_abort);
     }
 
     switch (in->ste_status) {

@@ -109,6 +109,14 @@ SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
                                         const SMMUv3AccelTraits *traits);
 
 /**
+ * smmuv3_accel_decide_disabled: what a stream is attached to without SMMUEN
+ * @abort: GBPA.ABORT
+ *
+ * Also where a stream is parked: an abort needs no STE and no vDEVICE.
+ */
+SMMUv3AccelDecision smmuv3_accel_decide_disabled(bool abort);
+
+/**
  * smmuv3_accel_decision_equal: does @a ask for the same attachment as @b?
  * @a: a decision
  * @b: another

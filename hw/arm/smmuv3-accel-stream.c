@@ -42,9 +42,7 @@ static void vsmmu_close(SMMUv3AccelVsmmu *vsmmu)
 static int alloc_shared(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
                         bool abort, uint32_t *id, Error **errp)
 {
-    const SMMUv3AccelInputs in = { .smmuen = false, .gbpa_abort = abort };
-    const SMMUv3AccelTraits none = {};
-    SMMUv3AccelDecision d = smmuv3_accel_decide(&in, &none);
+    SMMUv3AccelDecision d = smmuv3_accel_decide_disabled(abort);
 
     return vsmmu->ops->hwpt_alloc(dev, vsmmu->viommu, d.ste, id, errp);
 }
@@ -244,9 +242,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
 {
     ERRP_GUARD();
     SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
-    const SMMUv3AccelInputs disabled = { .gbpa_abort = true };
-    const SMMUv3AccelTraits none = {};
-    SMMUv3AccelDecision park = smmuv3_accel_decide(&disabled, &none);
+    SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
     int ret = 0;
 
     stream->sid = sid;
