@@ -236,6 +236,26 @@ int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
     return ret;
 }
 
+/*
+ * The host was asked for @decision and said @error: never yesterday's
+ * translation. On abort then, or off every HWPT where the host does not even do
+ * that.  A host that is busy with the device blocks its DMA itself.
+ */
+static void park_stream(SMMUv3AccelStream *stream,
+                        const SMMUv3AccelDecision *decision, int error)
+{
+    SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
+    SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
+
+    if (!smmuv3_accel_decision_equal(&park, decision)) {
+        error = attach_decision(stream, &park, NULL);
+    }
+    if (error && error != -EBUSY) {
+        vsmmu->ops->detach(stream->dev, NULL);
+        stream->attached = false;
+    }
+}
+
 int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
                               const SMMUv3AccelDecision *decision,
                               Error **errp)
@@ -250,6 +270,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
     if (stream->has_vdevice && stream->vdevice_sid != sid) {
         ret = attach_decision(stream, &park, errp);
         if (ret) {
+            park_stream(stream, &park, ret);
             goto out;
         }
         free_vdevice(stream);
@@ -259,7 +280,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
         ret = smmuv3_accel_vsmmu_resync(vsmmu);
         if (ret) {
             error_setg_errno(errp, -ret, "the host takes no invalidations");
-            attach_decision(stream, &park, NULL);
+            park_stream(stream, decision, ret);
             goto out;
         }
     }
@@ -268,9 +289,9 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
         goto out;
     }
     ret = attach_decision(stream, decision, errp);
-    if (ret && !smmuv3_accel_decision_equal(&park, decision)) {
-        /* Never yesterday's translation; the first error is the one to tell */
-        attach_decision(stream, &park, NULL);
+    if (ret) {
+        /* The first error is the one to tell */
+        park_stream(stream, decision, ret);
     }
 out:
     stream->error = ret;

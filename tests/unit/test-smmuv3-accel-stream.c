@@ -531,13 +531,16 @@ static bool apply_fails(const SMMUv3AccelDecision *from, uint32_t sid,
         }
         /*
          * It aborts, unless it was the abort that failed, for this attempt or
-         * for the parking that a new StreamID begins with: there only the old
-         * attachment is left, and the stream knows.
+         * for the parking that a new StreamID begins with: there the device is
+         * on nothing at all. A host that is busy with it blocks it anyway.
          */
         if (to->action != SMMUV3_ACCEL_ABORT && !(sid != 0x100 && nth == 1)) {
             expect_on(stream, &to_abort);
-        } else {
+        } else if (error == -EBUSY) {
             expect_on(stream, from);
+        } else {
+            g_assert_null(rec_attached_ste(stream->dev));
+            g_assert_false(stream->attached);
         }
         g_assert_true(smmuv3_accel_stream_pending(stream));
     }
