@@ -7,7 +7,7 @@ BED   = x86 kernel arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
-	@echo "make check         all tests (TESTS='unit qtest base series nested' picks suites)"
+	@echo "make check         all tests (TESTS='unit qtest model base series nested' picks suites)"
 	@echo "make check-series  build every step of the series by itself"
 	@echo "make nested        only the tests that boot guests on a real kernel"
 	@echo "make series        write the mails to build/mails"
@@ -30,7 +30,7 @@ build: build/config.mak
 # Suites that boot nothing nested need not wait for a kernel and an arm64 QEMU.
 TESTS =
 check: build/config.mak
-	@$(STEP) $(BASE) $(if $(filter-out nested series,$(or $(TESTS),all)),pristine asan) \
+	@$(STEP) $(BASE) $(if $(filter-out nested series,$(or $(TESTS),all)),pristine asan model) \
 	        $(if $(filter nested,$(or $(TESTS),nested)),$(BED))
 	@scripts/check $(TESTS)
 

@@ -1,0 +1,30 @@
+/*
+ * As much of an NVMe controller's driver as makes it move bytes
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef CONFORMANCE_NVME_H
+#define CONFORMANCE_NVME_H
+
+#include "conformance.h"
+
+typedef struct Nvme {
+    int dev;                            /* a VFIO device, bound */
+    uint8_t *sq, *cq;                   /* a page each */
+    unsigned at;                        /* entry of both that is next */
+} Nvme;
+
+/* Whether the device is one */
+bool nvme_is(int dev);
+
+/* Turn it off, and on again with its queues at these addresses. */
+bool nvme_start(Nvme *nvme, uint64_t sq, uint64_t cq);
+
+/*
+ * Let it write 4 bytes to @to, which is one transaction.  Returns false if it
+ * does not answer within 300 ms.
+ */
+bool nvme_write_to(Nvme *nvme, uint64_t to);
+
+#endif /* CONFORMANCE_NVME_H */

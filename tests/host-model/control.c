@@ -1,0 +1,548 @@
+/*
+ * Host model: configuration, counters, failure injection, log, control socket
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#define _GNU_SOURCE
+#include <glib/gstdio.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "control.h"
+#include "model.h"
+
+GPtrArray *hm_devices;
+GPtrArray *hm_smmus;
+
+static bool active;
+static FILE *log_file;
+static struct timespec log_start;
+
+bool hm_active(void)
+{
+    return active;
+}
+
+void hm_bug(const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    fputs("host model: ", stderr);
+    vfprintf(stderr, format, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    abort();
+}
+
+void hm_log(const char *format, ...)
+{
+    struct timespec now;
+    va_list ap;
+
+    if (!log_file) {
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    fprintf(log_file, "%12.6f ", now.tv_sec - log_start.tv_sec +
+            (now.tv_nsec - log_start.tv_nsec) / 1e9);
+    va_start(ap, format);
+    vfprintf(log_file, format, ap);
+    va_end(ap);
+    fputc('\n', log_file);
+    fflush(log_file);
+}
+
+static void set_log(const char *path)
+{
+    if (log_file) {
+        fclose(log_file);
+        log_file = NULL;
+    }
+    if (path && *path && strcmp(path, "off")) {
+        log_file = fopen(path, "ae");
+        if (!log_file) {
+            hm_bug("log %s: %s", path, strerror(errno));
+        }
+    }
+}
+
+/*
+ * Counters
+ */
+
+static GHashTable *counters;            /* name -> uint64_t * */
+
+uint64_t *hm_counter(const char *name)
+{
+    uint64_t *counter;
+
+    if (!counters) {
+        counters = g_hash_table_new(g_str_hash, g_str_equal);
+    }
+    counter = g_hash_table_lookup(counters, name);
+    if (!counter) {
+        counter = g_new0(uint64_t, 1);
+        g_hash_table_insert(counters, g_strdup(name), counter);
+    }
+    return counter;
+}
+
+static void print_counters(GString *json)
+{
+    g_autoptr(GList) names = g_list_sort(g_hash_table_get_keys(counters),
+                                         (GCompareFunc)strcmp);
+
+    g_string_append_c(json, '{');
+    for (GList *l = names; l; l = l->next) {
+        g_string_append_printf(json, "%s\"%s\": %" G_GUINT64_FORMAT,
+                               l == names ? "" : ", ", (char *)l->data,
+                               *hm_counter(l->data));
+    }
+    g_string_append_c(json, '}');
+}
+
+/*
+ * Failures: KIND[:FIRST[+COUNT]]=ERRNO, or ~MICROSECONDS for =ERRNO.  KIND may
+ * be `*` for any; FIRST counts from 1 since the rule was made, and is 1 by
+ * default; COUNT is 1, or all from there on where it is `*`.
+ */
+
+typedef struct HmRule {
+    char *kind;
+    uint64_t first, last;               /* calls of the kind, from 1 */
+    uint64_t seen;
+    int err;
+    unsigned delay;                     /* microseconds */
+} HmRule;
+
+static GPtrArray *rules;
+static unsigned delay;                  /* that the call in hand must wait */
+
+static const struct {
+    const char *name;
+    int err;
+} errnos[] = {
+#define E(name) { #name, name }
+    E(EPERM), E(ENOENT), E(EINTR), E(EIO), E(ENXIO), E(E2BIG), E(EBADF),
+    E(EAGAIN), E(ENOMEM), E(EACCES), E(EFAULT), E(EBUSY), E(EEXIST), E(ENODEV),
+    E(EINVAL), E(ENFILE), E(EMFILE), E(ENOTTY), E(ENOSPC), E(ERANGE),
+    E(ENOSYS), E(EOVERFLOW), E(EOPNOTSUPP), E(EADDRINUSE), E(ETIMEDOUT),
+    E(ENOLINK), E(ECANCELED),
+#undef E
+};
+
+static int parse_errno(const char *text)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(errnos); i++) {
+        if (!strcmp(errnos[i].name, text)) {
+            return errnos[i].err;
+        }
+    }
+    return atoi(text);
+}
+
+static void free_rule(void *opaque)
+{
+    HmRule *rule = opaque;
+
+    g_free(rule->kind);
+    g_free(rule);
+}
+
+static bool add_rule(const char *spec)
+{
+    g_autofree char *text = g_strdup(spec);
+    char *action = text + strcspn(text, "=~");
+    char *first, *count = NULL;
+    char what = *action;
+    HmRule *rule;
+
+    if (!what) {
+        return false;
+    }
+    *action++ = '\0';
+    first = strchr(text, ':');
+    if (first) {
+        *first++ = '\0';
+        count = strchr(first, '+');
+        if (count) {
+            *count++ = '\0';
+        }
+    }
+    rule = g_new0(HmRule, 1);
+    rule->kind = g_strdup(text);
+    rule->first = first ? g_ascii_strtoull(first, NULL, 0) : 1;
+    if (!count) {
+        rule->last = rule->first;
+    } else if (!strcmp(count, "*")) {
+        rule->last = UINT64_MAX;
+    } else {
+        rule->last = rule->first + g_ascii_strtoull(count, NULL, 0) - 1;
+    }
+    if (what == '=') {
+        rule->err = parse_errno(action);
+    } else {
+        rule->delay = g_ascii_strtoull(action, NULL, 0);
+    }
+    if (!rule->first || (!rule->err && !rule->delay)) {
+        free_rule(rule);
+        return false;
+    }
+    g_ptr_array_add(rules, rule);
+    return true;
+}
+
+int hm_fail(const char *kind)
+{
+    g_autofree char *name = g_strconcat("call.", kind, NULL);
+    int err = 0;
+
+    HM_COUNT("calls");
+    (*hm_counter(name))++;
+    delay = 0;
+    for (guint i = 0; i < rules->len; i++) {
+        HmRule *rule = rules->pdata[i];
+
+        if (strcmp(rule->kind, "*") && strcmp(rule->kind, kind)) {
+            continue;
+        }
+        rule->seen++;
+        if (rule->seen >= rule->first && rule->seen <= rule->last) {
+            if (!err) {
+                err = rule->err;
+            }
+            delay += rule->delay;
+        }
+    }
+    if (err) {
+        HM_COUNT("injected");
+        hm_log("%s fails with %s", kind, strerror(err));
+    }
+    return err;
+}
+
+int hm_call(const char *kind)
+{
+    int err = hm_fail(kind);
+    unsigned us = delay;
+
+    delay = 0;
+    if (us) {
+        hm_unlock();
+        g_usleep(us);
+        hm_lock();
+    }
+    return err;
+}
+
+/*
+ * The machine
+ */
+
+HmDevice *hm_device_by_name(const char *name)
+{
+    for (guint i = 0; hm_devices && i < hm_devices->len; i++) {
+        HmDevice *dev = hm_devices->pdata[i];
+
+        if (!strcmp(dev->name, name)) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+HmSmmu *hm_smmu_by_name(const char *name)
+{
+    for (guint i = 0; hm_smmus && i < hm_smmus->len; i++) {
+        if (!strcmp(hm_smmu_config(hm_smmus->pdata[i])->name, name)) {
+            return hm_smmus->pdata[i];
+        }
+    }
+    return NULL;
+}
+
+static uint32_t key_u32(GKeyFile *file, const char *group, const char *key,
+                        uint32_t otherwise)
+{
+    g_autofree char *text = g_key_file_get_string(file, group, key, NULL);
+    char *end;
+    guint64 value;
+
+    if (!text) {
+        return otherwise;
+    }
+    value = g_ascii_strtoull(g_strstrip(text), &end, 0);
+    if (!*text || *end || value > UINT32_MAX) {
+        hm_bug("[%s] %s=%s is no 32-bit number", group, key, text);
+    }
+    return value;
+}
+
+static void load_smmu(GKeyFile *file, const char *group, const char *name)
+{
+    HmSmmuConfig config = {};
+    g_autofree char *profile = g_key_file_get_string(file, group, "profile",
+                                                     NULL);
+    HmSmmu *smmu;
+
+    if (!hm_smmu_profile(profile ? g_strstrip(profile) : "grace", &config)) {
+        hm_bug("[%s] profile=%s is unknown", group, profile);
+    }
+    config.name = (char *)name;         /* which hm_smmu_new() copies */
+    for (int i = 0; i < 6; i++) {
+        char key[] = { 'i', 'd', 'r', '0' + i, 0 };
+
+        config.idr[i] = key_u32(file, group, key, config.idr[i]);
+    }
+    config.iidr = key_u32(file, group, "iidr", config.iidr);
+    config.aidr = key_u32(file, group, "aidr", config.aidr);
+    config.hw_info_flags = key_u32(file, group, "flags", config.hw_info_flags);
+    config.canwbs = key_u32(file, group, "canwbs", config.canwbs);
+    config.httu_update = key_u32(file, group, "httu_update",
+                                 config.httu_update);
+    smmu = hm_smmu_new(&config);
+    g_ptr_array_add(hm_smmus, smmu);
+    hm_driver_probe(smmu);
+}
+
+static void load_device(GKeyFile *file, const char *group, const char *name)
+{
+    g_autofree char *error = NULL;
+    g_autofree int *fds = NULL;
+    gsize n = 0;
+    HmDevice *dev = hm_device_new(name, file, &error);
+
+    if (!dev) {
+        hm_bug("[%s] %s", group, error);
+    }
+    if (!hm_device_by_name(name)) {
+        g_ptr_array_add(hm_devices, dev);
+    }
+    fds = g_key_file_get_integer_list(file, group, "fds", &n, NULL);
+    for (gsize i = 0; i < n; i++) {
+        int fd = hm_fd_new_device(dev, fds[i]);
+
+        if (fd < 0) {
+            hm_bug("[%s] fd %d: %s", group, fds[i], strerror(-fd));
+        }
+    }
+}
+
+static void load(const char *path)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) groups = NULL;
+
+    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &error)) {
+        hm_bug("%s: %s", path, error->message);
+    }
+    groups = g_key_file_get_groups(file, NULL);
+    for (char **group = groups; *group; group++) {
+        if (g_str_has_prefix(*group, "smmu ")) {
+            load_smmu(file, *group, *group + strlen("smmu "));
+        }
+    }
+    for (char **group = groups; *group; group++) {
+        if (g_str_has_prefix(*group, "device ")) {
+            load_device(file, *group, *group + strlen("device "));
+        } else if (!g_str_has_prefix(*group, "smmu ")) {
+            hm_bug("%s: [%s] is neither an smmu nor a device", path, *group);
+        }
+    }
+}
+
+/*
+ * The control socket: a line a command, a line of JSON an answer
+ */
+
+static void answer_state(GString *json, HmDevice *dev)
+{
+    const uint64_t *ste = hm_smmu_ste(dev->smmu, dev->sid);
+
+    g_string_append(json, "{\"ste\": [");
+    for (int i = 0; i < 8; i++) {
+        g_string_append_printf(json, "%s\"0x%" G_GINT64_MODIFIER "x\"",
+                               i ? ", " : "", ste[i]);
+    }
+    g_string_append_printf(json, "], \"bound\": %s, \"fds\": %u}",
+                           dev->ctx ? "true" : "false", dev->open_count);
+}
+
+static HmDevice *device_argument(char **words)
+{
+    return words[0] && words[1] ? hm_device_by_name(words[1]) : NULL;
+}
+
+/* An answer to the words of a command, with the lock held */
+static void answer(GString *json, char **words)
+{
+    const char *verb = words[0] ? words[0] : "";
+    const char *argument = words[0] ? words[1] : NULL;
+    HmDevice *dev = device_argument(words);
+
+    if (!strcmp(verb, "counters")) {
+        print_counters(json);
+    } else if (!strcmp(verb, "zero")) {
+        GHashTableIter iter;
+        void *value;
+
+        g_hash_table_iter_init(&iter, counters);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+            *(uint64_t *)value = 0;
+        }
+        g_string_append(json, "{}");
+    } else if (!strcmp(verb, "objects")) {
+        hm_iommufd_objects(json);
+    } else if (!strcmp(verb, "fail") && argument) {
+        if (!strcmp(argument, "clear")) {
+            g_ptr_array_set_size(rules, 0);
+        } else if (!add_rule(argument)) {
+            g_string_append(json, "{\"error\": \"no such rule\"}");
+            return;
+        }
+        g_string_append(json, "{}");
+    } else if (!strcmp(verb, "log")) {
+        set_log(argument);
+        g_string_append(json, "{}");
+    } else if (!strcmp(verb, "state") && dev) {
+        answer_state(json, dev);
+    } else if (!strcmp(verb, "open") && dev) {
+        g_string_append_printf(json, "{\"fd\": %d}",
+                               hm_fd_new_device(dev, -1));
+    } else if (!strcmp(verb, "msix") && dev && words[2]) {
+        hm_device_msix(dev, atoi(words[2]));
+        g_string_append(json, "{}");
+    } else if (!strcmp(verb, "event") && dev && g_strv_length(words) == 6) {
+        uint64_t event[4];
+
+        for (int i = 0; i < 4; i++) {
+            event[i] = g_ascii_strtoull(words[2 + i], NULL, 0);
+        }
+        g_string_append_printf(json, "{\"ret\": %d}",
+                               hm_driver_raise_event(dev, event));
+    } else {
+        g_string_append(json, "{\"error\": \"no such command or device\"}");
+    }
+}
+
+static void *serve(void *opaque)
+{
+    int listener = GPOINTER_TO_INT(opaque);
+
+    for (;;) {
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        FILE *peer = fd < 0 ? NULL : fdopen(fd, "r");
+        char line[1024];
+
+        while (peer && fgets(line, sizeof(line), peer)) {
+            g_auto(GStrv) words = g_strsplit(g_strstrip(line), " ", -1);
+            g_autoptr(GString) json = g_string_new(NULL);
+
+            hm_lock();
+            answer(json, words);
+            hm_unlock();
+            g_string_append_c(json, '\n');
+            if (send(fd, json->str, json->len, MSG_NOSIGNAL) < 0) {
+                break;
+            }
+        }
+        if (peer) {
+            fclose(peer);
+        }
+    }
+    return NULL;
+}
+
+static void start_server(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sigset_t all, old;
+    pthread_t thread;
+
+    g_unlink(path);
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
+        listen(fd, 4)) {
+        hm_bug("%s: %s", path, strerror(errno));
+    }
+    /* The program's signals are the program's threads' */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (pthread_create(&thread, NULL, serve, GINT_TO_POINTER(fd))) {
+        hm_bug("no thread for %s", path);
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+/* What is left when the program ends by itself: HOST_MODEL_COUNTERS */
+static void write_counters(void)
+{
+    g_autoptr(GString) json = g_string_new("{\"counters\": ");
+    const char *path = g_getenv("HOST_MODEL_COUNTERS");
+
+    hm_lock();
+    print_counters(json);
+    g_string_append(json, ", \"objects\": ");
+    hm_iommufd_objects(json);
+    g_string_append(json, "}\n");
+    hm_unlock();
+    if (!g_file_set_contents(path, json->str, json->len, NULL)) {
+        fprintf(stderr, "host model: %s cannot be written\n", path);
+    }
+}
+
+/*
+ * HOST_MODEL_PROGRAM keeps the model out of the shells and helpers that inherit
+ * LD_PRELOAD on the way to the program it is meant for.
+ */
+static bool is_meant(void)
+{
+    const char *program = g_getenv("HOST_MODEL_PROGRAM");
+
+    return g_getenv("HOST_MODEL_CONFIG") &&
+           (!program ||
+            g_str_has_prefix(program_invocation_short_name, program));
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    const char *control = g_getenv("HOST_MODEL_CONTROL");
+    const char *fail = g_getenv("HOST_MODEL_FAIL");
+
+    if (!is_meant()) {
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &log_start);
+    hm_lock();
+    active = true;
+    rules = g_ptr_array_new_with_free_func(free_rule);
+    hm_devices = g_ptr_array_new();
+    hm_smmus = g_ptr_array_new();
+    hm_counter("calls");
+    hm_counter("smmu.stale");
+    set_log(g_getenv("HOST_MODEL_LOG"));
+    if (fail) {
+        g_auto(GStrv) specs = g_strsplit(fail, ",", -1);
+
+        for (char **spec = specs; *spec; spec++) {
+            if (**spec && !add_rule(*spec)) {
+                hm_bug("HOST_MODEL_FAIL: %s is no rule", *spec);
+            }
+        }
+    }
+    load(g_getenv("HOST_MODEL_CONFIG"));
+    hm_unlock();
+    if (g_getenv("HOST_MODEL_COUNTERS")) {
+        atexit(write_counters);
+    }
+    if (control) {
+        start_server(control);
+    }
+}

@@ -1,0 +1,1661 @@
+/*
+ * Host model: Linux's arm-smmu-v3 driver
+ *
+ * Domains, the physical STEs that stand for them and how these change, vIOMMUs,
+ * the guest's invalidations, events; and what Linux's iommu.c does between the
+ * driver and iommufd: who owns a device, and where it is parked in a reset.
+ *
+ * Not as in Linux: a domain that is stage 1 there is a stage 2 here, with a
+ * VMID of its own from the top of the range.  A stage 1 would need page tables
+ * and a context descriptor in memory, and nothing but the kernel's own
+ * invalidations could tell the two apart.  So attachments with a PASID, which
+ * are all context descriptors, are kept account of only, and a device with
+ * these alone has no CD table: hardware sees its RID's domain.  And behind an
+ * SMMU without stage 2 a device can be attached, but do no DMA.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <stdlib.h>
+#include "linux.h"
+
+#define FIELD(value, shift) ((uint64_t)(value) << (shift))
+#define MASK(high, low) \
+    ((UINT64_MAX >> (63 - (high))) & (UINT64_MAX << (low)))
+
+/* Identification registers, as far as Linux asks */
+#define IDR0_S2P            (1u << 0)
+#define IDR0_S1P            (1u << 1)
+#define IDR0_COHACC         (1u << 4)
+#define IDR0_HTTU(idr0)     (((idr0) >> 6) & 3)
+#define IDR0_HYP            (1u << 9)
+#define IDR0_ATS            (1u << 10)
+#define IDR0_ASID16         (1u << 12)
+#define IDR0_VMID16         (1u << 18)
+#define IDR0_STALL(idr0)    (((idr0) >> 24) & 3)
+#define IDR1_SSIDSIZE(idr1) (((idr1) >> 6) & 0x1f)
+#define IDR1_ATTR_TYPES_OVR (1u << 27)
+#define IDR3_FWB            (1u << 8)
+#define IDR3_RIL            (1u << 10)
+#define IDR5_OAS(idr5)      ((idr5) & 7)
+#define IDR5_GRAN4K         (1u << 4)
+#define IDR5_GRAN16K        (1u << 5)
+#define IDR5_GRAN64K        (1u << 6)
+#define IDR5_DS             (1u << 7)
+#define IDR5_VAX(idr5)      (((idr5) >> 10) & 3)
+
+/* STE (5.2) */
+#define STE0_V              1ull
+#define STE0_CONFIG         MASK(3, 1)
+#define STE0_S1FMT          MASK(5, 4)
+#define STE0_S1CTXPTR       MASK(51, 6)
+#define STE0_S1CDMAX        MASK(63, 59)
+#define STE1_S1DSS          MASK(1, 0)
+#define STE1_S1DSS_BYPASS   1
+#define STE1_S1CIR          MASK(3, 2)
+#define STE1_S1COR          MASK(5, 4)
+#define STE1_S1CSH          MASK(7, 6)
+#define STE1_MEV            (1ull << 19)
+#define STE1_S2FWB          (1ull << 25)
+#define STE1_S1STALLD       (1ull << 27)
+#define STE1_EATS           MASK(29, 28)
+#define STE1_EATS_TRANS     FIELD(1, 28)
+#define STE1_EATS_S1CHK     FIELD(2, 28)
+#define STE1_STRW           MASK(31, 30)
+#define STE1_SHCFG          MASK(45, 44)
+#define STE1_SHCFG_INCOMING FIELD(1, 44)
+#define STE2_S2VMID         MASK(15, 0)
+#define STE2_VTCR           MASK(50, 32)
+#define STE2_S2AA64         (1ull << 51)
+#define STE2_S2ENDI         (1ull << 52)
+#define STE2_S2PTW          (1ull << 54)
+#define STE2_S2S            (1ull << 57)
+#define STE2_S2R            (1ull << 58)
+#define STE3_S2TTB          MASK(51, 4)
+
+#define CONFIG_S1           1           /* bits of STE.Config */
+#define CONFIG_S2           2
+#define CONFIG_ABORT        0
+#define CONFIG_BYPASS       4
+#define CONFIG_S1_TRANS     5
+#define CONFIG_S2_TRANS     6
+#define CONFIG_NESTED       7
+
+static unsigned ste_config(const uint64_t *ste)
+{
+    return (ste[0] & STE0_CONFIG) >> 1;
+}
+
+/* Commands (4.1) */
+enum {
+    OP_PREFETCH_CFG = 0x01,
+    OP_CFGI_STE = 0x03,
+    OP_CFGI_ALL = 0x04,
+    OP_CFGI_CD = 0x05,
+    OP_CFGI_CD_ALL = 0x06,
+    OP_TLBI_NH_ALL = 0x10,
+    OP_TLBI_NH_ASID = 0x11,
+    OP_TLBI_NH_VA = 0x12,
+    OP_TLBI_NH_VAA = 0x13,
+    OP_TLBI_EL2_ALL = 0x20,
+    OP_TLBI_S12_VMALL = 0x28,
+    OP_TLBI_S2_IPA = 0x2a,
+    OP_TLBI_NSNH_ALL = 0x30,
+    OP_ATC_INV = 0x40,
+};
+
+#define CMD0_OP             MASK(7, 0)
+#define CMD0_SSV            (1ull << 11)
+#define CMD0_SSID           MASK(31, 12)
+#define CMD0_SID            MASK(63, 32)
+#define CFGI1_LEAF          1ull
+#define CFGI1_RANGE_ALL     31ull
+#define TLBI0_NUM           MASK(16, 12)
+#define TLBI0_SCALE         MASK(25, 20)
+#define TLBI0_SCALE_TOP     (1ull << 25)
+#define TLBI0_VMID          MASK(47, 32)
+#define TLBI0_ASID          MASK(63, 48)
+#define TLBI1_LEAF          1ull
+#define TLBI1_TTL           MASK(9, 8)
+#define TLBI1_TG            MASK(11, 10)
+#define TLBI1_ADDR          MASK(63, 12)
+#define ATC0_GLOBAL         (1ull << 9)
+#define ATC1_SIZE           MASK(5, 0)
+#define ATC1_SIZE_ALL       52
+#define ATC1_ADDR           MASK(63, 12)
+
+/* How many commands Linux puts at once (BITS_PER_LONG) */
+#define BATCH               64
+
+/* The largest allocation of Linux's kmalloc() */
+#define KMALLOC_MAX         (4u << 20)
+
+struct HmDriver {
+    HmSmmu *smmu;
+    bool s1, s2, nesting;
+    bool coherent, canwbs, s2fwb, ats, ril, ds, hd;
+    bool stall_force, attr_types_ovr;
+    bool repeat;                        /* erratum: repeat TLBI and CFGI */
+    unsigned asid_bits, vmid_bits, ssid_bits;
+    unsigned oas;
+    uint64_t page_size;                 /* the granule that Linux picks */
+    bool vax;
+    bool *vmid_used;
+    GPtrArray *masters;
+};
+
+/* Who gave this domain to a PASID of a device: a translated or a nested one */
+typedef struct HmDomainUser {
+    struct HmMaster *master;
+    HmDomain *domain;                   /* it or one nested in it */
+    uint32_t ssid;
+    bool ats;
+} HmDomainUser;
+
+typedef struct HmMaster {
+    HmDevice *dev;
+    HmDriver *driver;
+    bool ats_enabled;
+    bool cd_table_in_ste;               /* to Linux */
+    GHashTable *ssids;                  /* context descriptors in use */
+
+    /* The vIOMMU and the virtual StreamID that events go to */
+    HmViommu *viommu;
+    uint64_t vsid;
+
+    /* iommu.c's group */
+    HmDomain *domain;
+    HmDomain *default_domain;
+    HmCtx *owner;
+    GHashTable *pasids;                 /* of HmDomain */
+    unsigned reset_depth;
+    bool blocked;                       /* parked while it is reset */
+} HmMaster;
+
+static HmDomain blocked_domain = { .type = HM_DOMAIN_BLOCKED };
+
+/* Of HmDriver by HmSmmu */
+static GHashTable *drivers;
+/* ASIDs are of all SMMUs. */
+static bool asid_used[1 << 16];
+
+static HmMaster *master_of(HmDevice *dev)
+{
+    if (!dev->master) {
+        hm_driver_device_probe(dev);
+    }
+    return dev->master;
+}
+
+/*
+ * Commands
+ */
+
+typedef struct HmBatch {
+    HmDriver *driver;
+    uint64_t cmds[BATCH][2];
+    unsigned n;
+} HmBatch;
+
+/*
+ * A CMD_SYNC, and wait.  Linux steps over an illegal command and goes on as if
+ * nothing was; that the queue stands still it knows after a second.
+ */
+static int driver_sync(HmDriver *driver)
+{
+    int ret = hm_smmu_sync(driver->smmu);
+
+    if (ret == -EIO) {
+        HM_COUNT("driver.illegal");
+        return 0;
+    }
+    return ret;
+}
+
+static void batch_put(HmBatch *batch)
+{
+    for (unsigned i = 0; i < batch->n; i++) {
+        hm_smmu_command(batch->driver->smmu, batch->cmds[i]);
+    }
+}
+
+static int batch_submit(HmBatch *batch)
+{
+    unsigned op = batch->cmds[0][0] & CMD0_OP;
+    int ret;
+
+    if (!batch->n) {
+        return 0;
+    }
+    batch_put(batch);
+    ret = driver_sync(batch->driver);
+    if (!ret && batch->driver->repeat && op >= OP_CFGI_STE && op < OP_ATC_INV) {
+        batch_put(batch);
+        ret = driver_sync(batch->driver);
+    }
+    batch->n = 0;
+    return ret;
+}
+
+static void batch_add(HmBatch *batch, uint64_t word0, uint64_t word1)
+{
+    if (batch->n == BATCH) {
+        if (batch->driver->repeat) {
+            batch_submit(batch);
+        } else {
+            batch_put(batch);
+            batch->n = 0;
+        }
+    }
+    batch->cmds[batch->n][0] = word0;
+    batch->cmds[batch->n][1] = word1;
+    batch->n++;
+}
+
+/* One command and a CMD_SYNC */
+static int issue(HmDriver *driver, uint64_t word0, uint64_t word1)
+{
+    HmBatch batch = { .driver = driver };
+
+    batch_add(&batch, word0, word1);
+    return batch_submit(&batch);
+}
+
+static void add_atc_inv(HmBatch *batch, HmMaster *master, uint32_t ssid,
+                        uint64_t addr, unsigned size)
+{
+    batch_add(batch, OP_ATC_INV | (ssid != HM_RID ? CMD0_SSV : 0) |
+                     FIELD(ssid, 12) | FIELD(master->dev->sid, 32),
+              (addr & ATC1_ADDR) | size);
+}
+
+static void atc_inv_all(HmMaster *master, uint32_t ssid)
+{
+    HmBatch batch = { .driver = master->driver };
+
+    add_atc_inv(&batch, master, ssid, 0, ATC1_SIZE_ALL);
+    batch_submit(&batch);
+}
+
+/*
+ * TLBI_S2_IPA for a range.  Linux knows the level of what it unmapped; there
+ * are no levels here, so TTL is 0.
+ */
+static void add_ipa_range(HmBatch *batch, HmDomain *domain, uint64_t iova,
+                          uint64_t size)
+{
+    uint64_t word0 = OP_TLBI_S2_IPA | FIELD(domain->vmid, 32);
+    unsigned shift = __builtin_ctzll(domain->page_size);
+    uint64_t pages = size >> shift, end = iova + size;
+
+    if (!domain->driver->ril) {
+        for (; iova != end; iova += domain->page_size) {
+            batch_add(batch, word0, (iova & TLBI1_ADDR) | TLBI1_LEAF);
+        }
+        return;
+    }
+    /* NUM, SCALE and TTL all 0 are reserved. */
+    if ((pages & 31) == 1) {
+        pages++;
+    }
+    while (pages) {
+        unsigned scale = __builtin_ctzll(pages);
+        uint64_t num = (pages >> scale) & 31;
+
+        batch_add(batch, word0 | FIELD(num - 1, 12) | FIELD(scale & 31, 20),
+                  (iova & TLBI1_ADDR) | FIELD((shift - 10) / 2, 10) |
+                  TLBI1_LEAF);
+        iova += num << (scale + shift);
+        pages -= num << scale;
+    }
+}
+
+/* The smallest range of an ATC_INV that has all of it */
+static void add_atc_range(HmBatch *batch, HmDomainUser *user, uint64_t iova,
+                          uint64_t size)
+{
+    uint64_t first = iova >> 12, differ = first ^ ((iova + size - 1) >> 12);
+    unsigned span = differ ? 64 - __builtin_clzll(differ) : 0;
+
+    first &= -(1ull << span);
+    add_atc_inv(batch, user->master, user->ssid, first << 12, span);
+}
+
+void hm_domain_unmapped(HmDomain *domain, uint64_t iova, uint64_t size)
+{
+    HmBatch batch = { .driver = domain->driver };
+    /* More than this of single ones take longer than to end all. */
+    unsigned shift = __builtin_ctzll(domain->page_size);
+    uint64_t max = domain->page_size << (shift - 3);
+    bool all = !size || (!domain->driver->ril && size >= max);
+
+    if (!domain->users->len || !domain->driver->s2) {
+        return;
+    }
+    if (all) {
+        batch_add(&batch, OP_TLBI_S12_VMALL | FIELD(domain->vmid, 32), 0);
+    } else {
+        add_ipa_range(&batch, domain, iova, size);
+    }
+    /* What guests have in stage 1 may have the old stage 2 in it. */
+    if (domain->nest_parent && !all) {
+        batch_submit(&batch);
+        batch_add(&batch, OP_TLBI_NH_ALL | FIELD(domain->vmid, 32), 0);
+    }
+    batch_submit(&batch);
+    for (unsigned i = 0; i < domain->users->len; i++) {
+        HmDomainUser *user = &g_array_index(domain->users, HmDomainUser, i);
+
+        if (!user->ats) {
+            continue;
+        }
+        if (domain->nest_parent) {
+            add_atc_inv(&batch, user->master, HM_RID, 0, ATC1_SIZE_ALL);
+        } else {
+            add_atc_range(&batch, user, iova, size);
+        }
+    }
+    batch_submit(&batch);
+}
+
+/*
+ * STEs
+ */
+
+static void make_abort_ste(uint64_t *ste)
+{
+    memset(ste, 0, 64);
+    ste[0] = STE0_V | FIELD(CONFIG_ABORT, 1);
+}
+
+static void make_s2_ste(uint64_t *ste, HmDomain *domain, bool ats)
+{
+    const HmDriver *driver = domain->driver;
+
+    memset(ste, 0, 64);
+    ste[0] = STE0_V | FIELD(CONFIG_S2_TRANS, 1);
+    ste[1] = (ats ? STE1_EATS_TRANS : 0) |
+             (domain->s2fwb ? STE1_S2FWB : 0) |
+             (driver->attr_types_ovr ? STE1_SHCFG_INCOMING : 0);
+    ste[2] = domain->vmid | FIELD(domain->vtcr, 32) | STE2_S2AA64 | STE2_S2PTW |
+             (driver->stall_force ? STE2_S2S : 0) | STE2_S2R;
+    ste[3] = (uintptr_t)&domain->s2;
+}
+
+static void make_nested_ste(uint64_t *ste, HmDomain *nested, bool ats)
+{
+    unsigned config = nested->ste[0] & STE0_V ? ste_config(nested->ste)
+                                              : CONFIG_ABORT;
+
+    switch (config) {
+    case CONFIG_S1_TRANS:
+        make_s2_ste(ste, nested->viommu->s2_parent, ats);
+        ste[0] = STE0_V | FIELD(CONFIG_NESTED, 1) |
+                 (nested->ste[0] & ~STE0_CONFIG);
+        /* A guest that faults all the time is to be one record. */
+        ste[1] |= nested->ste[1] | STE1_MEV;
+        break;
+    case CONFIG_BYPASS:
+        make_s2_ste(ste, nested->viommu->s2_parent, ats);
+        break;
+    default:
+        make_abort_ste(ste);
+        break;
+    }
+}
+
+/* What of an STE hardware looks at, as far as Linux makes use of it */
+static void ste_used(const uint64_t *ste, uint64_t *used)
+{
+    unsigned config = ste_config(ste);
+
+    memset(used, 0, 64);
+    used[0] = STE0_V;
+    if (!(ste[0] & STE0_V)) {
+        return;
+    }
+    used[0] |= STE0_CONFIG;
+    if (config & CONFIG_S1) {
+        used[0] |= STE0_S1FMT | STE0_S1CTXPTR | STE0_S1CDMAX;
+        used[1] |= STE1_S1DSS | STE1_S1CIR | STE1_S1COR | STE1_S1CSH |
+                   STE1_S1STALLD | STE1_STRW | STE1_EATS | STE1_MEV;
+        used[2] |= STE2_S2VMID;
+        if ((ste[1] & STE1_S1DSS) == STE1_S1DSS_BYPASS) {
+            used[1] |= STE1_SHCFG;
+        }
+    }
+    if (config & CONFIG_S2) {
+        used[1] |= STE1_S2FWB | STE1_EATS | STE1_SHCFG | STE1_MEV;
+        used[2] |= STE2_S2VMID | STE2_VTCR | STE2_S2AA64 | STE2_S2ENDI |
+                   STE2_S2PTW | STE2_S2S | STE2_S2R;
+        used[3] |= STE3_S2TTB;
+    }
+    if (config == CONFIG_BYPASS) {
+        used[1] |= STE1_SHCFG;
+    }
+}
+
+/* Bits in use that can change while hardware looks: EATS and MEV, mostly */
+static void ste_safe(const uint64_t *ste, const uint64_t *target,
+                     uint64_t *safe)
+{
+    memset(safe, 0, 64);
+    if (!((ste[1] | target[1]) & STE1_EATS_S1CHK) &&
+        !((ste[2] | target[2]) & STE2_S2S)) {
+        safe[1] |= STE1_EATS_TRANS;
+    }
+    safe[1] |= STE1_MEV;
+}
+
+/*
+ * Hardware could look now.  Until the CFGI_STE it may have the old STE, which
+ * is no stale hit of anybody's.
+ */
+static void ste_step(HmMaster *master, bool synced)
+{
+    uint64_t *stale = hm_counter("smmu.stale");
+    uint64_t before = *stale;
+
+    if (master->dev->ops && master->dev->ops->ste_step) {
+        master->dev->ops->ste_step(master->dev);
+    }
+    if (!synced) {
+        *stale = before;
+    }
+}
+
+static void ste_set(HmMaster *master, uint64_t *ste, const uint64_t *target,
+                    unsigned first, unsigned n)
+{
+    bool changed = false;
+
+    for (unsigned i = first; i < first + n; i++) {
+        if (ste[i] != target[i]) {
+            __atomic_store_n(&ste[i], target[i], __ATOMIC_RELEASE);
+            changed = true;
+            ste_step(master, false);
+        }
+    }
+    if (changed) {
+        issue(master->driver, OP_CFGI_STE | FIELD(master->dev->sid, 32),
+              CFGI1_LEAF);
+        ste_step(master, true);
+    }
+}
+
+/*
+ * From today's STE to @target by steps of 64 bits.  What hardware doesn't look
+ * at is set first.  If then all that differs is in one word, that word is set,
+ * and no moment is without a valid STE; else the way is through V=0.
+ */
+static void write_ste(HmMaster *master, const uint64_t *target)
+{
+    uint64_t *ste = hm_smmu_ste(master->driver->smmu, master->dev->sid);
+    uint64_t used[8], target_used[8], safe[8], first[8];
+    uint64_t prefetch[2] = { OP_PREFETCH_CFG | FIELD(master->dev->sid, 32) };
+    unsigned differ = 0, word = 0;
+
+    ste_used(ste, used);
+    ste_used(target, target_used);
+    ste_safe(ste, target, safe);
+    for (unsigned i = 0; i < 8; i++) {
+        if (target[i] & ~target_used[i]) {
+            hm_bug("word %u of an STE has bits that are not used", i);
+        }
+        used[i] &= ~(safe[i] & target_used[i] & used[i]);
+        first[i] = (ste[i] & used[i]) | (target[i] & ~used[i]);
+        if ((first[i] & target_used[i]) != target[i]) {
+            differ++;
+            word = i;
+        }
+    }
+
+    if (differ == 1) {
+        HM_COUNT("driver.ste.gapless");
+        first[word] = ste[word];
+        ste_set(master, ste, first, 0, 8);
+        ste_set(master, ste, target, word, 1);
+        ste_set(master, ste, target, 0, 8);
+    } else if (differ) {
+        HM_COUNT("driver.ste.gap");
+        first[0] = 0;
+        ste_set(master, ste, first, 0, 1);
+        ste_set(master, ste, target, 1, 7);
+        ste_set(master, ste, target, 0, 1);
+    } else {
+        ste_set(master, ste, target, 0, 8);
+    }
+    hm_smmu_command(master->driver->smmu, prefetch);
+}
+
+/*
+ * Attachments
+ */
+
+typedef struct HmAttach {
+    HmMaster *master;
+    HmDomain *domain;
+    HmDomain *old;
+    uint32_t ssid;
+    bool disable_ats;
+    bool ats;
+    HmViommu *viommu;
+    uint64_t vsid;
+} HmAttach;
+
+/* The domain whose TLB entries these are; NULL if there can be none */
+static HmDomain *tlb_domain(HmDomain *domain)
+{
+    switch (domain ? domain->type : HM_DOMAIN_BLOCKED) {
+    case HM_DOMAIN_PAGING:
+        return domain;
+    case HM_DOMAIN_NESTED:
+        return domain->viommu->s2_parent;
+    default:
+        return NULL;
+    }
+}
+
+static int find_vsid(HmAttach *attach)
+{
+    unsigned config = ste_config(attach->domain->ste);
+    GHashTableIter iter;
+    HmVdevice *vdev;
+
+    g_hash_table_iter_init(&iter, attach->domain->viommu->vdevs);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&vdev)) {
+        if (vdev->idev->dev == attach->master->dev) {
+            attach->viommu = attach->domain->viommu;
+            attach->vsid = vdev->virt_id;
+            return 0;
+        }
+    }
+    /* What doesn't translate raises no event and has no CD. */
+    return config == CONFIG_ABORT || config == CONFIG_BYPASS ? 0 : -ENOENT;
+}
+
+static int attach_prepare(HmAttach *attach)
+{
+    HmDomain *tlb = tlb_domain(attach->domain);
+    HmMaster *master = attach->master;
+    HmDomainUser user = { master, attach->domain, attach->ssid, false };
+    int ret;
+
+    attach->ats = tlb && !attach->disable_ats &&
+                  hm_driver_ats_supported(master->dev);
+    if (!tlb) {
+        return 0;
+    }
+    if (attach->domain->type == HM_DOMAIN_NESTED) {
+        ret = find_vsid(attach);
+        if (ret) {
+            return ret;
+        }
+    }
+    if (tlb->enforce_cc && !master->driver->canwbs) {
+        return -EINVAL;
+    }
+    user.ats = attach->ats;
+    g_array_append_val(tlb->users, user);
+    return 0;
+}
+
+static void remove_user(HmAttach *attach)
+{
+    HmDomain *tlb = tlb_domain(attach->old);
+
+    if (!tlb) {
+        return;
+    }
+    for (unsigned i = 0; i < tlb->users->len; i++) {
+        HmDomainUser *user = &g_array_index(tlb->users, HmDomainUser, i);
+
+        if (user->master == attach->master && user->domain == attach->old &&
+            user->ssid == attach->ssid) {
+            g_array_remove_index(tlb->users, i);
+            break;
+        }
+    }
+    /* From now on nothing that is unmapped is told for this VMID. */
+    if (!tlb->users->len && tlb->driver->s2) {
+        issue(tlb->driver, OP_TLBI_S12_VMALL | FIELD(tlb->vmid, 32), 0);
+    }
+}
+
+static void attach_commit(HmAttach *attach)
+{
+    HmMaster *master = attach->master;
+
+    master->viommu = attach->viommu;
+    master->vsid = attach->vsid;
+    if (attach->ats && master->ats_enabled) {
+        atc_inv_all(master, attach->ssid);
+    } else if (attach->ats || master->ats_enabled) {
+        atc_inv_all(master, HM_RID);
+    }
+    remove_user(attach);
+    master->ats_enabled = attach->ats;
+}
+
+static int attach_paging(HmAttach *attach)
+{
+    HmMaster *master = attach->master;
+    HmDomain *domain = attach->domain;
+    uint64_t ste[8];
+    int ret;
+
+    if (domain->driver != master->driver) {
+        return -EINVAL;
+    }
+    if (!domain->stage1 && g_hash_table_size(master->ssids)) {
+        return -EBUSY;
+    }
+    ret = attach_prepare(attach);
+    if (ret) {
+        return ret;
+    }
+    /* Linux maps it for the interrupts that the device has, or gets. */
+    domain->msi_page = domain != master->default_domain;
+    if (domain->driver->s2) {
+        make_s2_ste(ste, domain, attach->ats);
+    } else {
+        make_abort_ste(ste);
+    }
+    master->cd_table_in_ste = domain->stage1;
+    write_ste(master, ste);
+    attach_commit(attach);
+    return 0;
+}
+
+static int attach_nested(HmAttach *attach)
+{
+    HmMaster *master = attach->master;
+    HmDomain *domain = attach->domain;
+    uint64_t ste[8];
+    int ret;
+
+    if (domain->viommu->driver != master->driver) {
+        return -EINVAL;
+    }
+    if (g_hash_table_size(master->ssids)) {
+        return -EBUSY;
+    }
+    /* ATC_INVs come from the guest, which sends them if it set EATS. */
+    if (ste_config(domain->ste) == CONFIG_S1_TRANS) {
+        attach->disable_ats = !domain->enable_ats;
+    }
+    ret = attach_prepare(attach);
+    if (ret) {
+        return ret;
+    }
+    domain->viommu->s2_parent->msi_page = true;
+    make_nested_ste(ste, domain, attach->ats);
+    master->cd_table_in_ste = false;
+    write_ste(master, ste);
+    attach_commit(attach);
+    return 0;
+}
+
+static int attach_blocked(HmAttach *attach)
+{
+    HmMaster *master = attach->master;
+    uint64_t ste[8];
+
+    master->viommu = NULL;
+    attach_prepare(attach);
+    make_abort_ste(ste);
+    /* Context descriptors of PASIDs would need a CD table to go on. */
+    master->cd_table_in_ste = g_hash_table_size(master->ssids);
+    write_ste(master, ste);
+    attach_commit(attach);
+    return 0;
+}
+
+static int attach_dev(HmMaster *master, HmDomain *domain, HmDomain *old)
+{
+    HmAttach attach = {
+        .master = master,
+        .domain = domain,
+        .old = old,
+        .ssid = HM_RID,
+    };
+
+    switch (domain->type) {
+    case HM_DOMAIN_PAGING:
+        return attach_paging(&attach);
+    case HM_DOMAIN_NESTED:
+        return attach_nested(&attach);
+    default:
+        return attach_blocked(&attach);
+    }
+}
+
+/* The domain that the driver has the device on */
+static HmDomain *driver_domain(HmMaster *master)
+{
+    return master->blocked ? &blocked_domain : master->domain;
+}
+
+/* @domain NULL: no more */
+static int set_pasid(HmMaster *master, uint32_t pasid, HmDomain *domain,
+                     HmDomain *old)
+{
+    HmAttach attach = {
+        .master = master,
+        .domain = domain,
+        .old = old,
+        .ssid = pasid,
+    };
+    void *key = (void *)(uintptr_t)pasid;
+    int ret;
+
+    if (!domain) {
+        g_hash_table_remove(master->ssids, key);
+        if (master->ats_enabled) {
+            atc_inv_all(master, pasid);
+        }
+        remove_user(&attach);
+        if (!g_hash_table_size(master->ssids) &&
+            driver_domain(master) == &blocked_domain) {
+            attach_dev(master, &blocked_domain, &blocked_domain);
+        }
+        return 0;
+    }
+    if (domain->driver != master->driver || !domain->stage1 ||
+        (!master->cd_table_in_ste &&
+         driver_domain(master)->type != HM_DOMAIN_BLOCKED)) {
+        return -EINVAL;
+    }
+    ret = attach_prepare(&attach);
+    if (ret) {
+        return ret;
+    }
+    g_hash_table_add(master->ssids, key);
+    master->cd_table_in_ste = true;
+    attach_commit(&attach);
+    return 0;
+}
+
+/*
+ * iommu.c
+ */
+
+static int group_set_domain(HmMaster *master, HmDomain *domain)
+{
+    int ret;
+
+    if (master->domain == domain) {
+        return 0;
+    }
+    if (master->blocked) {
+        return -EBUSY;
+    }
+    ret = attach_dev(master, domain, master->domain);
+    if (!ret) {
+        master->domain = domain;
+    }
+    return ret;
+}
+
+/* It cannot fail; a device that is being reset gets there afterwards. */
+static void group_set_core_domain(HmMaster *master)
+{
+    HmDomain *domain = master->owner ? &blocked_domain
+                                     : master->default_domain;
+
+    if (!master->blocked) {
+        group_set_domain(master, domain);
+    }
+    master->domain = domain;
+}
+
+int hm_group_claim(HmDevice *dev, HmCtx *owner)
+{
+    HmMaster *master = master_of(dev);
+    int ret;
+
+    if (master->owner) {
+        return master->owner == owner ? 0 : -EPERM;
+    }
+    if (master->domain != master->default_domain ||
+        g_hash_table_size(master->pasids)) {
+        return -EBUSY;
+    }
+    ret = group_set_domain(master, &blocked_domain);
+    if (!ret) {
+        master->owner = owner;
+    }
+    return ret;
+}
+
+void hm_group_release(HmDevice *dev)
+{
+    HmMaster *master = master_of(dev);
+
+    master->owner = NULL;
+    group_set_core_domain(master);
+}
+
+int hm_group_attach(HmDevice *dev, HmDomain *domain)
+{
+    HmMaster *master = master_of(dev);
+
+    if (master->domain != master->default_domain &&
+        master->domain != &blocked_domain) {
+        return -EBUSY;
+    }
+    return group_set_domain(master, domain);
+}
+
+int hm_group_replace(HmDevice *dev, HmDomain *domain)
+{
+    return group_set_domain(master_of(dev), domain);
+}
+
+void hm_group_detach(HmDevice *dev)
+{
+    group_set_core_domain(master_of(dev));
+}
+
+int hm_group_attach_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
+{
+    HmMaster *master = master_of(dev);
+    unsigned bits = hm_driver_pasid_bits(dev);
+    void *key = (void *)(uintptr_t)pasid;
+    int ret = 0;
+
+    if (domain->type != HM_DOMAIN_PAGING) {
+        return -EOPNOTSUPP;
+    }
+    if (master->blocked) {
+        return -EBUSY;
+    }
+    if (bits && pasid >= 1u << bits) {
+        return -EINVAL;
+    }
+    if (g_hash_table_contains(master->pasids, key)) {
+        return -EBUSY;
+    }
+    if (bits) {
+        ret = set_pasid(master, pasid, domain, NULL);
+    }
+    if (!ret) {
+        g_hash_table_insert(master->pasids, key, domain);
+    }
+    return ret;
+}
+
+int hm_group_replace_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
+{
+    HmMaster *master = master_of(dev);
+    void *key = (void *)(uintptr_t)pasid;
+    HmDomain *old = g_hash_table_lookup(master->pasids, key);
+    int ret = 0;
+
+    if (domain->type != HM_DOMAIN_PAGING) {
+        return -EOPNOTSUPP;
+    }
+    if (master->blocked) {
+        return -EBUSY;
+    }
+    if (!old) {
+        return -EINVAL;
+    }
+    if (old != domain && hm_driver_pasid_bits(dev)) {
+        ret = set_pasid(master, pasid, domain, old);
+    }
+    if (!ret) {
+        g_hash_table_insert(master->pasids, key, domain);
+    }
+    return ret;
+}
+
+void hm_group_detach_pasid(HmDevice *dev, uint32_t pasid)
+{
+    HmMaster *master = master_of(dev);
+    void *key = (void *)(uintptr_t)pasid;
+    HmDomain *domain = g_hash_table_lookup(master->pasids, key);
+
+    if (domain && !master->blocked && hm_driver_pasid_bits(dev)) {
+        set_pasid(master, pasid, NULL, domain);
+    }
+    g_hash_table_remove(master->pasids, key);
+}
+
+bool hm_iommufd_has_msi(HmDevice *dev)
+{
+    return master_of(dev)->domain != &blocked_domain;
+}
+
+/* Only devices with ATS are kept from their domain while they are reset. */
+void hm_iommufd_reset_prepare(HmDevice *dev)
+{
+    HmMaster *master = master_of(dev);
+    GHashTableIter iter;
+    void *pasid, *domain;
+
+    if (!dev->ats || master->reset_depth++) {
+        return;
+    }
+    if (master->domain != &blocked_domain) {
+        attach_dev(master, &blocked_domain, master->domain);
+    }
+    master->blocked = true;
+    g_hash_table_iter_init(&iter, master->pasids);
+    while (g_hash_table_iter_next(&iter, &pasid, &domain)) {
+        set_pasid(master, (uintptr_t)pasid, NULL, domain);
+    }
+}
+
+void hm_iommufd_reset_done(HmDevice *dev)
+{
+    HmMaster *master = master_of(dev);
+    GHashTableIter iter;
+    void *pasid, *domain;
+
+    if (!dev->ats) {
+        return;
+    }
+    if (!master->reset_depth) {
+        hm_bug("%s: the end of a reset that did not begin", dev->name);
+    }
+    if (--master->reset_depth) {
+        return;
+    }
+    if (master->domain != &blocked_domain &&
+        attach_dev(master, master->domain, &blocked_domain)) {
+        /* Linux warns, and so the device stays where it is. */
+        HM_COUNT("driver.reset.lost");
+        hm_log("%s: not attached again after its reset", dev->name);
+    }
+    master->blocked = false;
+    g_hash_table_iter_init(&iter, master->pasids);
+    while (g_hash_table_iter_next(&iter, &pasid, &domain)) {
+        set_pasid(master, (uintptr_t)pasid, domain, NULL);
+    }
+}
+
+/*
+ * Capabilities
+ */
+
+HmDriver *hm_driver_of(HmDevice *dev)
+{
+    return master_of(dev)->driver;
+}
+
+bool hm_driver_coherent(HmDevice *dev)
+{
+    return hm_driver_of(dev)->coherent;
+}
+
+bool hm_driver_canwbs(HmDevice *dev)
+{
+    return hm_driver_of(dev)->canwbs;
+}
+
+bool hm_driver_dirty_capable(HmDevice *dev)
+{
+    return hm_driver_of(dev)->hd && hm_driver_of(dev)->coherent;
+}
+
+bool hm_driver_ats_supported(HmDevice *dev)
+{
+    return dev->ats && hm_driver_of(dev)->ats;
+}
+
+unsigned hm_driver_pasid_bits(HmDevice *dev)
+{
+    return MIN(dev->pasid_bits, hm_driver_of(dev)->ssid_bits);
+}
+
+int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
+                      struct iommu_hw_info_arm_smmuv3 *info)
+{
+    const HmSmmuConfig *config = hm_smmu_config(hm_driver_of(dev)->smmu);
+
+    if (*type != IOMMU_HW_INFO_TYPE_DEFAULT &&
+        *type != IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
+        return -EOPNOTSUPP;
+    }
+    memset(info, 0, sizeof(*info));
+    info->flags = config->hw_info_flags;
+    memcpy(info->idr, config->idr, sizeof(info->idr));
+    info->iidr = config->iidr;
+    info->aidr = config->aidr;
+    *type = IOMMU_HW_INFO_TYPE_ARM_SMMUV3;
+    return 0;
+}
+
+/*
+ * Domains
+ */
+
+/* The lowest or the highest one that is free, but not 0 */
+static int alloc_vmid(HmDriver *driver, bool highest)
+{
+    int last = (1 << driver->vmid_bits) - 1;
+
+    for (int i = 1; i <= last; i++) {
+        int vmid = highest ? last + 1 - i : i;
+
+        if (!driver->vmid_used[vmid]) {
+            driver->vmid_used[vmid] = true;
+            return vmid;
+        }
+    }
+    return -ENOSPC;
+}
+
+static int alloc_asid(HmDriver *driver)
+{
+    for (int asid = 1; asid < 1 << driver->asid_bits; asid++) {
+        if (!asid_used[asid]) {
+            asid_used[asid] = true;
+            return asid;
+        }
+    }
+    return -EBUSY;
+}
+
+/* Log2 of what can be an address; with 4 and 16 KiB granules 48 at the most */
+static unsigned limit_bits(const HmDriver *driver, unsigned bits)
+{
+    return driver->page_size == 64 << 10 ? bits : MIN(bits, 48);
+}
+
+/* STE.VTCR for an input of @ias bits (5.2), as Linux lays its tables out */
+static uint64_t make_vtcr(const HmDriver *driver, unsigned ias)
+{
+    static const unsigned sizes[] = { 32, 36, 40, 42, 44, 48, 52 };
+    unsigned shift = __builtin_ctzll(driver->page_size);
+    unsigned oas = limit_bits(driver, driver->oas), ps = 0, sl, tg;
+    int start = 4 - (int)(ias - shift + shift - 4) / (int)(shift - 3);
+
+    while (sizes[ps] < oas) {
+        ps++;
+    }
+    /* Tables that the architecture wants concatenated */
+    switch (shift) {
+    case 12:
+        tg = 0;
+        start += start == 0 && (oas == 40 || oas == 42);
+        sl = start + 1;
+        break;
+    case 14:
+        tg = 2;
+        start += (start == 0 && (oas == 48 || ias == 48)) ||
+                 (start == 1 && oas == 40);
+        sl = start;
+        break;
+    default:
+        tg = 1;
+        sl = start;
+        break;
+    }
+    /* S2SH0 inner shareable, S2IR0 and S2OR0 write-back, write-allocate */
+    return (64 - ias) | FIELD(~sl & 3, 6) |
+           (driver->coherent ? FIELD(1, 8) | FIELD(1, 10) | FIELD(3, 12)
+                             : FIELD(2, 12)) |
+           FIELD(tg, 14) | FIELD(ps, 16);
+}
+
+static HmDomain *domain_new(HmDomainType type)
+{
+    HmDomain *domain = g_new0(HmDomain, 1);
+
+    if ((uintptr_t)&domain->s2 & 15) {
+        hm_bug("an HmS2 is not aligned");
+    }
+    domain->type = type;
+    return domain;
+}
+
+void hm_domain_free(HmDomain *domain)
+{
+    if (domain->type == HM_DOMAIN_PAGING) {
+        if (domain->users->len) {
+            hm_bug("a domain ends in use");
+        }
+        domain->driver->vmid_used[domain->vmid] = false;
+        asid_used[domain->asid] = false;
+        g_array_free(domain->users, true);
+        g_clear_pointer(&domain->dirty, g_hash_table_destroy);
+    }
+    g_free(domain);
+}
+
+static int alloc_paging(HmDriver *driver, bool stage1, bool nest_parent,
+                        bool dirty, HmDomain **out)
+{
+    unsigned ias = stage1 ? driver->vax ? 52 : 48 : driver->oas;
+    HmDomain *domain;
+    int asid = 0, vmid;
+
+    if (dirty && !stage1) {
+        return -EOPNOTSUPP;
+    }
+    if (!driver->page_size) {
+        return -ENOMEM;
+    }
+    /* VA_BITS of the host's Linux are 48. */
+    ias = limit_bits(driver, stage1 ? MIN(ias, 48) : ias);
+    if (stage1) {
+        asid = alloc_asid(driver);
+        if (asid < 0) {
+            return asid;
+        }
+    }
+    vmid = alloc_vmid(driver, stage1);
+    if (vmid < 0) {
+        asid_used[asid] = false;
+        return vmid;
+    }
+    domain = domain_new(HM_DOMAIN_PAGING);
+    domain->s2.lookup = hm_ioas_lookup;
+    domain->driver = driver;
+    domain->stage1 = stage1;
+    domain->nest_parent = nest_parent;
+    domain->s2fwb = nest_parent && driver->s2fwb;
+    if (dirty) {
+        domain->s2.dirty = hm_ioas_dirty;
+        domain->dirty = g_hash_table_new(NULL, NULL);
+    }
+    domain->asid = asid;
+    domain->vmid = vmid;
+    domain->page_size = driver->page_size;
+    domain->aperture_last = (1ull << ias) - 1;
+    domain->vtcr = make_vtcr(driver, MIN(ias, limit_bits(driver, driver->oas)));
+    domain->users = g_array_new(false, false, sizeof(HmDomainUser));
+    *out = domain;
+    return 0;
+}
+
+int hm_domain_alloc_paging(HmDevice *dev, uint32_t flags, bool data,
+                           HmDomain **domain)
+{
+    HmDriver *driver = hm_driver_of(dev);
+    bool dirty = flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+
+    if (data) {
+        return -EOPNOTSUPP;
+    }
+    switch (flags) {
+    case 0:
+        return alloc_paging(driver, driver->s1, false, false, domain);
+    case IOMMU_HWPT_ALLOC_NEST_PARENT:
+        if (!driver->nesting) {
+            return -EOPNOTSUPP;
+        }
+        return alloc_paging(driver, false, true, false, domain);
+    case IOMMU_HWPT_ALLOC_DIRTY_TRACKING:
+    case IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_PASID:
+    case IOMMU_HWPT_ALLOC_PASID:
+        if (!driver->s1) {
+            return -EOPNOTSUPP;
+        }
+        return alloc_paging(driver, true, false, dirty, domain);
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+/* What of a guest's STE Linux takes; ste[] is cleared of the rest. */
+static int validate_ste(uint64_t *ste, bool *enable_ats)
+{
+    unsigned config = ste_config(ste);
+    uint64_t eats = ste[1] & STE1_EATS;
+
+    if (!(ste[0] & STE0_V)) {
+        ste[0] = 0;
+        ste[1] = 0;
+        return 0;
+    }
+    if ((ste[0] & ~(STE0_V | STE0_CONFIG | STE0_S1FMT | STE0_S1CTXPTR |
+                    STE0_S1CDMAX)) ||
+        (ste[1] & ~(STE1_S1DSS | STE1_S1CIR | STE1_S1COR | STE1_S1CSH |
+                    STE1_S1STALLD | STE1_EATS))) {
+        return -EIO;
+    }
+    if (config != CONFIG_ABORT && config != CONFIG_BYPASS &&
+        config != CONFIG_S1_TRANS) {
+        return -EIO;
+    }
+    if (eats && eats != STE1_EATS_TRANS) {
+        return -EIO;
+    }
+    ste[1] &= ~STE1_EATS;
+    *enable_ats = config == CONFIG_S1_TRANS && eats;
+    return 0;
+}
+
+int hm_domain_alloc_nested(HmViommu *viommu, uint32_t flags, uint32_t type,
+                           uint64_t data, uint32_t len, HmDomain **out)
+{
+    struct iommu_hwpt_arm_smmuv3 arg;
+    uint64_t ste[2];
+    bool enable_ats = false;
+    HmDomain *domain;
+    int ret;
+
+    if (flags) {
+        return -EOPNOTSUPP;
+    }
+    if (type != IOMMU_HWPT_DATA_ARM_SMMUV3 || len != sizeof(arg)) {
+        return -EINVAL;
+    }
+    if (hm_copy_from_user(&arg, data, sizeof(arg))) {
+        return -EFAULT;
+    }
+    ste[0] = GUINT64_FROM_LE(arg.ste[0]);
+    ste[1] = GUINT64_FROM_LE(arg.ste[1]);
+    ret = validate_ste(ste, &enable_ats);
+    if (ret) {
+        return ret;
+    }
+    domain = domain_new(HM_DOMAIN_NESTED);
+    domain->viommu = viommu;
+    domain->enable_ats = enable_ats;
+    memcpy(domain->ste, ste, sizeof(ste));
+    *out = domain;
+    return 0;
+}
+
+/*
+ * vIOMMUs
+ */
+
+bool hm_driver_viommu_type(HmDevice *dev, uint32_t type)
+{
+    const HmDriver *driver = hm_driver_of(dev);
+
+    /* A guest must not get round the CPUs' caches. */
+    return driver->nesting && (driver->canwbs || driver->s2fwb) &&
+           type == IOMMU_VIOMMU_TYPE_ARM_SMMUV3;
+}
+
+int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev)
+{
+    HmDomain *parent = viommu->hwpt->domain;
+
+    viommu->driver = hm_driver_of(dev);
+    if (parent->driver != viommu->driver) {
+        return -EINVAL;
+    }
+    viommu->s2_parent = parent;
+    viommu->vmid = parent->vmid;
+    return 0;
+}
+
+int hm_driver_vdevice_init(HmVdevice *vdev)
+{
+    /* A vSID stands for one StreamID. */
+    return vdev->idev->dev->n_sids > 1 ? -EOPNOTSUPP : 0;
+}
+
+/* Which combinations of range fields are not reserved (4.4.1.1) */
+static bool valid_range(const HmDriver *driver, const uint64_t *cmd)
+{
+    bool range = cmd[0] & (TLBI0_NUM | TLBI0_SCALE);
+    unsigned ttl = (cmd[1] & TLBI1_TTL) >> 8;
+    unsigned tg = (cmd[1] & TLBI1_TG) >> 10;
+
+    if (!tg) {
+        return !range && !ttl;
+    }
+    if (tg == 2 && ttl == 1 && !driver->ds) {
+        return false;
+    }
+    return range || ttl;
+}
+
+/* Which bits a guest may set in which command; all others are no command. */
+static bool valid_command(const HmDriver *driver, const uint64_t *cmd)
+{
+    uint64_t asid = FIELD((1u << driver->asid_bits) - 1, 48);
+    uint64_t allowed[2] = { CMD0_OP, 0 };
+    unsigned op = cmd[0] & CMD0_OP;
+
+    switch (op) {
+    case OP_TLBI_NSNH_ALL:
+        break;
+    case OP_TLBI_NH_VA:
+    case OP_TLBI_NH_VAA:
+        if (driver->ril) {
+            if (!valid_range(driver, cmd)) {
+                return false;
+            }
+            allowed[0] |= TLBI0_NUM | TLBI0_SCALE;
+            allowed[1] |= TLBI1_TG | TLBI1_TTL;
+            if (!driver->ds) {
+                allowed[0] &= ~TLBI0_SCALE_TOP;
+            }
+        }
+        allowed[0] |= TLBI0_VMID | (op == OP_TLBI_NH_VA ? asid : 0);
+        allowed[1] |= TLBI1_LEAF | TLBI1_ADDR;
+        break;
+    case OP_TLBI_NH_ASID:
+        allowed[0] |= asid | TLBI0_VMID;
+        break;
+    case OP_TLBI_NH_ALL:
+        allowed[0] |= TLBI0_VMID;
+        break;
+    case OP_ATC_INV:
+        if (!driver->ats || (cmd[1] & ATC1_SIZE) > ATC1_SIZE_ALL) {
+            return false;
+        }
+        if (driver->ssid_bits) {
+            allowed[0] |= CMD0_SSV | CMD0_SSID | ATC0_GLOBAL;
+        }
+        allowed[0] |= CMD0_SID;
+        allowed[1] |= ATC1_SIZE | ATC1_ADDR;
+        break;
+    case OP_CFGI_CD:
+        if (driver->ssid_bits) {
+            allowed[0] |= CMD0_SSID;
+        }
+        allowed[0] |= CMD0_SID;
+        allowed[1] |= CFGI1_LEAF;
+        break;
+    case OP_CFGI_CD_ALL:
+        allowed[0] |= CMD0_SID;
+        break;
+    default:
+        return false;
+    }
+    return !(cmd[0] & ~allowed[0]) && !(cmd[1] & ~allowed[1]);
+}
+
+/* From the guest's command to one that the physical queue can have */
+static int convert_command(HmViommu *viommu, uint64_t *cmd)
+{
+    uint64_t vsid;
+    HmVdevice *vdev;
+
+    cmd[0] = GUINT64_FROM_LE(cmd[0]);
+    cmd[1] = GUINT64_FROM_LE(cmd[1]);
+    if (!valid_command(viommu->driver, cmd)) {
+        return -EIO;
+    }
+    switch (cmd[0] & CMD0_OP) {
+    case OP_TLBI_NSNH_ALL:
+        cmd[0] = OP_TLBI_NH_ALL | FIELD(viommu->vmid, 32);
+        cmd[1] = 0;
+        return 0;
+    case OP_TLBI_NH_VA:
+    case OP_TLBI_NH_VAA:
+    case OP_TLBI_NH_ALL:
+    case OP_TLBI_NH_ASID:
+        cmd[0] = (cmd[0] & ~TLBI0_VMID) | FIELD(viommu->vmid, 32);
+        return 0;
+    default:
+        vsid = cmd[0] >> 32;
+        vdev = g_hash_table_lookup(viommu->vdevs, &vsid);
+        if (!vdev) {
+            return -EIO;
+        }
+        cmd[0] = (cmd[0] & ~CMD0_SID) | FIELD(vdev->idev->dev->sid, 32);
+        return 0;
+    }
+}
+
+/*
+ * Of one chunk.  An injected failure comes in its place: then nothing of it was
+ * done, the worst that can be behind an error.
+ */
+static int invalidate_chunk(HmDriver *driver, uint64_t (*cmds)[2], unsigned n)
+{
+    int err = hm_fail("smmu.sync");
+
+    if (err) {
+        return -err;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        hm_smmu_command(driver->smmu, cmds[i]);
+    }
+    return driver_sync(driver);
+}
+
+static int copy_commands(uint64_t (*cmds)[2], uint32_t type, uint64_t data,
+                         uint32_t entry_len, uint32_t num)
+{
+    int ret = 0;
+
+    if (type != IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3 || !num) {
+        return -EINVAL;
+    }
+    if (entry_len == sizeof(*cmds)) {
+        return hm_copy_from_user(cmds, data, num * sizeof(*cmds));
+    }
+    for (uint32_t i = 0; !ret && i < num; i++) {
+        ret = hm_copy_struct_from_user(cmds[i], sizeof(*cmds),
+                                       data + (uint64_t)entry_len * i,
+                                       entry_len);
+    }
+    return ret;
+}
+
+int hm_driver_invalidate(HmViommu *viommu, uint32_t type, uint64_t data,
+                         uint32_t entry_len, uint32_t *num)
+{
+    g_autofree uint64_t (*cmds)[2] = NULL;
+    uint32_t cur = 0, first = 0;
+    int ret;
+
+    if (*num > KMALLOC_MAX / sizeof(*cmds)) {
+        return -ENOMEM;
+    }
+    cmds = g_malloc0(MAX(*num, 1) * sizeof(*cmds));
+    ret = copy_commands(cmds, type, data, entry_len, *num);
+    while (!ret && cur < *num) {
+        ret = convert_command(viommu, cmds[cur]);
+        if (ret) {
+            break;
+        }
+        cur++;
+        if (cur < *num && cur - first != BATCH - 1) {
+            continue;
+        }
+        ret = invalidate_chunk(viommu->driver, cmds + first, cur - first);
+        if (ret) {
+            cur--;
+            break;
+        }
+        first = cur;
+    }
+    *num = cur;
+    return ret;
+}
+
+/*
+ * Events
+ */
+
+#define EVENT0_ID           MASK(7, 0)
+#define EVENT0_SID          MASK(63, 32)
+#define EVENT1_STALL        (1ull << 31)
+#define EVENT1_S2           (1ull << 39)
+
+static bool event_for_guest(unsigned id)
+{
+    switch (id) {
+    case 0x04:                          /* C_BAD_STE */
+    case 0x06:                          /* F_STREAM_DISABLED */
+    case 0x08:                          /* C_BAD_SUBSTREAMID */
+    case 0x0a:                          /* C_BAD_CD */
+    case 0x10:                          /* F_TRANSLATION */
+    case 0x11:                          /* F_ADDR_SIZE */
+    case 0x12:                          /* F_ACCESS */
+    case 0x13:                          /* F_PERMISSION */
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int handle_event(HmDriver *driver, const uint64_t *event)
+{
+    struct iommu_vevent_arm_smmuv3 vevent;
+    HmMaster *master = NULL;
+
+    if (!event_for_guest(event[0] & EVENT0_ID)) {
+        return -EOPNOTSUPP;
+    }
+    for (unsigned i = 0; i < driver->masters->len; i++) {
+        HmMaster *m = driver->masters->pdata[i];
+
+        if (m->dev->sid == event[0] >> 32) {
+            master = m;
+        }
+    }
+    if (!master) {
+        return -EINVAL;
+    }
+    /* Stalls are for fault handlers, and these need PRI or SVA. */
+    if ((event[1] & (EVENT1_STALL | EVENT1_S2)) || !master->viommu) {
+        return -EOPNOTSUPP;
+    }
+    vevent.evt[0] = GUINT64_TO_LE((event[0] & ~EVENT0_SID) |
+                                  FIELD(master->vsid, 32));
+    for (unsigned i = 1; i < 4; i++) {
+        vevent.evt[i] = GUINT64_TO_LE(event[i]);
+    }
+    return hm_viommu_report_event(master->viommu,
+                                  IOMMU_VEVENTQ_TYPE_ARM_SMMUV3, &vevent,
+                                  sizeof(vevent));
+}
+
+static int count_event(HmDriver *driver, const uint64_t *event)
+{
+    int ret = handle_event(driver, event);
+
+    if (ret) {
+        HM_COUNT("event.host");
+        hm_log("event 0x%02x of SID 0x%x is the host's: %s",
+               (unsigned)(event[0] & EVENT0_ID), (unsigned)(event[0] >> 32),
+               strerror(-ret));
+    } else {
+        HM_COUNT("event.guest");
+    }
+    return ret;
+}
+
+static void on_event(HmSmmu *smmu, const uint64_t event[4])
+{
+    count_event(g_hash_table_lookup(drivers, smmu), event);
+}
+
+int hm_driver_raise_event(HmDevice *dev, const uint64_t event[4])
+{
+    uint64_t own[4];
+
+    memcpy(own, event, sizeof(own));
+    own[0] = (own[0] & ~EVENT0_SID) | FIELD(dev->sid, 32);
+    return count_event(hm_driver_of(dev), own);
+}
+
+/*
+ * Probing
+ */
+
+/* Parts of which Linux knows that nesting does not work (IIDR) */
+static bool nesting_erratum(uint32_t iidr)
+{
+    unsigned product = iidr >> 20, variant = (iidr >> 16) & 0xf;
+    unsigned revision = (iidr >> 12) & 0xf;
+
+    if ((iidr & 0xfff) != 0x43b) {      /* Arm */
+        return false;
+    }
+    switch (product) {
+    case 0x483:                         /* MMU-600 */
+        return variant < 2;
+    case 0x487:                         /* MMU-700 */
+        return variant < 1 || revision < 1;
+    default:
+        return false;
+    }
+}
+
+void hm_driver_probe(HmSmmu *smmu)
+{
+    static const uint8_t oas[] = { 32, 36, 40, 42, 44, 48, 52, 48 };
+    const HmSmmuConfig *config = hm_smmu_config(smmu);
+    const uint32_t *idr = config->idr;
+    HmDriver *driver;
+
+    if (!drivers) {
+        drivers = g_hash_table_new(NULL, NULL);
+    }
+    if (g_hash_table_contains(drivers, smmu)) {
+        return;
+    }
+    driver = g_new0(HmDriver, 1);
+    driver->smmu = smmu;
+    driver->s1 = idr[0] & IDR0_S1P;
+    driver->s2 = idr[0] & IDR0_S2P;
+    driver->nesting = driver->s1 && driver->s2 &&
+                      !nesting_erratum(config->iidr);
+    driver->coherent = idr[0] & IDR0_COHACC;
+    driver->canwbs = config->canwbs;
+    driver->s2fwb = idr[3] & IDR3_FWB;
+    driver->ats = idr[0] & IDR0_ATS;
+    driver->ril = idr[3] & IDR3_RIL;
+    driver->ds = idr[5] & IDR5_DS;
+    driver->hd = IDR0_HTTU(idr[0]) >= 2;
+    driver->stall_force = IDR0_STALL(idr[0]) == 2;
+    driver->attr_types_ovr = idr[1] & IDR1_ATTR_TYPES_OVR;
+    driver->repeat = config->hw_info_flags &
+                     IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI;
+    driver->asid_bits = idr[0] & IDR0_ASID16 ? 16 : 8;
+    driver->vmid_bits = idr[0] & IDR0_VMID16 ? 16 : 8;
+    driver->ssid_bits = IDR1_SSIDSIZE(idr[1]);
+    driver->oas = oas[IDR5_OAS(idr[5])];
+    driver->vax = IDR5_VAX(idr[5]) == 1;
+    driver->page_size = idr[5] & IDR5_GRAN4K ? 4 << 10 :
+                        idr[5] & IDR5_GRAN16K ? 16 << 10 :
+                        idr[5] & IDR5_GRAN64K ? 64 << 10 : 0;
+    driver->vmid_used = g_new0(bool, 1 << driver->vmid_bits);
+    driver->masters = g_ptr_array_new();
+    g_hash_table_insert(drivers, smmu, driver);
+
+    hm_smmu_on_event(smmu, on_event);
+    issue(driver, OP_CFGI_ALL, CFGI1_RANGE_ALL);
+    if (idr[0] & IDR0_HYP) {
+        issue(driver, OP_TLBI_EL2_ALL, 0);
+    }
+    issue(driver, OP_TLBI_NSNH_ALL, 0);
+}
+
+/*
+ * Of the host's own DMA API: the device has a domain in which nothing is mapped
+ * until its driver does, and VFIO never does.
+ */
+void hm_driver_device_probe(HmDevice *dev)
+{
+    HmMaster *master;
+    int ret;
+
+    if (dev->master) {
+        return;
+    }
+    hm_driver_probe(dev->smmu);
+    master = g_new0(HmMaster, 1);
+    master->dev = dev;
+    master->driver = g_hash_table_lookup(drivers, dev->smmu);
+    master->ssids = g_hash_table_new(NULL, NULL);
+    master->pasids = g_hash_table_new(NULL, NULL);
+    g_ptr_array_add(master->driver->masters, master);
+    dev->master = master;
+
+    make_abort_ste(hm_smmu_ste(dev->smmu, dev->sid));
+    ret = alloc_paging(master->driver, master->driver->s1, false, false,
+                       &master->default_domain);
+    if (!ret) {
+        ret = attach_dev(master, master->default_domain, NULL);
+    }
+    if (ret) {
+        hm_bug("%s: no domain for it: %s", dev->name, strerror(-ret));
+    }
+    master->domain = master->default_domain;
+}

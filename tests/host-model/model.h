@@ -1,0 +1,360 @@
+/*
+ * Host model: what its parts share
+ *
+ * A library, preloaded into an unmodified QEMU (or any program of the uapi),
+ * that plays the kernel's side in the process: /dev/iommu, VFIO device fds, and
+ * behind them physical SMMUv3s and PCIe endpoints.  It is a test instrument: it
+ * must answer as Linux would, and its hardware may do all that the architecture
+ * (Arm IHI 0070) allows.
+ *
+ *   preload.c   the C library's calls on our fds; nobody else sees numbers
+ *   control.c   configuration, counters, failure injection, the control socket
+ *   iommufd.c   Linux's iommufd core: objects, lifetimes, errors
+ *   ioas.c      address spaces: map, unmap, ranges, dirty bits
+ *   driver.c    Linux's arm-smmu-v3 driver: domains, STEs, vIOMMU, commands
+ *   smmu.c      the physical SMMUv3: tables, caches, commands, events
+ *   vfio.c      Linux's vfio-pci: regions, interrupts, reset, configuration
+ *   dma.c       an endpoint that moves any byte on demand
+ *   nvme.c      an endpoint that is an NVMe controller over a file
+ *
+ * One lock guards it all.  The entry points (preload.c, control.c) take it, and
+ * everything declared here runs with it held.  Functions that answer for a
+ * system call return 0 (or a count) or -errno, as the kernel's do.
+ *
+ * Host-physical addresses are addresses in the process: user memory that is
+ * mapped to an IOAS is the machine's memory.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HOST_MODEL_H
+#define HOST_MODEL_H
+
+#include <errno.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/types.h>
+#ifndef __counted_by                    /* the system's linux/stddef.h may be */
+#define __counted_by(member)            /* older than the headers that we use */
+#endif
+#include <linux/iommufd.h>
+#include <linux/vfio.h>
+
+typedef struct HmCtx HmCtx;             /* an open /dev/iommu */
+typedef struct HmDevice HmDevice;       /* a physical PCI function */
+typedef struct HmSmmu HmSmmu;           /* a physical SMMUv3 */
+typedef struct HmS2 HmS2;               /* a stage 2 as hardware sees it */
+typedef struct HmIoas HmIoas;
+typedef struct HmVeventq HmVeventq;
+typedef struct HmVfioFile HmVfioFile;   /* an open VFIO device fd */
+
+/*
+ * control.c: configuration, counters, failures, log
+ */
+
+/* A counter by name, e.g. "smmu.stale"; made at 0; never moves or goes away. */
+uint64_t *hm_counter(const char *name);
+
+#define HM_COUNT_N(name, n) do { \
+        static uint64_t *counter_; \
+        if (!counter_) { \
+            counter_ = hm_counter(name); \
+        } \
+        *counter_ += (n); \
+    } while (0)
+#define HM_COUNT(name) HM_COUNT_N(name, 1)
+
+/*
+ * Whether the call of kind @kind that begins now is to fail: 0 or an errno (a
+ * positive one).  Counts the call, in all ("calls") and by kind
+ * ("call.IOMMU_HWPT_ALLOC").  Kinds are the uapi's names for ioctls, and
+ * "open./dev/iommu", "veventq.read", "smmu.sync" (the driver's wait for a
+ * CMD_SYNC) for what has none.
+ */
+int hm_fail(const char *kind);
+
+/* A line of the log, if one is kept (HOST_MODEL_LOG). */
+void hm_log(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/*
+ * A fault of the model or of the test: says so on stderr, then abort().  Never
+ * for what a user of the uapi can do.
+ */
+void hm_bug(const char *format, ...) G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN;
+
+/*
+ * The machine of the configuration, a GKeyFile named by HOST_MODEL_CONFIG:
+ *
+ *   [smmu NAME]    profile=grace   (see README.md), then single IDRs: idr5=0x…
+ *   [device NAME]  kind=dma|nvme  smmu=NAME  sid=0x100  fds=100;101;…  and what
+ *                  the kind itself knows
+ */
+HmSmmu *hm_smmu_by_name(const char *name);      /* NULL if there is none */
+HmDevice *hm_device_by_name(const char *name);  /* NULL if there is none */
+
+/* All devices, of HmDevice */
+extern GPtrArray *hm_devices;
+/* All SMMUs, of HmSmmu */
+extern GPtrArray *hm_smmus;
+
+/*
+ * smmu.c: the physical SMMUv3.  It knows nothing of Linux.
+ */
+
+/*
+ * Its configuration as software finds it at reset; the driver enables it at
+ * once (SMMUEN=1, CMDQ, EVENTQ) and fills the Stream Table.
+ */
+typedef struct HmSmmuConfig {
+    char *name;
+    uint32_t idr[6];
+    uint32_t iidr;
+    uint32_t aidr;
+    /* What the host's firmware says of it (IORT), not a register */
+    bool canwbs;                        /* IORT's CANWBS: no S2FWB needed */
+    uint32_t hw_info_flags;             /* flags of iommu_hw_info_arm_smmuv3 */
+    bool httu_update;                   /* walks set AF, dirty (IDR0.HTTU) */
+} HmSmmuConfig;
+
+/*
+ * What stands for stage 2's tables: STE.S2TTB points to it (16-byte aligned).
+ */
+struct HmS2 {
+    /*
+     * The memory behind @ipa: its address in the process, how many bytes follow
+     * contiguously (at least 1), and HM_READ|HM_WRITE.  The host's MSI doorbell
+     * is HM_DOORBELL.  Returns false if nothing is mapped there.
+     */
+    bool (*lookup)(HmS2 *s2, uint64_t ipa, void **host, uint64_t *len,
+                   unsigned *prot);
+    /* Memory was written through this stage 2 (dirty tracking); may be NULL. */
+    void (*dirty)(HmS2 *s2, uint64_t ipa, uint64_t len);
+};
+
+/* Where interrupts of endpoints go: no memory, and never dereferenced */
+#define HM_DOORBELL ((void *)(uintptr_t)0x10)
+
+/* Access of a transaction, and permission */
+enum {
+    HM_READ = 1,
+    HM_WRITE = 2,
+    HM_EXEC = 4,                        /* transaction: INST */
+    HM_PRIV = 8,                        /* transaction: PnU */
+};
+
+#define HM_NO_PASID UINT32_MAX
+
+typedef struct HmTranslation {
+    /* in */
+    uint32_t sid;
+    uint32_t ssid;                      /* HM_NO_PASID: without SubstreamID */
+    uint64_t iova;
+    unsigned access;                    /* HM_READ ... of the transaction */
+    bool ats_request;                   /* ATS translation request: no events */
+    bool ats_translated;                /* @iova came from an ATS request */
+    /* out, if the translation succeeds */
+    void *host;                         /* or HM_DOORBELL */
+    uint64_t len;                       /* bytes from there with this mapping */
+    unsigned prot;                      /* HM_READ|HM_WRITE|HM_EXEC allowed */
+} HmTranslation;
+
+/*
+ * The configuration of a kind of host, without a name: grace, kunpeng, httu,
+ * no16k, noril, oas32, asid8, nocoherent, onestage, nofwb (see smmu-profile.c).
+ * False if there is none of that name.
+ */
+bool hm_smmu_profile(const char *name, HmSmmuConfig *out);
+
+HmSmmu *hm_smmu_new(const HmSmmuConfig *config);
+void hm_smmu_free(HmSmmu *smmu);                /* NULL does nothing */
+const HmSmmuConfig *hm_smmu_config(HmSmmu *smmu);
+
+/*
+ * The physical Stream Table: the eight 64-bit words of the STE of @sid, for the
+ * driver to write to.  All zero (V=0) at first.  What the SMMU has cached stays
+ * until a CFGI_STE or CFGI_ALL.
+ */
+uint64_t *hm_smmu_ste(HmSmmu *smmu, uint32_t sid);
+
+/*
+ * Translate a transaction with what the caches hold, filling them from memory
+ * where they hold nothing.  A hit that today's tables would not give counts as
+ * stale ("smmu.stale") and is logged with all that tells why.
+ *
+ * Returns: 0, or -EFAULT if the transaction is terminated; what the
+ *          architecture records as an event went to the event queue.
+ */
+int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t);
+
+/*
+ * Put a command (as IHI 0070 chapter 4 has it, physical StreamID and VMID) to
+ * the command queue; it takes effect at the next hm_smmu_sync() at the latest.
+ */
+void hm_smmu_command(HmSmmu *smmu, const uint64_t cmd[2]);
+
+/*
+ * A CMD_SYNC, and wait for it.
+ *
+ * Returns: 0; -EIO if a command was illegal (the rest of what was put was
+ *          executed); -ETIMEDOUT if an ATC_INV was not answered
+ */
+int hm_smmu_sync(HmSmmu *smmu);
+
+/* Who takes events: four 64-bit words each, as in the physical event queue */
+typedef void HmSmmuEventFn(HmSmmu *smmu, const uint64_t event[4]);
+void hm_smmu_on_event(HmSmmu *smmu, HmSmmuEventFn *fn);
+
+/*
+ * How to reach the endpoint's ATC for an ATC_INV; dma.c has one.  Fields as in
+ * the command.  Returns false if the endpoint does not answer.
+ */
+bool hm_device_atc_inv(uint32_t sid, HmSmmu *smmu, const uint64_t cmd[2]);
+
+/*
+ * driver.c and iommufd.c: Linux.  What VFIO calls of iommufd.
+ */
+
+HmCtx *hm_iommufd_open(void);
+void hm_iommufd_close(HmCtx *ctx);      /* the last fd of it was closed */
+int hm_iommufd_ioctl(HmCtx *ctx, unsigned long request, void *arg);
+
+/* VFIO_DEVICE_BIND_IOMMUFD and the end of it; -EBUSY &c. as Linux */
+int hm_iommufd_bind(HmCtx *ctx, HmDevice *dev, uint32_t *devid);
+void hm_iommufd_unbind(HmDevice *dev);
+/*
+ * VFIO_DEVICE_ATTACH_IOMMUFD_PT and _DETACH_: @pt_id is in and out as in the
+ * uapi; @pasid is HM_NO_PASID without VFIO_DEVICE_ATTACH_PASID.
+ */
+int hm_iommufd_attach(HmDevice *dev, uint32_t pasid, uint32_t *pt_id);
+int hm_iommufd_detach(HmDevice *dev, uint32_t pasid);
+/* Whether the doorbell can be mapped: not while the device is not attached */
+bool hm_iommufd_has_msi(HmDevice *dev);
+
+/* The IOMMU side of a function-level reset: park, then go back. */
+void hm_iommufd_reset_prepare(HmDevice *dev);
+void hm_iommufd_reset_done(HmDevice *dev);
+
+/* Called by smmu_new's caller once: the driver takes the SMMU over. */
+void hm_driver_probe(HmSmmu *smmu);
+/* A device appears behind an SMMU: the host's DMA API domain (kernel's own) */
+void hm_driver_device_probe(HmDevice *dev);
+
+/* Live objects by type, for "objects" of the control socket and for exit */
+void hm_iommufd_objects(GString *json);
+
+/* An event as if the device had caused it; words as in the physical queue. */
+int hm_driver_raise_event(HmDevice *dev, const uint64_t event[4]);
+
+/*
+ * preload.c
+ */
+
+/*
+ * Make an fd in the process that is @kind's; iommufd.c calls it for VEVENTQ
+ * (and FAULT_QUEUE).  The fd can be polled: hm_fd_readable() says when.
+ * Returns: the fd, or -errno
+ */
+int hm_fd_new_veventq(HmVeventq *veventq);
+void hm_fd_readable(int fd, bool readable);
+/* What read() and the last close() of such an fd do; in iommufd.c */
+ssize_t hm_veventq_read(HmVeventq *veventq, void *buf, size_t len,
+                        bool nonblock);
+void hm_veventq_close(HmVeventq *veventq);
+
+/* What is open at @fd: -EBADF, or -EBADFD if that is no /dev/iommu */
+int hm_fd_ctx(int fd, HmCtx **ctx);
+
+/* A new VFIO device fd of @dev; @want >= 0 asks for that number. */
+int hm_fd_new_device(HmDevice *dev, int want);
+
+/*
+ * vfio.c and the endpoints
+ */
+
+typedef struct HmEndpointOps {
+    const char *kind;                   /* as in the configuration */
+    /*
+     * Fill dev->config, dev->bar_size and dev->priv.  False: what is wrong
+     * with the configuration is in *error (to be freed by the caller).
+     */
+    bool (*init)(HmDevice *dev, GKeyFile *config, const char *group,
+                 char **error);
+    uint64_t (*read)(HmDevice *dev, unsigned bar, uint64_t offset,
+                     unsigned size);
+    void (*write)(HmDevice *dev, unsigned bar, uint64_t offset, uint64_t value,
+                  unsigned size);
+    void (*reset)(HmDevice *dev);
+    /*
+     * The physical STE of the device has just changed under its DMA: a moment
+     * that hardware could see.  May be NULL.
+     */
+    void (*ste_step)(HmDevice *dev);
+    bool (*atc_inv)(HmDevice *dev, const uint64_t cmd[2]);  /* may be NULL */
+} HmEndpointOps;
+
+extern const HmEndpointOps hm_dma_ops, hm_nvme_ops;
+
+#define HM_MSIX_MAX 64
+
+struct HmDevice {
+    char *name;
+    const HmEndpointOps *ops;
+    HmSmmu *smmu;
+    uint32_t sid;                       /* physical StreamID */
+    bool ats;                           /* host enabled ATS (ini: ats=true) */
+    unsigned pasid_bits;                /* host enabled PASID (ini: pasid=N) */
+    unsigned n_sids;                    /* 1; more: VDEVICE_ALLOC refuses */
+
+    /* vfio.c */
+    uint8_t config[4096];               /* physical configuration space */
+    uint64_t bar_size[6];               /* 0: none; all are 64-bit memory BARs
+                                           at even numbers */
+    unsigned n_msix;                    /* vectors of the MSI-X table */
+    unsigned open_count;                /* open VFIO device fds */
+    int msix_fd[HM_MSIX_MAX];           /* eventfds of VFIO_DEVICE_SET_IRQS */
+    int intx_fd, err_fd, req_fd;
+    HmCtx *ctx;                         /* bound to; NULL if not */
+    void *vfio;                         /* vfio.c's own */
+    void *priv;                         /* the endpoint's own */
+
+    /* iommufd.c and driver.c */
+    void *idev;                         /* iommufd's device object */
+    void *master;                       /* the driver's struct for it */
+};
+
+/*
+ * The device [device NAME] of the configuration, probed by the driver. NULL:
+ * what is wrong is in *error (to be freed by the caller).
+ */
+HmDevice *hm_device_new(const char *name, GKeyFile *config, char **error);
+
+/* vfio.c: file operations on an open device fd; as the kernel's */
+HmVfioFile *hm_vfio_open(HmDevice *dev);
+void hm_vfio_close(HmVfioFile *file);   /* the last dup of the fd was closed */
+int hm_vfio_ioctl(HmVfioFile *file, unsigned long request, void *arg);
+ssize_t hm_vfio_pread(HmVfioFile *file, void *buf, size_t len, off_t offset);
+ssize_t hm_vfio_pwrite(HmVfioFile *file, const void *buf, size_t len,
+                       off_t offset);
+
+/*
+ * DMA of an endpoint through its SMMU, split at page boundaries.  With bus
+ * mastering off nothing moves.
+ *
+ * Returns: 0, or -EFAULT with what preceded the fault done
+ */
+int hm_dma(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf, size_t len,
+           bool write);
+
+/*
+ * Raise MSI-X vector @n: a write to the doorbell at the address that Linux
+ * programmed (its software MSI window at 0x08000000), through the SMMU.  What
+ * does not arrive counts as "msi.lost", what does as "msi.delivered".
+ */
+void hm_device_msix(HmDevice *dev, unsigned n);
+
+#define HM_MSI_BASE 0x08000000u         /* Linux's MSI_IOVA_BASE */
+#define HM_MSI_SIZE 0x00100000u         /* and MSI_IOVA_LENGTH */
+
+#endif /* HOST_MODEL_H */

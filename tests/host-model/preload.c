@@ -1,0 +1,590 @@
+/*
+ * Host model: the C library's calls on fds that are ours
+ *
+ * Each fd of ours is a real one (an eventfd, so that it can be polled, closed
+ * and duplicated); this file knows which, and nothing else in the model sees an
+ * fd number.  A call on any other fd goes on to the C library at once, without
+ * the lock.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#define _GNU_SOURCE
+/* We define these ourselves, under both names */
+#undef _FILE_OFFSET_BITS
+#undef _FORTIFY_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "control.h"
+#include "model.h"
+
+typedef enum HmFileKind {
+    HM_FILE_CTX,
+    HM_FILE_DEVICE,
+    HM_FILE_VEVENTQ,
+} HmFileKind;
+
+/* An open file: what dup() shares */
+typedef struct HmFile {
+    HmFileKind kind;
+    void *object;
+    unsigned fds;
+    int fd;                             /* the first one; polled */
+} HmFile;
+
+/*
+ * By fd number.  Read without the lock to let strangers pass; what is found
+ * counts only after a second look with the lock held.
+ */
+#define FDS 65536
+static HmFile *files[FDS];
+
+static pthread_mutex_t model_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void hm_lock(void)
+{
+    pthread_mutex_lock(&model_mutex);
+}
+
+void hm_unlock(void)
+{
+    pthread_mutex_unlock(&model_mutex);
+}
+
+#define REAL(name) ({ \
+        static __typeof__(name) *real_; \
+        if (!real_) { \
+            real_ = (__typeof__(name) *)dlsym(RTLD_NEXT, #name); \
+        } \
+        real_; \
+    })
+
+/*
+ * The file behind @fd with the lock held, or NULL without it
+ */
+static HmFile *enter(int fd)
+{
+    if (fd < 0 || fd >= FDS ||
+        !__atomic_load_n(&files[fd], __ATOMIC_ACQUIRE)) {
+        return NULL;
+    }
+    hm_lock();
+    if (!files[fd]) {
+        hm_unlock();
+        return NULL;
+    }
+    return files[fd];
+}
+
+/* The lock is released, and a kernel's result becomes a C library's */
+static ssize_t leave(ssize_t result)
+{
+    hm_unlock();
+    if (result < 0) {
+        errno = -result;
+        return -1;
+    }
+    return result;
+}
+
+static void set_fd(int fd, HmFile *file)
+{
+    if (fd >= FDS) {
+        hm_bug("fd %d is above what the model can hold", fd);
+    }
+    file->fds++;
+    __atomic_store_n(&files[fd], file, __ATOMIC_RELEASE);
+}
+
+/* Forget @fd; the caller closes the real one. */
+static void put_fd(int fd)
+{
+    HmFile *file = files[fd];
+
+    __atomic_store_n(&files[fd], NULL, __ATOMIC_RELEASE);
+    if (--file->fds) {
+        return;
+    }
+    switch (file->kind) {
+    case HM_FILE_CTX:
+        hm_iommufd_close(file->object);
+        break;
+    case HM_FILE_DEVICE:
+        hm_vfio_close(file->object);
+        break;
+    case HM_FILE_VEVENTQ:
+        hm_veventq_close(file->object);
+        break;
+    }
+    g_free(file);
+}
+
+static int new_fd(HmFileKind kind, void *object, int want)
+{
+    HmFile *file;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    if (want >= 0 && want != fd) {
+        if (fcntl(want, F_GETFD) >= 0) {
+            hm_bug("fd %d is taken", want);
+        }
+        if (REAL(dup3)(fd, want, O_CLOEXEC) < 0) {
+            hm_bug("fd %d cannot be had: %s", want, strerror(errno));
+        }
+        REAL(close)(fd);
+        fd = want;
+    }
+    file = g_new0(HmFile, 1);
+    file->kind = kind;
+    file->object = object;
+    file->fd = fd;
+    set_fd(fd, file);
+    return fd;
+}
+
+int hm_fd_new_veventq(HmVeventq *veventq)
+{
+    int fd = new_fd(HM_FILE_VEVENTQ, veventq, -1);
+
+    if (fd >= 0) {
+        /* As the kernel hands it out: blocking.  Our own reads never block. */
+        fcntl(fd, F_SETFL, 0);
+    }
+    return fd;
+}
+
+void hm_fd_readable(int fd, bool readable)
+{
+    uint64_t n = 1;
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    bool is = poll(&p, 1, 0) == 1 && (p.revents & POLLIN);
+
+    if (readable && !is) {
+        if (REAL(write)(fd, &n, sizeof(n)) != sizeof(n)) {
+            hm_bug("fd %d cannot be made readable: %s", fd, strerror(errno));
+        }
+    } else if (!readable && is) {
+        if (REAL(read)(fd, &n, sizeof(n)) != sizeof(n)) {
+            hm_bug("fd %d cannot be drained: %s", fd, strerror(errno));
+        }
+    }
+}
+
+int hm_fd_new_device(HmDevice *dev, int want)
+{
+    HmVfioFile *file = hm_vfio_open(dev);
+    int fd = new_fd(HM_FILE_DEVICE, file, want);
+
+    if (fd < 0) {
+        hm_vfio_close(file);
+    }
+    return fd;
+}
+
+int hm_fd_ctx(int fd, HmCtx **ctx)
+{
+    HmFile *file = fd >= 0 && fd < FDS ? files[fd] : NULL;
+
+    if (!file) {
+        return fcntl(fd, F_GETFD) < 0 ? -EBADF : -EBADFD;
+    }
+    if (file->kind != HM_FILE_CTX) {
+        return -EBADFD;
+    }
+    *ctx = file->object;
+    return 0;
+}
+
+/*
+ * open
+ */
+
+static int open_iommufd(int flags)
+{
+    HmCtx *ctx;
+    int err, fd;
+
+    hm_lock();
+    err = hm_call("open./dev/iommu");
+    if (err) {
+        return leave(-err);
+    }
+    ctx = hm_iommufd_open();
+    fd = new_fd(HM_FILE_CTX, ctx, -1);
+    if (fd >= 0 && !(flags & O_CLOEXEC)) {
+        fcntl(fd, F_SETFD, 0);
+    }
+    return leave(fd);
+}
+
+#define OPEN_MODE(flags) ({ \
+        mode_t mode_ = 0; \
+        if ((flags) & (O_CREAT | __O_TMPFILE)) { \
+            va_list ap; \
+            va_start(ap, flags); \
+            mode_ = va_arg(ap, mode_t); \
+            va_end(ap); \
+        } \
+        mode_; \
+    })
+
+static bool is_iommu(const char *path)
+{
+    return hm_active() && path && !strcmp(path, "/dev/iommu");
+}
+
+int open(const char *path, int flags, ...)
+{
+    mode_t mode = OPEN_MODE(flags);
+
+    return is_iommu(path) ? open_iommufd(flags)
+                          : REAL(open)(path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+    mode_t mode = OPEN_MODE(flags);
+
+    return is_iommu(path) ? open_iommufd(flags)
+                          : REAL(open64)(path, flags, mode);
+}
+
+int openat(int dir, const char *path, int flags, ...)
+{
+    mode_t mode = OPEN_MODE(flags);
+
+    return is_iommu(path) ? open_iommufd(flags)
+                          : REAL(openat)(dir, path, flags, mode);
+}
+
+int openat64(int dir, const char *path, int flags, ...)
+{
+    mode_t mode = OPEN_MODE(flags);
+
+    return is_iommu(path) ? open_iommufd(flags)
+                          : REAL(openat64)(dir, path, flags, mode);
+}
+
+/* What fortified programs call instead */
+int __open_2(const char *path, int flags);
+int __open_2(const char *path, int flags)
+{
+    return is_iommu(path) ? open_iommufd(flags)
+                          : REAL(__open_2)(path, flags);
+}
+
+int __open64_2(const char *path, int flags);
+int __open64_2(const char *path, int flags)
+{
+    return is_iommu(path) ? open_iommufd(flags)
+                          : REAL(__open64_2)(path, flags);
+}
+
+/* close and dup */
+
+int close(int fd)
+{
+    if (enter(fd)) {
+        put_fd(fd);
+        hm_unlock();
+    }
+    return REAL(close)(fd);
+}
+
+static int duplicated(HmFile *file, int fd)
+{
+    if (fd >= 0 && files[fd] != file) {
+        if (files[fd]) {
+            put_fd(fd);
+        }
+        set_fd(fd, file);
+    }
+    return fd;
+}
+
+int dup(int fd)
+{
+    HmFile *file = enter(fd);
+    int copy;
+
+    if (!file) {
+        return REAL(dup)(fd);
+    }
+    copy = duplicated(file, REAL(dup)(fd));
+    hm_unlock();
+    return copy;
+}
+
+static int dup_to(int fd, int to, int flags, bool three)
+{
+    HmFile *file;
+    int copy;
+
+    if (fd != to && enter(to)) {
+        put_fd(to);
+        hm_unlock();
+    }
+    file = enter(fd);
+    copy = three ? REAL(dup3)(fd, to, flags) : REAL(dup2)(fd, to);
+    if (file) {
+        duplicated(file, copy);
+        hm_unlock();
+    }
+    return copy;
+}
+
+int dup2(int fd, int to)
+{
+    return dup_to(fd, to, 0, false);
+}
+
+int dup3(int fd, int to, int flags)
+{
+    return dup_to(fd, to, flags, true);
+}
+
+static int do_fcntl(__typeof__(fcntl) *real, int fd, int cmd, void *arg)
+{
+    HmFile *file = NULL;
+    int ret;
+
+    if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) {
+        file = enter(fd);
+    }
+    ret = real(fd, cmd, arg);
+    if (file) {
+        duplicated(file, ret);
+        hm_unlock();
+    }
+    return ret;
+}
+
+int fcntl(int fd, int cmd, ...)
+{
+    va_list ap;
+    void *arg;
+
+    va_start(ap, cmd);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    return do_fcntl(REAL(fcntl), fd, cmd, arg);
+}
+
+int fcntl64(int fd, int cmd, ...)
+{
+    va_list ap;
+    void *arg;
+
+    va_start(ap, cmd);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    return do_fcntl(REAL(fcntl64), fd, cmd, arg);
+}
+
+/*
+ * ioctl
+ */
+
+#define NAME(request) [_IOC_NR(request)] = #request
+static const char *const names[256] = {
+    NAME(IOMMU_DESTROY), NAME(IOMMU_IOAS_ALLOC), NAME(IOMMU_IOAS_ALLOW_IOVAS),
+    NAME(IOMMU_IOAS_COPY), NAME(IOMMU_IOAS_IOVA_RANGES), NAME(IOMMU_IOAS_MAP),
+    NAME(IOMMU_IOAS_UNMAP), NAME(IOMMU_OPTION), NAME(IOMMU_VFIO_IOAS),
+    NAME(IOMMU_HWPT_ALLOC), NAME(IOMMU_GET_HW_INFO),
+    NAME(IOMMU_HWPT_SET_DIRTY_TRACKING), NAME(IOMMU_HWPT_GET_DIRTY_BITMAP),
+    NAME(IOMMU_HWPT_INVALIDATE), NAME(IOMMU_FAULT_QUEUE_ALLOC),
+    NAME(IOMMU_IOAS_MAP_FILE), NAME(IOMMU_VIOMMU_ALLOC),
+    NAME(IOMMU_VDEVICE_ALLOC), NAME(IOMMU_IOAS_CHANGE_PROCESS),
+    NAME(IOMMU_VEVENTQ_ALLOC), NAME(IOMMU_HW_QUEUE_ALLOC),
+    NAME(VFIO_DEVICE_GET_INFO), NAME(VFIO_DEVICE_GET_REGION_INFO),
+    NAME(VFIO_DEVICE_GET_IRQ_INFO), NAME(VFIO_DEVICE_SET_IRQS),
+    NAME(VFIO_DEVICE_RESET), NAME(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO),
+    NAME(VFIO_DEVICE_PCI_HOT_RESET), NAME(VFIO_DEVICE_IOEVENTFD),
+    NAME(VFIO_DEVICE_FEATURE), NAME(VFIO_DEVICE_BIND_IOMMUFD),
+    NAME(VFIO_DEVICE_ATTACH_IOMMUFD_PT), NAME(VFIO_DEVICE_DETACH_IOMMUFD_PT),
+};
+
+static const char *request_name(unsigned long request)
+{
+    const char *name = names[_IOC_NR(request)];
+
+    return name ? name : "ioctl.unknown";
+}
+
+static int our_ioctl(HmFile *file, unsigned long request, void *arg)
+{
+    const char *name = request_name(request);
+    int ret = -hm_call(name);
+    bool injected = ret;
+
+    if (!injected) {
+        switch (file->kind) {
+        case HM_FILE_CTX:
+            ret = hm_iommufd_ioctl(file->object, request, arg);
+            break;
+        case HM_FILE_DEVICE:
+            ret = hm_vfio_ioctl(file->object, request, arg);
+            break;
+        default:
+            ret = -ENOTTY;
+        }
+    }
+    hm_log("%s = %d%s", name, ret, injected ? " (injected)" : "");
+    return leave(ret);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+    HmFile *file = enter(fd);
+    va_list ap;
+    void *arg;
+
+    va_start(ap, request);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    return file ? our_ioctl(file, request, arg)
+                : REAL(ioctl)(fd, request, arg);
+}
+
+/*
+ * read and write
+ */
+
+static ssize_t veventq_read(HmFile *file, int fd, void *buf, size_t len)
+{
+    bool nonblock = fcntl(fd, F_GETFL) & O_NONBLOCK;
+    int err = hm_call("veventq.read");
+    ssize_t ret = err ? -err : hm_veventq_read(file->object, buf, len, true);
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+
+    if (ret == -EAGAIN && !err && !nonblock) {
+        hm_unlock();
+        poll(&p, 1, -1);
+        return read(fd, buf, len);
+    }
+    return leave(ret);
+}
+
+ssize_t read(int fd, void *buf, size_t len)
+{
+    HmFile *file = enter(fd);
+
+    if (!file) {
+        return REAL(read)(fd, buf, len);
+    }
+    return file->kind == HM_FILE_VEVENTQ ? veventq_read(file, fd, buf, len)
+                                         : leave(-EINVAL);
+}
+
+ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
+ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
+{
+    return read(fd, buf, len);
+}
+
+ssize_t write(int fd, const void *buf, size_t len)
+{
+    HmFile *file = enter(fd);
+
+    return file ? leave(-EINVAL) : REAL(write)(fd, buf, len);
+}
+
+static ssize_t our_pread(HmFile *file, void *buf, size_t len, off64_t offset)
+{
+    int err;
+
+    if (file->kind != HM_FILE_DEVICE) {
+        return leave(-ESPIPE);
+    }
+    err = hm_call("vfio.read");
+    return leave(err ? -err : hm_vfio_pread(file->object, buf, len, offset));
+}
+
+ssize_t pread(int fd, void *buf, size_t len, off_t offset)
+{
+    HmFile *file = enter(fd);
+
+    return file ? our_pread(file, buf, len, offset)
+                : REAL(pread)(fd, buf, len, offset);
+}
+
+ssize_t pread64(int fd, void *buf, size_t len, off64_t offset)
+{
+    HmFile *file = enter(fd);
+
+    return file ? our_pread(file, buf, len, offset)
+                : REAL(pread64)(fd, buf, len, offset);
+}
+
+ssize_t __pread_chk(int fd, void *buf, size_t len, off_t offset, size_t size);
+ssize_t __pread_chk(int fd, void *buf, size_t len, off_t offset, size_t size)
+{
+    return pread(fd, buf, len, offset);
+}
+
+ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t offset,
+                      size_t size);
+ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t offset,
+                      size_t size)
+{
+    return pread64(fd, buf, len, offset);
+}
+
+static ssize_t our_pwrite(HmFile *file, const void *buf, size_t len,
+                          off64_t offset)
+{
+    int err;
+
+    if (file->kind != HM_FILE_DEVICE) {
+        return leave(-ESPIPE);
+    }
+    err = hm_call("vfio.write");
+    return leave(err ? -err : hm_vfio_pwrite(file->object, buf, len, offset));
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+    HmFile *file = enter(fd);
+
+    return file ? our_pwrite(file, buf, len, offset)
+                : REAL(pwrite)(fd, buf, len, offset);
+}
+
+ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
+{
+    HmFile *file = enter(fd);
+
+    return file ? our_pwrite(file, buf, len, offset)
+                : REAL(pwrite64)(fd, buf, len, offset);
+}
+
+/* No region of ours can be mapped: every access is seen */
+
+void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    if (!(flags & MAP_ANONYMOUS) && enter(fd)) {
+        leave(-EINVAL);
+        return MAP_FAILED;
+    }
+    return REAL(mmap)(addr, len, prot, flags, fd, offset);
+}
+
+void *mmap64(void *addr, size_t len, int prot, int flags, int fd,
+             off64_t offset)
+{
+    if (!(flags & MAP_ANONYMOUS) && enter(fd)) {
+        leave(-EINVAL);
+        return MAP_FAILED;
+    }
+    return REAL(mmap64)(addr, len, prot, flags, fd, offset);
+}

@@ -1,0 +1,79 @@
+/*
+ * Host model: physical SMMUs by name
+ *
+ * What a host reports in its ID registers, as far as this model's SMMU does it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "smmu-internal.h"
+
+#define OAS_32 0
+#define OAS_48 5
+
+typedef struct Profile {
+    const char *name;
+    /* What differs from grace */
+    uint32_t idr0_clear, idr0_set, idr3_clear, idr5_clear;
+    bool canwbs;
+    bool httu_update;
+    uint32_t iidr;
+} Profile;
+
+#define GRACE_IDR0 (IDR0_S2P | IDR0_S1P | IDR0_TTF_AA64 | IDR0_COHACC | \
+                    IDR0_HTTU(1) | IDR0_ATS | IDR0_ASID16 | IDR0_MSI | \
+                    IDR0_VMID16 | IDR0_CD2L | IDR0_TTENDIAN_LE | \
+                    IDR0_NO_STALL | IDR0_TERM_MODEL | IDR0_ST_2LVL)
+/* SIDSIZE 32, SSIDSIZE 20, 2^16 entries in the PRI queue, 2^19 in the others */
+#define GRACE_IDR1 (32u | 20u << 6 | 16u << 11 | 19u << 16 | 19u << 21 | \
+                    IDR1_ATTR_PERMS_OVR | IDR1_ATTR_TYPES_OVR)
+#define GRACE_IDR3 (IDR3_HAD | IDR3_FWB | IDR3_RIL | IDR3_BBML2)
+#define GRACE_IDR5 (IDR5_GRAN4K | IDR5_GRAN16K | IDR5_GRAN64K | OAS_48)
+
+static const Profile profiles[] = {
+    /* NVIDIA's, which reports HTTU for the access flag alone here */
+    { "grace", .httu_update = true, .iidr = 0x0000036b },
+    /* HiSilicon's: coherent by CANWBS */
+    { "kunpeng", .idr0_clear = IDR0_HTTU(3u), .canwbs = true,
+      .idr3_clear = IDR3_FWB | IDR3_RIL | IDR3_BBML2,
+      .idr5_clear = IDR5_GRAN16K, .iidr = 0x00000736 },
+    /* Dirty tracking, which Linux reports where HTTU has dirty state */
+    { "httu", .idr0_clear = IDR0_HTTU(3u), .idr0_set = IDR0_HTTU(2u),
+      .httu_update = true },
+    { "no16k", .idr5_clear = IDR5_GRAN16K, .httu_update = true },
+    { "noril", .idr3_clear = IDR3_RIL, .httu_update = true },
+    { "oas32", .idr5_clear = OAS_48, .httu_update = true },
+    { "asid8", .idr0_clear = IDR0_ASID16, .httu_update = true },
+    { "nocoherent", .idr0_clear = IDR0_COHACC, .httu_update = true },
+    /* Nesting is impossible */
+    { "onestage", .idr0_clear = IDR0_S2P | IDR0_VMID16, .idr3_clear = IDR3_FWB,
+      .httu_update = true },
+    { "nofwb", .idr3_clear = IDR3_FWB, .httu_update = true },
+};
+
+bool hm_smmu_profile(const char *name, HmSmmuConfig *out)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(profiles); i++) {
+        const Profile *p = &profiles[i];
+
+        if (strcmp(p->name, name)) {
+            continue;
+        }
+        *out = (HmSmmuConfig) {
+            .idr = {
+                (GRACE_IDR0 & ~p->idr0_clear) | p->idr0_set,
+                GRACE_IDR1,
+                0,
+                GRACE_IDR3 & ~p->idr3_clear,
+                0,
+                GRACE_IDR5 & ~p->idr5_clear,
+            },
+            .iidr = p->iidr,
+            .aidr = 2,                  /* SMMUv3.2 */
+            .canwbs = p->canwbs,
+            .httu_update = p->httu_update,
+        };
+        return true;
+    }
+    return false;
+}

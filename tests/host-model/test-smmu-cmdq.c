@@ -1,0 +1,199 @@
+/*
+ * Tests of the host model's physical SMMUv3: its command queue
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "test-smmu.h"
+
+/*
+ * Nothing takes effect before a CMD_SYNC; what is illegal stops only itself
+ */
+static void test_queue(void)
+{
+    g_world *w = world("grace");
+    Space s = nested(w, 12, 25);
+    uint64_t good[2] = { NH_ALL | C_VMID(1), 0 }, bad[2] = { 0xff, 0 };
+    uint64_t atc[2] = { ATC_INV | C_SID(SID), 0x5000 }, n;
+
+    map(&s, 0x5000, RAM, 3, PAGE);
+    go(w, 0x5000);
+    n = count("smmu.sync");
+    hm_smmu_command(w->smmu, good);
+    expect(hits(w, SID, 0x5000), true, "before the sync");
+    expect(hm_smmu_sync(w->smmu), 0, "sync");
+    expect(count("smmu.sync") - n, 1, "syncs");
+    expect(hits(w, SID, 0x5000), false, "after the sync");
+    expect(hm_smmu_sync(w->smmu), 0, "executed once");
+    expect(hits(w, SID, 0x5000), true, "executed once");
+
+    n = count("smmu.cmd.TLBI_NH_ALL");
+    hm_smmu_command(w->smmu, bad);
+    hm_smmu_command(w->smmu, good);
+    expect(hm_smmu_sync(w->smmu), -EIO, "illegal");
+    expect(hits(w, SID, 0x5000), false, "the rest is executed");
+    expect(count("smmu.cmd.TLBI_NH_ALL") - n, 1, "counted");
+    expect(hm_smmu_sync(w->smmu), 0, "said once");
+
+    atc_invs = 0;
+    hm_smmu_command(w->smmu, atc);
+    expect(atc_invs, 0, "ATC_INV before the sync");
+    expect(hm_smmu_sync(w->smmu), 0, "ATC_INV");
+    expect(atc_invs, 1, "ATC_INV");
+    expect(atc_inv_last[0], atc[0], "ATC_INV");
+    expect(atc_inv_last[1], atc[1], "ATC_INV");
+    atc_answers = false;
+    hm_smmu_command(w->smmu, atc);
+    hm_smmu_command(w->smmu, good);
+    expect(hm_smmu_sync(w->smmu), -ETIMEDOUT, "ATC_INV");
+    expect(hits(w, SID, 0x5000), false, "the rest is executed");
+    hm_smmu_command(w->smmu, bad);
+    hm_smmu_command(w->smmu, atc);
+    expect(hm_smmu_sync(w->smmu), -EIO, "both");
+    atc_answers = true;
+}
+
+static void test_legal_commands(void)
+{
+    static const struct {
+        const char *profile;
+        uint64_t w0, w1;
+        bool good;
+    } rows[] = {
+        { "grace", 0, 0, false },
+        { "grace", 1, 0, true },
+        { "grace", 2, 0, true },
+        { "grace", 7, 0, false },
+        { "grace", 0x18, 0, false }, { "grace", 0x1a, 0, false },
+        { "grace", 0x29, 0, false }, { "grace", 0xff, 0, false },
+        { "grace", CFGI_STE | C_SID(0xffffffff), 1, true },
+        { "grace", CFGI_STE | BIT(10), 0, false },      /* SSec */
+        { "grace", CFGI_STE | C_SSID(1), 0, false },
+        { "grace", CFGI_STE, 2, false },
+        { "grace", CFGI_RANGE | C_SID(5), 0x1f, true },
+        { "grace", CFGI_RANGE, 0x20, false },
+        { "grace", CFGI_CD | C_SID(1) | C_SSID(0xfffff), 1, true },
+        { "grace", CFGI_CD | BIT(11), 0, false },       /* no SSV there */
+        { "grace", CFGI_CD_ALL | C_SSID(1), 0, false },
+        { "grace", CFGI_CD_ALL, 1, false },
+        { "grace", NSNH_ALL | C_VMID(1), 0, false },
+        { "grace", NH_ALL | C_ASID(1), 0, false },
+        { "grace", NH_ALL, 0x1000, false },
+        { "grace", NH_ASID | C_ASID(0xffff) | C_VMID(0xffff), 0, true },
+        { "asid8", NH_ASID | C_ASID(0xff), 0, true },
+        { "asid8", NH_ASID | C_ASID(0x100), 0, false },
+        { "asid8", NH_VA | C_ASID(0x100), 0, false },
+        { "asid8", NH_VA | C_ASID(0xff), 0, true },
+        { "asid8", CFGI_STE | C_SID(0xffffffff), 0, true },
+        { "onestage", NH_ALL | C_VMID(0xff), 0, true },
+        { "onestage", NH_ALL | C_VMID(0x100), 0, false },
+        { "onestage", S12_VMALL, 0, false },
+        { "onestage", S2_IPA, 0, false },
+        { "grace", S12_VMALL | C_VMID(1), 0, true },
+        { "grace", S2_IPA | C_VMID(1), BIT(51), true },
+        { "grace", S2_IPA | C_VMID(1), BIT(52), false },
+        { "grace", S2_IPA | C_VMID(1) | C_ASID(1), 0, false },
+        { "grace", NH_VAA | C_ASID(1), 0, false },
+        { "grace", NH_VA, 2, false },
+        { "grace", NH_VA | BIT(11), 0, false },
+        { "grace", NH_VA | BIT(17), TG4K, false },
+        { "grace", EL2_ALL, 0, false }, { "grace", EL2_ASID, 0, false },
+        { "grace", EL2_VA, 0, false }, { "grace", EL2_VAA, 0, false },
+        { "grace", PRI_RESP, 0, false },
+        { "grace", RESUME, 0, false }, { "grace", STALL_TERM, 0, false },
+        { "grace", SYNC | BIT(12), 0, true },
+        { "grace", ATC_INV | BIT(11) | BIT(9) | C_SSID(1), 52, true },
+        { "grace", ATC_INV, 53, false },
+        { "grace", ATC_INV, 63, false },
+        { "grace", ATC_INV, 0x40, false },
+        /* Ranges */
+        { "grace", NH_VA | C_NUM(1), TG4K, true },
+        { "grace", NH_VA | C_SCALE(1), TG4K, true },
+        { "grace", NH_VA, TG4K | C_TTL(1), true },
+        { "grace", NH_VA, TG4K, false },
+        { "grace", NH_VA | C_NUM(1), 0, false },
+        { "grace", NH_VA | C_SCALE(1), 0, false },
+        { "grace", NH_VA, C_TTL(1), false },
+        { "grace", NH_VA | C_SCALE(31), TG4K, true },
+        { "grace", NH_VA | BIT(25), TG4K, false },
+        { "grace", NH_VA | C_NUM(1), TG16K | C_TTL(1), false },
+        { "grace", NH_VA | C_NUM(1), TG16K | C_TTL(2), true },
+        { "grace", NH_VA | C_NUM(1), TG64K | C_TTL(1), true },
+        { "grace", NH_VAA | C_NUM(1), TG64K, true },
+        { "grace", NH_VAA | C_NUM(1), 0, false },
+        { "grace", S2_IPA | C_NUM(1), TG4K, true },
+        { "grace", S2_IPA | C_NUM(1), 0, false },
+        { "grace", NH_ASID | C_NUM(1), 0, false },
+        { "noril", NH_VA, 0x5001, true },
+        { "noril", NH_VA | C_NUM(1), TG4K, false },
+        { "noril", NH_VA | C_SCALE(1), 0, false },
+        { "noril", NH_VA, TG4K, false },
+        { "noril", NH_VA, C_TTL(1), false },
+        { "noril", NH_VAA, C_TTL(1), false },
+        { "noril", S2_IPA, TG4K, false },
+        { "kunpeng", NH_VA | C_NUM(1), TG4K, false },
+    };
+
+    for (unsigned i = 0; i < N(rows); i++) {
+        g_world *w = world(rows[i].profile);
+
+        expect(command(w, rows[i].w0, rows[i].w1), rows[i].good ? 0 : -EIO,
+               "row %u: 0x%" PRIx64 " 0x%" PRIx64, i, rows[i].w0, rows[i].w1);
+    }
+}
+
+/* The same with other IDRs than a profile has */
+static void test_legal_commands_idr(void)
+{
+    static const struct {
+        unsigned idr;
+        uint32_t clear, set;
+        uint64_t w0, w1;
+        bool good;
+    } rows[] = {
+        { 0, BIT(10), 0, ATC_INV, 0, false },
+        { 0, 0, 0, ATC_INV, 0, true },
+        { 0, 2, 0, CFGI_CD, 0, false },
+        { 0, 2, 0, NH_ALL, 0, false },
+        { 0, 2, 0, NH_VA, 0, false },
+        { 0, 2, 0, CFGI_STE, 0, true },
+        { 0, 0, BIT(9), EL2_ALL, 0, true },
+        { 0, 0, BIT(9), EL2_ASID | C_ASID(1), 0, true },
+        { 0, 0, BIT(9), EL2_VA | C_ASID(1), 0x1000, true },
+        { 0, 0, BIT(9), EL2_VAA, 0x1000, true },
+        { 0, 0, BIT(9), EL2_VA | C_VMID(1), 0, false },
+        { 0, 0, BIT(16), PRI_RESP, 0, true },
+        { 0, BIT(24), 0, RESUME, 0, true },
+        { 0, BIT(24), 0, STALL_TERM, 0, true },
+        { 1, 0x7c0, 0, CFGI_CD | C_SSID(1), 0, false },
+        { 1, 0x7c0, 0, CFGI_CD, 0, true },
+        { 1, 0x7c0, 0, ATC_INV | BIT(11), 0, false },
+        { 1, 0x7c0, 0, ATC_INV | BIT(9), 0, false },
+        { 1, 0x7c0, 0, ATC_INV | C_SSID(1), 0, false },
+        { 1, 0x7c0, 0, ATC_INV, 0, true },
+        { 0, BIT(18), 0, NH_ALL | C_VMID(0x100), 0, false },
+        { 0, BIT(18), 0, NH_ALL | C_VMID(0xff), 0, true },
+        { 0, BIT(18), 0, CFGI_STE | C_SID(0x100), 0, true },
+    };
+
+    for (unsigned i = 0; i < N(rows); i++) {
+        HmSmmuConfig config;
+
+        g_assert(hm_smmu_profile("grace", &config));
+        config.idr[rows[i].idr] &= ~rows[i].clear;
+        config.idr[rows[i].idr] |= rows[i].set;
+        {
+            g_world *w = world_new(&config);
+
+            expect(command(w, rows[i].w0, rows[i].w1),
+                   rows[i].good ? 0 : -EIO, "row %u", i);
+        }
+    }
+}
+
+void add_command_tests(void)
+{
+    g_test_add_func("/smmu/legal/commands", test_legal_commands);
+    g_test_add_func("/smmu/legal/commands-idr", test_legal_commands_idr);
+    g_test_add_func("/smmu/queue", test_queue);
+}
