@@ -113,8 +113,8 @@ void smmuv3_accel_stream_free(SMMUv3AccelStream *stream);
  *
  * Returns: 0, or a negative errno after which the stream aborts and @error
  * says why; where the host refused even that the device is detached, or, with
- * -EBUSY while the host resets the device and blocks its DMA, the old attachment
- * may still stand.  Call again to try again.
+ * -EBUSY while the host resets the device and blocks its DMA, the old
+ * attachment may still stand.  Call again to try again.
  */
 int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
                               const SMMUv3AccelDecision *decision,

@@ -280,8 +280,8 @@ static size_t device_state(const char *data, size_t len)
 }
 
 /*
- * The name of the section that holds @data[@pos]: after its type (4), its number
- * (4 bytes) and the length of the name. A guess, for a person to read.
+ * The name of the section that holds @data[@pos]: after its type (4), its
+ * number (4 bytes) and the length of the name. A guess, for a person to read.
  */
 static char *section_of(const char *data, size_t pos)
 {

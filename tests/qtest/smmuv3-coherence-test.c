@@ -1,0 +1,1270 @@
+/*
+ * QTest of accel=on: no translation outlives its invalidation
+ *
+ * A random guest changes its page tables, CDs, STEs, ASIDs, registers and bus
+ * numbers, and issues exactly the invalidations that the architecture demands
+ * of it.  The host model's caches forget nothing by themselves, so an
+ * invalidation that gets lost, late or changed on its way shows as a wrong
+ * byte, and as a stale hit that the model counts.
+ *
+ * SMMUV3_SEED replays a seed, SMMUV3_OPERATIONS sets how many, SMMUV3_SOAK (in
+ * seconds) goes on with new seeds for that long.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/host-utils.h"
+#include "qemu/units.h"
+#include "qemu/bswap.h"
+#include "smmuv3-host.h"
+
+#define N_SMMUS         2
+#define N_DEVS          4               /* two behind each */
+#define N_SPACES        3               /* address spaces of a vSMMU */
+#define N_ASIDS         6
+#define N_REGIONS       4               /* of 2 MiB, two below an L1 entry */
+#define N_PAGES         8               /* that are used of a region */
+#define N_CDS           2               /* of a device */
+#define N_BUSES         6               /* that a port takes in turn */
+
+/* 4 KiB granule, 39 bits: levels 1 to 3. Nothing else is at these addresses. */
+#define GRANULE         12
+#define TXSZ            25
+#define VA_BASE         0x1000000000ull
+
+/* The memory that is mapped: each 4 KiB begins with its address */
+#define POOL_BLOCKS     8
+#define POOL_SIZE       (POOL_BLOCKS * 2 * MiB)
+#define TAG(gpa)        ((uint64_t)(gpa) ^ 0xa5a5a5a500000000)
+
+typedef enum OpKind {
+    OP_DMA,
+    OP_MAP_PAGE,
+    OP_UNMAP_PAGE,
+    OP_PROTECT_PAGE,
+    OP_REMAP_PAGE,
+    OP_MAP_BLOCK,
+    OP_UNMAP_REGION,
+    OP_UNMAP_L1,
+    OP_CD,
+    OP_CD_OF_IDLE,
+    OP_STE,
+    OP_STE_SAME,
+    OP_ASID,
+    OP_TOGGLE,
+    OP_GBPA,
+    OP_BUS,
+    OP_RESET,
+    OP_NOISE,
+    OP_SYNC,
+    OP_KINDS
+} OpKind;
+
+static const struct {
+    const char *name;
+    unsigned weight;
+} op_info[OP_KINDS] = {
+    [OP_DMA] = { "dma", 220 },
+    [OP_MAP_PAGE] = { "map-page", 110 },
+    [OP_UNMAP_PAGE] = { "unmap-page", 20 },
+    [OP_PROTECT_PAGE] = { "protect-page", 20 },
+    [OP_REMAP_PAGE] = { "remap-page", 20 },
+    [OP_MAP_BLOCK] = { "map-block", 20 },
+    [OP_UNMAP_REGION] = { "unmap-region", 8 },
+    [OP_UNMAP_L1] = { "unmap-l1", 2 },
+    [OP_CD] = { "cd", 12 },
+    [OP_CD_OF_IDLE] = { "cd-of-idle", 8 },
+    [OP_STE] = { "ste", 14 },
+    [OP_STE_SAME] = { "ste-same", 6 },
+    [OP_ASID] = { "asid", 8 },
+    [OP_TOGGLE] = { "toggle", 10 },
+    [OP_GBPA] = { "gbpa", 3 },
+    [OP_BUS] = { "bus", 3 },
+    [OP_RESET] = { "reset", 2 },
+    [OP_NOISE] = { "noise", 6 },
+    [OP_SYNC] = { "sync", 10 },
+};
+
+/* What an operation is about comes from r[], modulo what there is by then */
+typedef struct Op {
+    OpKind kind;
+    uint32_t r[4];
+} Op;
+
+typedef struct Page {
+    bool valid, ro;
+    uint64_t pa;
+} Page;
+
+typedef struct Region {
+    enum { EMPTY, BLOCK, TABLE } kind;
+    Page block;
+    Page page[N_PAGES];
+    uint64_t table[2];                  /* L3 tables, in use by turns */
+    unsigned turn;
+} Region;
+
+typedef struct Space {
+    unsigned asid;
+    uint64_t root;
+    uint64_t l2[2][2];                  /* by L1 entry, in use by turns */
+    unsigned turn[2];
+    bool l1_valid[2];
+    Region region[N_REGIONS];
+} Space;
+
+typedef enum SteKind { STE_IS_INVALID, STE_IS_ABORT, STE_IS_BYPASS, STE_IS_S1,
+                       STE_KINDS } SteKind;
+
+typedef struct Device {
+    uint64_t cd[N_CDS];
+    int space[N_CDS];                   /* that the CD names; -1: V=0 */
+    SteKind ste;
+    unsigned cd_used;                   /* by an S1 STE */
+} Device;
+
+typedef struct Smmu {
+    Space space[N_SPACES];
+    bool asid_dirty[N_ASIDS];           /* may still be in a TLB */
+    bool gbpa_abort;
+    bool pending;                       /* commands without a CMD_SYNC */
+    bool ril;
+} Smmu;
+
+typedef struct Run {
+    HostGuest *g;
+    Smmu smmu[N_SMMUS];
+    Device dev[N_DEVS];
+    uint64_t pool, poison;
+    uint64_t unique;
+    unsigned long dmas, faults, invalidations;
+    /* An invalidation to leave out: the one of op @drop_at */
+    int at, drop_at;
+    bool dropped;
+    char *failure;
+} Run;
+
+static unsigned smmu_of(unsigned dev)
+{
+    return dev / (N_DEVS / N_SMMUS);
+}
+
+static void G_GNUC_PRINTF(2, 3) fail(Run *run, const char *format, ...)
+{
+    va_list ap;
+
+    if (run->failure) {
+        return;
+    }
+    va_start(ap, format);
+    run->failure = g_strdup_vprintf(format, ap);
+    va_end(ap);
+}
+
+/*
+ * Commands
+ */
+
+static bool drops(Run *run)
+{
+    if (run->at == run->drop_at) {
+        run->dropped = true;
+        return true;
+    }
+    return false;
+}
+
+static void inv(Run *run, unsigned i, HostCmd cmd)
+{
+    if (!drops(run)) {
+        smmu_cmd(run->g, i, cmd);
+        run->invalidations++;
+    }
+    run->smmu[i].pending = true;
+}
+
+static void cmd_sync(Run *run, unsigned i)
+{
+    unsigned error = smmu_sync(run->g, i);
+
+    run->smmu[i].pending = false;
+    if (error) {
+        fail(run, "vSMMU %u: CERROR %u", i, error);
+    }
+}
+
+static void maybe_sync(Run *run, unsigned i, uint32_t r)
+{
+    if (r & 1) {
+        cmd_sync(run, i);
+    }
+}
+
+/* IHI 0070 4.4.1.1, for 4 KiB pages: one command of NUM + 1 times 2^SCALE */
+static void inv_range(Run *run, unsigned i, unsigned op, unsigned asid,
+                      uint64_t va, unsigned pages, unsigned leaf, unsigned ttl)
+{
+    unsigned scale = ctz32(pages);
+
+    g_assert_cmpuint(pages >> scale, <=, 32);
+    inv(run, i, HOST_CMD(op | (uint64_t)((pages >> scale) - 1) << 12 |
+                         (uint64_t)scale << 20 | (uint64_t)asid << 48,
+                         va | leaf | (uint64_t)ttl << 8 | 1ull << 10));
+}
+
+/*
+ * TLB entries of @pages from @va are out of date. @leaf: no table was taken
+ * away.  @level is that of the leaf entries, 0 if there may be several.
+ */
+static void inv_va(Run *run, unsigned i, unsigned asid, uint64_t va,
+                   unsigned pages, bool leaf, int level, uint32_t r)
+{
+    bool ril = run->smmu[i].ril;
+    unsigned how = r % 16;
+
+    if (how >= 14 || (!leaf && how >= 13)) {
+        inv(run, i, CMD_TLBI_NSNH_ALL);
+    } else if (how == 13) {
+        inv(run, i, CMD_TLBI_NH_ALL);
+    } else if (how >= 11) {
+        inv(run, i, CMD_TLBI_NH_ASID(asid));
+    } else if (ril && how >= 5 && pages > 1) {
+        unsigned op = how & 1 ? 0x13 : 0x12;
+
+        inv_range(run, i, op, op == 0x12 ? asid : 0, va, pages, leaf,
+                  leaf && how >= 8 ? level : 0);
+    } else {
+        /* A block is one entry; a table's pages are those that are used */
+        unsigned step = level == 2 ? 512 : 1;
+        unsigned n = level == 2 ? pages / 512 : MIN(pages, N_PAGES);
+
+        for (unsigned p = 0; p < n; p++) {
+            uint64_t at = va + p * step * 4096ull;
+
+            if (how & 1) {
+                inv(run, i, CMD_TLBI_NH_VAA(at, leaf && how & 2));
+            } else {
+                inv(run, i, CMD_TLBI_NH_VA(asid, at, leaf && how & 2));
+            }
+        }
+    }
+}
+
+static void inv_ste(Run *run, unsigned i, uint32_t sid, uint32_t r)
+{
+    switch (r % 8) {
+    case 0:
+        inv(run, i, CMD_CFGI_ALL);
+        break;
+    case 1:
+        inv(run, i, CMD_CFGI_STE_RANGE(sid & ~0xfff, 11));
+        break;
+    default:
+        inv(run, i, CMD_CFGI_STE(sid));
+    }
+}
+
+static void inv_cd(Run *run, unsigned i, uint32_t sid, uint32_t r)
+{
+    if (r % 4) {
+        inv(run, i, CMD_CFGI_CD(sid, 0));
+    } else {
+        inv(run, i, CMD_CFGI_CD_ALL(sid));
+    }
+}
+
+/*
+ * What DMA must do today
+ */
+
+static uint64_t region_va(unsigned region)
+{
+    return VA_BASE + (region / 2) * GiB + (region % 2) * 2 * MiB;
+}
+
+/* Where @va leads in @space; false: a fault */
+static bool space_lookup(const Space *space, uint64_t va, uint64_t *pa,
+                         bool *ro)
+{
+    for (unsigned n = 0; n < N_REGIONS; n++) {
+        const Region *region = &space->region[n];
+        uint64_t offset = va - region_va(n);
+        const Page *leaf = &region->block;
+
+        if (va < region_va(n) || offset >= 2 * MiB) {
+            continue;
+        }
+        if (!space->l1_valid[n / 2] || region->kind == EMPTY ||
+            (region->kind == TABLE && offset / 4096 >= N_PAGES)) {
+            return false;
+        }
+        if (region->kind == TABLE) {
+            leaf = &region->page[offset / 4096];
+        }
+        if (!leaf->valid) {
+            return false;
+        }
+        *pa = leaf->pa + (region->kind == BLOCK ? offset : offset % 4096);
+        *ro = leaf->ro;
+        return true;
+    }
+    return false;
+}
+
+static bool in_pool(Run *run, uint64_t gpa)
+{
+    return gpa >= run->pool && gpa < run->pool + POOL_SIZE;
+}
+
+static bool expected(Run *run, unsigned dev, uint64_t iova, uint64_t *pa,
+                     bool *ro)
+{
+    const Device *d = &run->dev[dev];
+    const Smmu *s = &run->smmu[smmu_of(dev)];
+    bool enabled = run->g->smmu[smmu_of(dev)].enabled;
+
+    *pa = iova;
+    *ro = false;
+    if (!enabled) {
+        return !s->gbpa_abort && in_pool(run, iova);
+    }
+    switch (d->ste) {
+    case STE_IS_BYPASS:
+        return in_pool(run, iova);
+    case STE_IS_S1:
+        return d->space[d->cd_used] >= 0 &&
+               space_lookup(&s->space[d->space[d->cd_used]], iova, pa, ro);
+    default:
+        return false;
+    }
+}
+
+static void check(Run *run, unsigned dev, uint64_t iova, bool write)
+{
+    HostGuest *g = run->g;
+    uint64_t pa, got = 0;
+    bool ro, ok;
+    bool want = expected(run, dev, iova, &pa, &ro);
+
+    run->dmas++;
+    if (write) {
+        uint64_t *word = NULL, before = 0, value = ++run->unique;
+
+        want = want && !ro;
+        if (want) {
+            word = host_ram(g, pa + 8);
+            before = *word;
+        }
+        ok = host_dma_write64(g, dev, iova + 8, value);
+        if (ok && want && qatomic_read(word) != value) {
+            fail(run, "device %u wrote at 0x%" PRIx64 ", and not to 0x%"
+                 PRIx64 " (there is 0x%" PRIx64 ", before 0x%" PRIx64 ")",
+                 dev, iova, pa, *word, before);
+        }
+    } else {
+        ok = host_dma_read64(g, dev, iova, &got);
+        if (ok && want && got != TAG(pa)) {
+            fail(run, "device %u read at 0x%" PRIx64 ": 0x%" PRIx64
+                 ", and not what is at 0x%" PRIx64, dev, iova, TAG(got), pa);
+        }
+    }
+    if (ok != want) {
+        fail(run, "device %u: %s at 0x%" PRIx64 " %s", dev,
+             write ? "write" : "read", iova,
+             ok ? "worked, where a fault is due"
+                : "failed, where memory is mapped");
+    }
+    run->faults += !want;
+}
+
+/* Mostly an address that is mapped, if the first few tries find one */
+static uint64_t pick_iova(Run *run, unsigned dev, uint32_t r)
+{
+    unsigned region = r % N_REGIONS, page = (r >> 4) % N_PAGES;
+    uint64_t pa;
+    bool ro;
+
+    for (unsigned n = 0; n < 6 && r % 8; n++) {
+        uint64_t va = region_va((region + n) % N_REGIONS) +
+                      (page + n * 3) % N_PAGES * 4096;
+
+        if (expected(run, dev, va, &pa, &ro)) {
+            return va;
+        }
+    }
+
+    if ((r >> 8) % 16 == 0) {
+        return run->pool + (r >> 12) % (POOL_SIZE / 4096) * 4096;
+    }
+    return region_va(region) + page * 4096;
+}
+
+static void sync_pending(Run *run)
+{
+    for (unsigned i = 0; i < N_SMMUS; i++) {
+        if (run->smmu[i].pending) {
+            cmd_sync(run, i);
+        }
+    }
+}
+
+/* Everything by everyone: all that is cached is hit, all that can be, cached */
+static void check_all(Run *run)
+{
+    sync_pending(run);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        for (unsigned n = 0; n < N_REGIONS * N_PAGES; n++) {
+            uint64_t va = region_va(n / N_PAGES) + n % N_PAGES * 4096;
+
+            check(run, dev, va, n & 1);
+            check(run, dev, va, !(n & 1));
+        }
+        check(run, dev, run->pool, false);
+    }
+}
+
+/*
+ * Operations
+ */
+
+static uint64_t *l1_entry(Run *run, Space *space, unsigned l1)
+{
+    return (uint64_t *)host_ram(run->g, space->root) +
+           (VA_BASE / GiB) % 512 + l1;
+}
+
+static uint64_t *l2_entry(Run *run, Space *space, unsigned region)
+{
+    unsigned l1 = region / 2;
+
+    return (uint64_t *)host_ram(run->g, space->l2[l1][space->turn[l1]]) +
+           region % 2;
+}
+
+static uint64_t *l3_entry(Run *run, Region *region, unsigned page)
+{
+    return (uint64_t *)host_ram(run->g, region->table[region->turn]) + page;
+}
+
+static void set(uint64_t *entry, uint64_t value)
+{
+    qatomic_set(entry, cpu_to_le64(value));
+}
+
+static uint64_t leaf_of(const Page *page, int level)
+{
+    return page->valid ? host_leaf(level, page->pa,
+                                   PTE_DATA | (page->ro ? PTE_RO : 0)) : 0;
+}
+
+/* A table that is no longer one: whoever still walks it gets to the poison */
+static void poison_table(Run *run, uint64_t table)
+{
+    uint64_t *entry = host_ram(run->g, table);
+
+    for (unsigned n = 0; n < 16; n++) {
+        set(&entry[n], host_leaf(3, run->poison, PTE_DATA));
+    }
+}
+
+static void ensure_l1(Run *run, Space *space, unsigned l1)
+{
+    if (!space->l1_valid[l1]) {
+        uint64_t table = space->l2[l1][space->turn[l1]];
+
+        memset(host_ram(run->g, table), 0, 4096);
+        set(l1_entry(run, space, l1), table | 3);
+        space->l1_valid[l1] = true;
+    }
+}
+
+static Region *ensure_table(Run *run, Space *space, unsigned n)
+{
+    Region *region = &space->region[n];
+
+    ensure_l1(run, space, n / 2);
+    if (region->kind == EMPTY) {
+        memset(host_ram(run->g, region->table[region->turn]), 0, 4096);
+        memset(region->page, 0, sizeof(region->page));
+        set(l2_entry(run, space, n), region->table[region->turn] | 3);
+        region->kind = TABLE;
+    }
+    return region->kind == TABLE ? region : NULL;
+}
+
+static void forget_region(Run *run, Space *space, Region *region)
+{
+    if (region->kind == TABLE) {
+        poison_table(run, region->table[region->turn]);
+        region->turn ^= 1;
+    }
+    region->kind = EMPTY;
+}
+
+static void do_page(Run *run, unsigned i, Space *space, const Op *op)
+{
+    unsigned n = op->r[1] % N_REGIONS, p = (op->r[1] >> 8) % N_PAGES;
+    uint64_t va = region_va(n) + p * 4096;
+    Region *region = &space->region[n];
+    Page *page, new = {
+        .valid = true, .ro = op->r[2] >> 31,
+        .pa = run->pool + op->r[2] % (POOL_SIZE / 4096) * 4096,
+    };
+
+    if (op->kind == OP_MAP_PAGE) {
+        region = ensure_table(run, space, n);
+    } else if (!space->l1_valid[n / 2] || region->kind != TABLE) {
+        region = NULL;
+    }
+    if (!region) {
+        return;
+    }
+    page = &region->page[p];
+    if (page->valid == (op->kind == OP_MAP_PAGE)) {
+        return;
+    }
+
+    switch (op->kind) {
+    case OP_MAP_PAGE:
+        *page = new;
+        set(l3_entry(run, region, p), leaf_of(page, 3));
+        break;
+    case OP_PROTECT_PAGE:
+        page->ro = !page->ro;
+        set(l3_entry(run, region, p), leaf_of(page, 3));
+        inv_va(run, i, space->asid, va, 1, true, 3, op->r[3]);
+        maybe_sync(run, i, op->r[3] >> 8);
+        break;
+    default:
+        set(l3_entry(run, region, p), 0);
+        page->valid = false;
+        inv_va(run, i, space->asid, va, 1, true, 3, op->r[3]);
+        if (op->kind == OP_REMAP_PAGE) {
+            cmd_sync(run, i);
+            *page = new;
+            set(l3_entry(run, region, p), leaf_of(page, 3));
+        } else {
+            maybe_sync(run, i, op->r[3] >> 8);
+        }
+    }
+}
+
+static void do_map_block(Run *run, unsigned i, Space *space, const Op *op)
+{
+    unsigned n = op->r[1] % N_REGIONS;
+    Region *region = &space->region[n];
+
+    ensure_l1(run, space, n / 2);
+    if (region->kind == EMPTY) {
+        region->kind = BLOCK;
+        region->block = (Page) {
+            .valid = true, .ro = op->r[2] >> 31,
+            .pa = run->pool + op->r[2] % POOL_BLOCKS * 2 * MiB,
+        };
+        set(l2_entry(run, space, n), leaf_of(&region->block, 2));
+    }
+}
+
+static void do_unmap_region(Run *run, unsigned i, Space *space, const Op *op)
+{
+    unsigned n = op->r[1] % N_REGIONS;
+    Region *region = &space->region[n];
+    bool block = region->kind == BLOCK;
+
+    if (!space->l1_valid[n / 2] || region->kind == EMPTY) {
+        return;
+    }
+    set(l2_entry(run, space, n), 0);
+    inv_va(run, i, space->asid, region_va(n), 512, block, block ? 2 : 0,
+           op->r[3]);
+    /* The table is memory again only once nobody can walk it any more */
+    cmd_sync(run, i);
+    forget_region(run, space, region);
+}
+
+static void do_unmap_l1(Run *run, unsigned i, Space *space, const Op *op)
+{
+    unsigned l1 = op->r[1] % 2;
+
+    if (!space->l1_valid[l1]) {
+        return;
+    }
+    set(l1_entry(run, space, l1), 0);
+    for (unsigned n = 2 * l1; n < 2 * l1 + 2; n++) {
+        inv_va(run, i, space->asid, region_va(n), 512, false, 0, op->r[3]);
+    }
+    cmd_sync(run, i);
+    poison_table(run, space->l2[l1][space->turn[l1]]);
+    space->turn[l1] ^= 1;
+    space->l1_valid[l1] = false;
+    for (unsigned n = 2 * l1; n < 2 * l1 + 2; n++) {
+        forget_region(run, space, &space->region[n]);
+    }
+}
+
+static void write_cd(Run *run, unsigned dev, unsigned slot, int space)
+{
+    Device *d = &run->dev[dev];
+
+    d->space[slot] = space;
+    if (space < 0) {
+        host_clear_cd(run->g, d->cd[slot]);
+    } else {
+        Space *s = &run->smmu[smmu_of(dev)].space[space];
+
+        host_write_cd(run->g, d->cd[slot], &(HostCd) {
+            .asid = s->asid, .ttb = { s->root }, .txsz = { TXSZ },
+            .granule_shift = GRANULE,
+        });
+    }
+}
+
+static bool cd_is_live(Run *run, unsigned dev, unsigned slot)
+{
+    return run->dev[dev].ste == STE_IS_S1 && run->dev[dev].cd_used == slot;
+}
+
+/* Replace a CD that may be cached: break, then make */
+static void replace_cd(Run *run, unsigned dev, unsigned slot, int space,
+                       uint32_t r)
+{
+    unsigned i = smmu_of(dev);
+    uint32_t sid = host_sid(run->g, dev);
+
+    host_clear_cd(run->g, run->dev[dev].cd[slot]);
+    inv_cd(run, i, sid, r);
+    cmd_sync(run, i);
+    write_cd(run, dev, slot, space);
+    inv_cd(run, i, sid, r >> 4);
+}
+
+/* What a CD is to name: an address space, or -1 for none */
+static int pick_space(const Op *op)
+{
+    return op->r[2] % 8 ? (int)(op->r[2] / 8 % N_SPACES) : -1;
+}
+
+static void do_cd(Run *run, unsigned dev, const Op *op)
+{
+    unsigned slot = op->r[1] % N_CDS;
+    int space = pick_space(op);
+
+    if (cd_is_live(run, dev, slot) == (op->kind == OP_CD_OF_IDLE)) {
+        slot ^= 1;
+    }
+    if (cd_is_live(run, dev, slot)) {
+        replace_cd(run, dev, slot, space, op->r[3]);
+        maybe_sync(run, smmu_of(dev), op->r[3] >> 8);
+    } else {
+        /* No STE leads there: the CFGI_STE of the one that will, covers it */
+        write_cd(run, dev, slot, space);
+    }
+}
+
+static void write_ste(Run *run, unsigned dev, uint32_t sid)
+{
+    Device *d = &run->dev[dev];
+    uint64_t *ste = smmu_ste(run->g, smmu_of(dev), sid);
+    uint64_t words[STE_KINDS] = {
+        0, STE_ABORT, STE_BYPASS, STE_S1(d->cd[d->cd_used]),
+    };
+
+    set(&ste[0], words[d->ste]);
+}
+
+static void clear_ste(Run *run, unsigned dev, uint32_t sid)
+{
+    set(smmu_ste(run->g, smmu_of(dev), sid), 0);
+}
+
+static SteKind pick_ste(const Op *op)
+{
+    static const SteKind others[] = {
+        STE_IS_BYPASS, STE_IS_ABORT, STE_IS_INVALID,
+    };
+    unsigned n = op->r[1] % 10;
+
+    return n < ARRAY_SIZE(others) ? others[n] : STE_IS_S1;
+}
+
+static void do_ste(Run *run, unsigned dev, const Op *op)
+{
+    Device *d = &run->dev[dev];
+    unsigned i = smmu_of(dev);
+    uint32_t sid = host_sid(run->g, dev);
+
+    if (op->r[2] & 0x100) {
+        clear_ste(run, dev, sid);
+        inv_ste(run, i, sid, op->r[3]);
+        cmd_sync(run, i);
+    }
+    d->ste = pick_ste(op);
+    d->cd_used = op->r[2] % N_CDS;
+    write_ste(run, dev, sid);
+    inv_ste(run, i, sid, op->r[3] >> 4);
+    maybe_sync(run, i, op->r[3] >> 8);
+}
+
+/* The CD changes, and a CFGI_STE says so: it covers the CDs below the STE */
+static void do_ste_same(Run *run, unsigned dev, const Op *op)
+{
+    Device *d = &run->dev[dev];
+    unsigned i = smmu_of(dev);
+    uint32_t sid = host_sid(run->g, dev);
+
+    if (d->ste != STE_IS_S1) {
+        return;
+    }
+    host_clear_cd(run->g, d->cd[d->cd_used]);
+    inv_ste(run, i, sid, op->r[3]);
+    cmd_sync(run, i);
+    write_cd(run, dev, d->cd_used, pick_space(op));
+    inv_ste(run, i, sid, op->r[3] >> 4);
+    maybe_sync(run, i, op->r[3] >> 8);
+}
+
+/*
+ * An address space takes another ASID. What the TLBs hold under the new one
+ * must go before; what they hold under the old one may stay until someone
+ * takes that.
+ */
+static void do_asid(Run *run, unsigned i, Space *space, const Op *op)
+{
+    Smmu *s = &run->smmu[i];
+    unsigned asid = op->r[1] % N_ASIDS;
+
+    for (unsigned n = 0; n < N_SPACES; n++) {
+        if (s->space[n].asid == asid + 1) {
+            return;
+        }
+    }
+    if (s->asid_dirty[asid]) {
+        if (op->r[3] % 4) {
+            inv(run, i, CMD_TLBI_NH_ASID(asid + 1));
+        } else {
+            inv(run, i, CMD_TLBI_NH_ALL);
+        }
+        cmd_sync(run, i);
+    }
+    s->asid_dirty[space->asid - 1] = true;
+    s->asid_dirty[asid] = false;
+    space->asid = asid + 1;
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        for (unsigned slot = 0; slot < N_CDS; slot++) {
+            int at = run->dev[dev].space[slot];
+
+            if (smmu_of(dev) != i || at < 0 || &s->space[at] != space) {
+                continue;
+            }
+            if (cd_is_live(run, dev, slot)) {
+                replace_cd(run, dev, slot, at, op->r[3] >> 4);
+            } else {
+                write_cd(run, dev, slot, at);
+            }
+        }
+    }
+    maybe_sync(run, i, op->r[3] >> 12);
+}
+
+static void do_bus(Run *run, unsigned dev, const Op *op)
+{
+    HostGuest *g = run->g;
+    unsigned i = smmu_of(dev);
+    uint32_t old = host_sid(g, dev), new;
+    unsigned bus = g->dev[dev].port_bus + 1 + op->r[1] % N_BUSES;
+
+    for (unsigned n = 0; n < N_DEVS; n++) {
+        if (g->dev[n].bus == bus) {
+            return;
+        }
+    }
+    new = bus << 8;
+    if (op->r[2] & 1) {
+        /* The STE is there when the device comes */
+        write_ste(run, dev, new);
+        inv_ste(run, i, new, op->r[3]);
+        cmd_sync(run, i);
+        host_set_bus(g, dev, bus);
+        clear_ste(run, dev, old);
+        inv_ste(run, i, old, op->r[3] >> 4);
+        cmd_sync(run, i);
+    } else {
+        clear_ste(run, dev, old);
+        inv_ste(run, i, old, op->r[3]);
+        host_set_bus(g, dev, bus);
+        write_ste(run, dev, new);
+        inv_ste(run, i, new, op->r[3] >> 4);
+        cmd_sync(run, i);
+    }
+}
+
+static void do_noise(Run *run, unsigned i, const Op *op)
+{
+    uint32_t sid = host_sid(run->g, op->r[1] % N_DEVS);
+
+    switch (op->r[2] % 6) {
+    case 0:
+        smmu_cmd(run->g, i, CMD_TLBI_NH_ASID(op->r[1] % 256));
+        break;
+    case 1:
+        smmu_cmd(run->g, i, CMD_TLBI_NH_VA(op->r[1] % 8, VA_BASE, 1));
+        break;
+    case 2:
+        smmu_cmd(run->g, i, CMD_CFGI_CD(sid, 0));
+        break;
+    case 3:
+        smmu_cmd(run->g, i, CMD_CFGI_STE(sid));
+        break;
+    case 4:
+        /* A StreamID that nobody has */
+        smmu_cmd(run->g, i, CMD_CFGI_CD_ALL(0xfff8));
+        break;
+    default:
+        smmu_cmd(run->g, i, CMD_TLBI_NH_VAA(VA_BASE, 0));
+    }
+    run->smmu[i].pending = true;
+}
+
+static void do_toggle(Run *run, unsigned i, const Op *op)
+{
+    HostGuest *g = run->g;
+
+    cmd_sync(run, i);
+    if (!g->smmu[i].enabled) {
+        smmu_enable(g, i);
+    } else if (op->r[1] % 4 == 0) {
+        smmu_disable(g, i);
+    }
+}
+
+static void execute(Run *run, const Op *op)
+{
+    unsigned dev = op->r[0] % N_DEVS, i = op->r[0] % N_SMMUS;
+    Space *space = &run->smmu[i].space[(op->r[0] >> 8) % N_SPACES];
+
+    switch (op->kind) {
+    case OP_DMA:
+        if (run->smmu[smmu_of(dev)].pending) {
+            cmd_sync(run, smmu_of(dev));
+        }
+        check(run, dev, pick_iova(run, dev, op->r[1]), op->r[2] & 1);
+        break;
+    case OP_MAP_PAGE:
+    case OP_UNMAP_PAGE:
+    case OP_PROTECT_PAGE:
+    case OP_REMAP_PAGE:
+        do_page(run, i, space, op);
+        break;
+    case OP_MAP_BLOCK:
+        do_map_block(run, i, space, op);
+        break;
+    case OP_UNMAP_REGION:
+        do_unmap_region(run, i, space, op);
+        break;
+    case OP_UNMAP_L1:
+        do_unmap_l1(run, i, space, op);
+        break;
+    case OP_CD:
+    case OP_CD_OF_IDLE:
+        do_cd(run, dev, op);
+        break;
+    case OP_STE:
+        do_ste(run, dev, op);
+        break;
+    case OP_STE_SAME:
+        do_ste_same(run, dev, op);
+        break;
+    case OP_ASID:
+        do_asid(run, i, space, op);
+        break;
+    case OP_TOGGLE:
+        do_toggle(run, i, op);
+        break;
+    case OP_GBPA:
+        run->smmu[i].gbpa_abort = op->r[1] & 1;
+        smmu_gbpa(run->g, i, op->r[1] & 1);
+        break;
+    case OP_BUS:
+        do_bus(run, dev, op);
+        break;
+    case OP_RESET:
+        host_flr(run->g, dev);
+        break;
+    case OP_NOISE:
+        do_noise(run, i, op);
+        break;
+    default:
+        cmd_sync(run, i);
+    }
+}
+
+/*
+ * Runs
+ */
+
+static void begin(Run *run, const char *host, const char *smmu_args)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = N_SMMUS, .n_psmmus = 1, .n_devs = N_DEVS,
+        .host = host, .smmu_args = smmu_args,
+    };
+    HostGuest *g;
+
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        config.dev[dev].vsmmu = smmu_of(dev);
+    }
+    *run = (Run) { .drop_at = -1 };
+    run->g = g = host_guest_new(&config);
+    run->pool = host_alloc(g, POOL_SIZE);
+    run->poison = host_alloc(g, 4096);
+    for (uint64_t at = 0; at < POOL_SIZE; at += 4096) {
+        *(uint64_t *)host_ram(g, run->pool + at) = TAG(run->pool + at);
+    }
+    *(uint64_t *)host_ram(g, run->poison) = TAG(0xdeadull);
+    for (unsigned i = 0; i < N_SMMUS; i++) {
+        for (unsigned n = 0; n < N_SPACES; n++) {
+            Space *space = &run->smmu[i].space[n];
+
+            space->asid = n + 1;
+            space->root = host_alloc(g, 4096);
+            for (unsigned t = 0; t < 4; t++) {
+                space->l2[t / 2][t % 2] = host_alloc(g, 4096);
+            }
+            for (unsigned t = 0; t < 2 * N_REGIONS; t++) {
+                space->region[t / 2].table[t % 2] = host_alloc(g, 4096);
+            }
+        }
+        run->smmu[i].ril = smmu_read(g, i, SMMU_IDR3) & (1 << 10);
+        smmu_enable(g, i);
+        inv(run, i, CMD_CFGI_ALL);
+        inv(run, i, CMD_TLBI_NSNH_ALL);
+        cmd_sync(run, i);
+    }
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        Device *d = &run->dev[dev];
+
+        for (unsigned slot = 0; slot < N_CDS; slot++) {
+            d->cd[slot] = host_alloc(g, 64);
+            write_cd(run, dev, slot, (dev + slot) % N_SPACES);
+        }
+        d->ste = STE_IS_S1;
+        write_ste(run, dev, host_sid(g, dev));
+        inv_ste(run, smmu_of(dev), host_sid(g, dev), 7);
+        cmd_sync(run, smmu_of(dev));
+    }
+}
+
+static void end(Run *run)
+{
+    host_guest_free(run->g);
+    g_free(run->failure);
+}
+
+static void check_counters(Run *run)
+{
+    uint64_t stale = host_counter(run->g, "smmu.stale");
+    uint64_t conflicts = host_counter(run->g, "smmu.conflict");
+
+    if (stale || conflicts) {
+        fail(run, "the host model saw %" PRIu64 " stale hits, %" PRIu64
+             " conflicting entries", stale, conflicts);
+    }
+}
+
+/* Do @ops; returns the index of the one that failed, or -1 */
+static int play(Run *run, const Op *ops, int n)
+{
+    for (int at = 0; at < n; at++) {
+        run->at = at;
+        execute(run, &ops[at]);
+        if (at % 4096 == 4095 || at == n - 1) {
+            run->at = -2;
+            check_all(run);
+            check_counters(run);
+        } else if (at % 256 == 0) {
+            check_counters(run);
+        }
+        if (run->failure) {
+            return at;
+        }
+    }
+    return -1;
+}
+
+static Op random_op(GRand *rand)
+{
+    unsigned total = 0, pick;
+    Op op = {};
+
+    for (OpKind kind = 0; kind < OP_KINDS; kind++) {
+        total += op_info[kind].weight;
+    }
+    pick = g_rand_int_range(rand, 0, total);
+    while (pick >= op_info[op.kind].weight) {
+        pick -= op_info[op.kind++].weight;
+    }
+    for (int n = 0; n < 4; n++) {
+        op.r[n] = g_rand_int(rand);
+    }
+    return op;
+}
+
+static Op *random_ops(uint32_t seed, int n)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    Op *ops = g_new(Op, n);
+
+    for (int at = 0; at < n; at++) {
+        ops[at] = random_op(rand);
+    }
+    return ops;
+}
+
+typedef struct Flavour {
+    const char *name;
+    const char *host;
+    const char *smmu_args;
+    uint32_t seed;
+} Flavour;
+
+static bool still_fails(const Flavour *f, const Op *ops, int n)
+{
+    Run run;
+    bool fails;
+
+    begin(&run, f->host, f->smmu_args);
+    fails = play(&run, ops, n) >= 0;
+    end(&run);
+    return fails;
+}
+
+/* Leave out what is not needed to fail, in halves, quarters and so on */
+static int shrink(const Flavour *f, Op *ops, int n)
+{
+    int tries = 150;
+
+    for (int size = n / 2; size && tries; size /= 2) {
+        for (int at = 0; at + size <= n && tries; ) {
+            g_autofree Op *without = g_new(Op, n);
+
+            memcpy(without, ops, at * sizeof(Op));
+            memcpy(without + at, ops + at + size,
+                   (n - at - size) * sizeof(Op));
+            tries--;
+            if (still_fails(f, without, n - size)) {
+                n -= size;
+                memcpy(ops, without, n * sizeof(Op));
+            } else {
+                at += size;
+            }
+        }
+    }
+    return n;
+}
+
+static void report(const Flavour *f, uint32_t seed, Op *ops, int n,
+                   const char *failure)
+{
+    g_test_message("seed %u (%s): operation %d: %s", seed, f->name, n - 1,
+                   failure);
+    n = shrink(f, ops, n);
+    g_test_message("%d operations suffice:", n);
+    for (int at = 0; at < n; at++) {
+        g_test_message("  %s %08x %08x %08x %08x", op_info[ops[at].kind].name,
+                       ops[at].r[0], ops[at].r[1], ops[at].r[2],
+                       ops[at].r[3]);
+    }
+    g_test_fail();
+}
+
+static int operations(void)
+{
+    const char *n = getenv("SMMUV3_OPERATIONS");
+
+    return n ? atoi(n) : 50000;
+}
+
+/* Returns false if it failed, which was reported then */
+static bool run_seed(const Flavour *f, uint32_t seed)
+{
+    int n = operations();
+    g_autofree Op *ops = random_ops(seed, n);
+    g_autofree char *failure = NULL;
+    Run run;
+    int at;
+
+    begin(&run, f->host, f->smmu_args);
+    at = play(&run, ops, n);
+    g_test_message("seed %u (%s): %d operations, %lu DMAs (%lu faults due), "
+                   "%lu invalidations", seed, f->name, at < 0 ? n : at + 1,
+                   run.dmas, run.faults, run.invalidations);
+    failure = g_strdup(run.failure);
+    end(&run);
+    if (at >= 0) {
+        report(f, seed, ops, at + 1, failure);
+    }
+    return at < 0;
+}
+
+static bool skipped(void)
+{
+    if (host_model_available()) {
+        return false;
+    }
+    g_test_skip("QTEST_HOST_MODEL does not name the host model");
+    return true;
+}
+
+static void test_random(const void *opaque)
+{
+    const Flavour *flavour = opaque;
+    const char *seed = getenv("SMMUV3_SEED");
+    const char *soak = getenv("SMMUV3_SOAK");
+    int64_t until = g_get_monotonic_time() +
+                    (soak ? atoll(soak) * G_USEC_PER_SEC : 0);
+    uint32_t next = seed ? g_ascii_strtoull(seed, NULL, 0)
+                    : soak ? g_random_int() : flavour->seed;
+
+    if (skipped()) {
+        return;
+    }
+    do {
+        if (!run_seed(flavour, next++)) {
+            break;
+        }
+    } while (g_get_monotonic_time() < until);
+}
+
+/*
+ * The test of the test: a guest that leaves one invalidation out is found out,
+ * each time.
+ */
+
+/* Whether an operation of this kind, now, has an invalidation that matters */
+static bool matters(Run *run, const Op *op)
+{
+    unsigned i = op->r[0] % N_SMMUS, n = op->r[1] % N_REGIONS;
+    int at = (op->r[0] >> 8) % N_SPACES;
+    Space *space = &run->smmu[i].space[at];
+    Region *region = &space->region[n];
+    unsigned page = (op->r[1] >> 8) % N_PAGES;
+    bool used = false;
+
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        Device *d = &run->dev[dev];
+
+        used |= smmu_of(dev) == i && d->ste == STE_IS_S1 &&
+                d->space[d->cd_used] == at;
+    }
+    if (!used || !run->g->smmu[i].enabled || !space->l1_valid[n / 2]) {
+        return false;
+    }
+    switch (op->kind) {
+    case OP_UNMAP_PAGE:
+    case OP_PROTECT_PAGE:
+        return region->kind == TABLE && region->page[page].valid;
+    case OP_UNMAP_REGION:
+        return region->kind == BLOCK ||
+               (region->kind == TABLE && region->page[0].valid);
+    default:
+        return false;
+    }
+}
+
+/* A CD or an STE that DMA of today shows, and that will lead elsewhere */
+static bool matters_to_device(Run *run, const Op *op)
+{
+    unsigned dev = op->r[0] % N_DEVS;
+    Device *d = &run->dev[dev];
+    Space *space;
+
+    if (d->ste != STE_IS_S1 || !run->g->smmu[smmu_of(dev)].enabled ||
+        d->space[d->cd_used] < 0) {
+        return false;
+    }
+    space = &run->smmu[smmu_of(dev)].space[d->space[d->cd_used]];
+    if (!space->l1_valid[0] || space->region[0].kind != BLOCK) {
+        return false;
+    }
+    switch (op->kind) {
+    case OP_CD:
+        return pick_space(op) < 0 &&
+               op->r[1] % N_CDS == d->cd_used;
+    case OP_STE:
+        return pick_ste(op) != STE_IS_S1;
+    default:
+        return false;
+    }
+}
+
+static void test_forgotten(const void *opaque)
+{
+    static const Flavour flavour = { "forgotten" };
+    OpKind kind = GPOINTER_TO_INT(opaque);
+    unsigned caught = 0, runs = 4;
+
+    if (skipped()) {
+        return;
+    }
+    for (uint32_t seed = 1; seed <= runs; seed++) {
+        g_autoptr(GRand) rand = g_rand_new_with_seed(seed * 7919);
+        Run run;
+
+        begin(&run, flavour.host, flavour.smmu_args);
+        for (run.at = 0; !run.dropped && run.at < 200000; run.at++) {
+            Op op = random_op(rand);
+
+            if (run.at > 300 && op.kind == kind &&
+                (matters(&run, &op) || matters_to_device(&run, &op))) {
+                run.drop_at = -1;
+                check_all(&run);
+                run.drop_at = run.at;
+            }
+            execute(&run, &op);
+            g_assert_cmpstr(run.failure, ==, NULL);
+        }
+        g_assert_true(run.dropped);
+        run.at = -2;
+        check_all(&run);
+        check_counters(&run);
+        if (run.failure) {
+            caught++;
+        } else {
+            g_test_message("seed %u: not caught", seed);
+        }
+        end(&run);
+    }
+    g_assert_cmpuint(caught, ==, runs);
+}
+
+int main(int argc, char **argv)
+{
+    static const Flavour flavours[] = {
+        { "grace", "profile=grace", NULL, 1 },
+        { "kunpeng", "profile=kunpeng", NULL, 2 },
+        { "ril-off", "profile=grace", ",ril=off", 3 },
+        { "asid8", "profile=asid8", NULL, 4 },
+    };
+    static const OpKind forgotten[] = {
+        OP_UNMAP_PAGE, OP_PROTECT_PAGE, OP_UNMAP_REGION, OP_CD, OP_STE,
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    for (int n = 0; n < ARRAY_SIZE(flavours); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-coherence/random/%s",
+                                                flavours[n].name);
+
+        qtest_add_data_func(path, &flavours[n], test_random);
+    }
+    for (int n = 0; n < ARRAY_SIZE(forgotten); n++) {
+        g_autofree char *path =
+            g_strdup_printf("/smmuv3-coherence/forgotten/%s",
+                            op_info[forgotten[n]].name);
+
+        qtest_add_data_func(path, GINT_TO_POINTER(forgotten[n]),
+                            test_forgotten);
+    }
+    return g_test_run();
+}

@@ -1,0 +1,363 @@
+/*
+ * QTest of accel=on: every call to the host fails once, with every errno
+ *
+ * A scenario (plug, configure, translate, invalidate, unplug) runs once to
+ * count its calls to the host model; then once for each call that can fail and
+ * each errno that is plausible.  QEMU must go on; what the guest gets
+ * meanwhile may be a fault but never another's memory; and once the failure is
+ * over, everything works again and nothing is left behind.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/units.h"
+#include "qemu/bswap.h"
+#include "qobject/qnum.h"
+#include "smmuv3-host.h"
+
+#define N_DEVS  2
+#define VA      0x1000000000ull
+
+/* Kinds of calls (tests/host-model/README.md) and how they fail */
+typedef struct Kind {
+    const char *name;
+    const char *errnos[5];
+    /* The host keeps what it could not free until its fd is closed */
+    bool keeps_objects;
+    /* Up to so many calls fail in a row: QEMU tries again, or something else */
+    unsigned in_a_row;
+} Kind;
+
+static const Kind kinds[] = {
+    { "open./dev/iommu", { "EACCES", "ENOENT", "EMFILE" } },
+    { "IOMMU_IOAS_ALLOC", { "ENOMEM" } },
+    { "IOMMU_IOAS_MAP", { "ENOMEM", "EFAULT" } },
+    { "IOMMU_IOAS_IOVA_RANGES", { "EINVAL" } },
+    { "IOMMU_HWPT_ALLOC", { "ENOMEM", "EINVAL", "EOPNOTSUPP", "EIO" } },
+    { "IOMMU_VIOMMU_ALLOC", { "ENOMEM", "EOPNOTSUPP", "ENOTTY" } },
+    { "IOMMU_VDEVICE_ALLOC", { "ENOMEM", "EEXIST", "EOPNOTSUPP" } },
+    { "IOMMU_HWPT_INVALIDATE", { "EIO", "ETIMEDOUT", "ENOMEM" }, false, 5 },
+    { "IOMMU_GET_HW_INFO", { "ENOMEM", "EOPNOTSUPP" } },
+    { "IOMMU_DESTROY", { "EBUSY" }, true },
+    { "VFIO_DEVICE_BIND_IOMMUFD", { "EINVAL", "ENODEV" } },
+    { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { "EBUSY", "EINVAL", "ENOMEM",
+                                         "ENOENT" } },
+    { "VFIO_DEVICE_DETACH_IOMMUFD_PT", { "ENODEV" }, true },
+    { "VFIO_DEVICE_GET_INFO", { "ENODEV" } },
+    { "VFIO_DEVICE_GET_REGION_INFO", { "EINVAL" } },
+    { "VFIO_DEVICE_GET_IRQ_INFO", { "EINVAL" } },
+    { "VFIO_DEVICE_SET_IRQS", { "EINVAL", "ENOMEM" } },
+    { "VFIO_DEVICE_FEATURE", { "EINVAL" } },
+    { "VFIO_DEVICE_RESET", { "EAGAIN", "ENODEV" } },
+    { "smmu.sync", { "ETIMEDOUT" } },
+};
+
+typedef struct Fixture {
+    HostGuest *g;
+    uint64_t page[N_DEVS], cd[N_DEVS], pte[N_DEVS];
+    uint64_t other_cd;                  /* of device 0 */
+    char *what;
+} Fixture;
+
+static Fixture *fixture_new(void)
+{
+    static const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = N_DEVS,
+        .dev = { { .hotplug = true }, { .hotplug = true } },
+        .no_iommufd = true,
+    };
+    Fixture *f = g_new0(Fixture, 1);
+
+    f->g = host_guest_new(&config);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        uint64_t root = host_alloc(f->g, 4096);
+        uint64_t *pte = host_pte(f->g, root, 12, 25, VA, 3, true);
+
+        f->page[dev] = host_alloc(f->g, 4096);
+        *(uint64_t *)host_ram(f->g, f->page[dev]) = 0xd0 + dev;
+        f->cd[dev] = host_alloc(f->g, 64);
+        f->pte[dev] = (uint8_t *)pte - f->g->ram + HOST_RAM_BASE;
+        host_write_cd(f->g, f->cd[dev], &(HostCd) {
+            .asid = 1 + dev, .ttb = { root }, .txsz = { 25 },
+            .granule_shift = 12,
+        });
+    }
+    f->other_cd = host_alloc(f->g, 64);
+    memcpy(host_ram(f->g, f->other_cd), host_ram(f->g, f->cd[0]), 64);
+    return f;
+}
+
+static void set_pte(Fixture *f, unsigned dev, bool valid)
+{
+    qatomic_set((uint64_t *)host_ram(f->g, f->pte[dev]),
+                cpu_to_le64(valid ? host_leaf(3, f->page[dev], PTE_DATA) : 0));
+}
+
+/* A CMD_SYNC, and if the queue stops the guest does what Linux's driver does */
+static bool cmd_sync(Fixture *f)
+{
+    unsigned error = smmu_sync(f->g, 0);
+
+    if (error) {
+        g_assert_cmpuint(error, >=, SMMU_CERROR_ILL);
+        g_assert_cmpuint(error, <=, SMMU_CERROR_ATC);
+        smmu_ack(f->g, 0);
+    }
+    return !error;
+}
+
+static void set_ste(Fixture *f, unsigned dev, uint64_t word0)
+{
+    HostGuest *g = f->g;
+
+    qatomic_set(smmu_ste(g, 0, host_sid(g, dev)), cpu_to_le64(word0));
+    smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, dev)));
+    cmd_sync(f);
+}
+
+/*
+ * A device reads at VA. Whatever failed: no other memory than its own, and no
+ * memory at all once it was unmapped and the guest was told so.
+ */
+static bool reads(Fixture *f, unsigned dev, bool may)
+{
+    uint64_t got = 0;
+    bool ok = f->g->dev[dev].present &&
+              host_dma_read64(f->g, dev, VA, &got);
+
+    if (ok && (!may || got != 0xd0 + dev)) {
+        g_error("%s: device %u read 0x%" PRIx64 "%s", f->what, dev, got,
+                may ? "" : " where nothing is mapped");
+    }
+    return ok;
+}
+
+/*
+ * A device that was put on abort reads nothing, at once or, where the host was
+ * busy with it (and would have blocked it), after QEMU has asked again.
+ */
+static void stops(Fixture *f, unsigned dev)
+{
+    for (int n = 0; n < 100; n++) {
+        uint64_t got;
+
+        if (!f->g->dev[dev].present ||
+            !host_dma_read64(f->g, dev, VA, &got)) {
+            return;
+        }
+        g_usleep(10 * 1000);
+    }
+    g_error("%s: device %u still reads, and should abort", f->what, dev);
+}
+
+static void plug(Fixture *f, unsigned dev)
+{
+    g_free(host_guest_plug(f->g, dev));
+}
+
+static bool add_iommufd(Fixture *f)
+{
+    QDict *rsp = qtest_qmp(f->g->qts, "{'execute': 'object-add', 'arguments': "
+                           "{'qom-type': 'iommufd', 'id': 'iommufd0'}}");
+    bool ok = !qdict_haskey(rsp, "error");
+
+    qobject_unref(rsp);
+    return ok;
+}
+
+static void del_iommufd(Fixture *f)
+{
+    qtest_qmp_assert_success(f->g->qts, "{'execute': 'object-del', "
+                             "'arguments': {'id': 'iommufd0'}}");
+}
+
+/* All that a device goes through; true if all of it worked */
+static bool scenario(Fixture *f)
+{
+    HostGuest *g = f->g;
+    bool well = true, unmapped;
+
+    smmu_enable(g, 0);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_cmd(g, 0, CMD_TLBI_NSNH_ALL);
+    well &= cmd_sync(f);
+    set_pte(f, 0, true);
+    set_pte(f, 1, true);
+
+    plug(f, 0);
+    set_ste(f, 0, STE_S1(f->cd[0]));
+    well &= reads(f, 0, true);
+    plug(f, 1);
+    set_ste(f, 1, STE_S1(f->cd[1]));
+    well &= reads(f, 1, true);
+
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        set_pte(f, dev, false);
+        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1 + dev, VA, 1));
+        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1 + dev, VA + 4096, 1));
+        /* Not told so, the guest may still expect the old translation */
+        unmapped = cmd_sync(f);
+        well &= unmapped;
+        if (unmapped) {
+            reads(f, dev, false);
+        }
+        set_pte(f, dev, true);
+        well &= reads(f, dev, true);
+    }
+    /* To another CD of the same contents: another nested HWPT */
+    set_ste(f, 0, STE_S1(f->other_cd));
+    well &= reads(f, 0, true);
+    set_ste(f, 0, STE_ABORT);
+    stops(f, 0);
+    set_ste(f, 0, STE_S1(f->cd[0]));
+    well &= reads(f, 0, true);
+    smmu_cmd(g, 0, CMD_CFGI_CD(host_sid(g, 0), 0));
+    well &= cmd_sync(f);
+    smmu_disable(g, 0);
+    smmu_enable(g, 0);
+    well &= reads(f, 1, true);
+    if (g->dev[1].present) {
+        host_flr(g, 1);
+        well &= reads(f, 1, true);
+    }
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        if (g->dev[dev].present) {
+            host_guest_unplug(g, dev);
+        }
+    }
+    smmu_disable(g, 0);
+    return well;
+}
+
+/*
+ * Nothing of the host's is left: objects, address spaces, device fds, bindings
+ */
+static void check_empty(Fixture *f, bool but_kept)
+{
+    QDict *objects;
+
+    if (!but_kept) {
+        static const char *const types[] = {
+            "vdevice", "viommu", "hwpt_nested", "hwpt_paging", "device",
+        };
+
+        for (int n = 0; n < ARRAY_SIZE(types); n++) {
+            uint64_t left = host_objects(f->g, types[n]);
+
+            if (left) {
+                g_error("%s: %" PRIu64 " objects %s left", f->what, left,
+                        types[n]);
+            }
+        }
+    }
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        QDict *state = host_control(f->g, "state dma%u", dev);
+
+        if (qdict_get_int(state, "fds")) {
+            g_error("%s: %d fds of device %u left", f->what,
+                    (int)qdict_get_int(state, "fds"), dev);
+        }
+        g_assert_false(qdict_get_bool(state, "bound"));
+        qobject_unref(state);
+    }
+    del_iommufd(f);
+    objects = host_control(f->g, "objects");
+    for (const QDictEntry *e = qdict_first(objects); e;
+         e = qdict_next(objects, e)) {
+        if (qnum_get_int(qobject_to(QNum, qdict_entry_value(e)))) {
+            g_error("%s: objects %s left at the end", f->what,
+                    qdict_entry_key(e));
+        }
+    }
+    qobject_unref(objects);
+}
+
+/* Counters by kind */
+static QDict *count_calls(Fixture *f)
+{
+    QDict *counters;
+
+    qobject_unref(host_control(f->g, "zero"));
+    g_assert_true(add_iommufd(f));
+    g_assert_true(scenario(f));
+    counters = host_control(f->g, "counters");
+    check_empty(f, false);
+    return counters;
+}
+
+/* Returns how many calls failed */
+static unsigned inject(Fixture *f, const Kind *kind, uint64_t n, unsigned row,
+                       const char *error)
+{
+    unsigned injected;
+
+    g_free(f->what);
+    f->what = g_strdup_printf("%s number %" PRIu64 " (%u in a row) fails with "
+                              "%s", kind->name, n, row, error);
+    qobject_unref(host_control(f->g, "zero"));
+    g_assert_true(add_iommufd(f));
+    qobject_unref(host_control(f->g, "fail %s:%" PRIu64 "+%u=%s", kind->name,
+                               n, row, error));
+    scenario(f);
+    injected = host_counter(f->g, "injected");
+    qobject_unref(host_control(f->g, "fail clear"));
+    g_assert_cmpuint(host_counter(f->g, "smmu.stale"), ==, 0);
+    check_empty(f, kind->keeps_objects);
+
+    /* and then all is as if nothing had been */
+    g_assert_true(add_iommufd(f));
+    if (!scenario(f)) {
+        g_error("%s: does not work afterwards", f->what);
+    }
+    check_empty(f, false);
+    return injected;
+}
+
+static void test_kind(const void *opaque)
+{
+    const Kind *kind = opaque;
+    g_autofree char *counter = g_strconcat("call.", kind->name, NULL);
+    unsigned injected = 0;
+    uint64_t calls;
+    QDict *counters;
+    Fixture *f;
+
+    if (!host_model_available()) {
+        g_test_skip("QTEST_HOST_MODEL does not name the host model");
+        return;
+    }
+    f = fixture_new();
+    f->what = g_strdup("without a failure");
+    counters = count_calls(f);
+    calls = qdict_get_try_int(counters, counter, 0);
+    qobject_unref(counters);
+    /* A kind that the scenario never calls tests nothing */
+    g_assert_cmpuint(calls, >, 0);
+
+    for (const char *const *e = kind->errnos; *e; e++) {
+        for (uint64_t n = 1; n <= calls; n++) {
+            for (unsigned row = 1; row <= MAX(1, kind->in_a_row); row++) {
+                injected += inject(f, kind, n, row, *e);
+            }
+        }
+    }
+    g_test_message("%u failures of %" PRIu64 " calls", injected, calls);
+    g_assert_cmpuint(injected, >=, calls);
+    host_guest_free(f->g);
+    g_free(f->what);
+    g_free(f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (int n = 0; n < ARRAY_SIZE(kinds); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-failure/%s",
+                                                kinds[n].name);
+
+        qtest_add_data_func(path, &kinds[n], test_kind);
+    }
+    return g_test_run();
+}

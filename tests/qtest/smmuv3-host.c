@@ -1,0 +1,683 @@
+/*
+ * What the qtests of accel=on share that run on the host model
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/units.h"
+#include "qemu/bswap.h"
+#include "qemu/bitops.h"
+#include "hw/pci/pci_regs.h"
+#include "qapi/error.h"
+#include "qobject/qjson.h"
+#include <sys/socket.h>
+#include <sys/un.h>
+#include "smmuv3-host.h"
+#include "smmuv3-test-util.h"
+#include "../host-model/dma.h"
+
+/* By which fd a device is plugged at start; later ones come from the model */
+#define HOST_FD(dev)            (100 + (dev))
+
+#define PXB_BUS(vsmmu)          (0x40 * (vsmmu))
+#define PORT_WINDOW(dev)        (VIRT_PCIE_MMIO_BASE + (dev) * 0x100000)
+#define SMMU_STRIDE             0x20000
+
+bool host_model_available(void)
+{
+    return getenv("QTEST_HOST_MODEL") != NULL;
+}
+
+/*
+ * Memory
+ */
+
+void *host_ram(HostGuest *g, uint64_t gpa)
+{
+    g_assert_cmphex(gpa, >=, HOST_RAM_BASE);
+    g_assert_cmphex(gpa, <, HOST_RAM_BASE + HOST_RAM_SIZE);
+    return g->ram + (gpa - HOST_RAM_BASE);
+}
+
+uint64_t host_alloc(HostGuest *g, uint64_t size)
+{
+    uint64_t gpa = ROUND_UP(g->free_ram, size);
+
+    g->free_ram = gpa + size;
+    g_assert_cmphex(g->free_ram, <=, HOST_RAM_BASE + HOST_RAM_SIZE);
+    return gpa;
+}
+
+static void map_ram(HostGuest *g, const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, HOST_RAM_SIZE), ==, 0);
+    g->ram = mmap(NULL, HOST_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                  fd, 0);
+    g_assert(g->ram != MAP_FAILED);
+    close(fd);
+    /* The first MiB is the firmware's and the machine's */
+    g->free_ram = HOST_RAM_BASE + 1 * MiB;
+}
+
+/*
+ * PCI, through ECAM
+ */
+
+static uint64_t ecam(unsigned bus, unsigned devfn, unsigned offset)
+{
+    return VIRT_ECAM_BASE | bus << 20 | devfn << 12 | offset;
+}
+
+static void port_write8(HostGuest *g, unsigned dev, unsigned reg, uint8_t v)
+{
+    HostDevice *d = &g->dev[dev];
+
+    qtest_writeb(g->qts, ecam(d->port_bus, d->port_devfn, reg), v);
+}
+
+static void port_write16(HostGuest *g, unsigned dev, unsigned reg, uint16_t v)
+{
+    HostDevice *d = &g->dev[dev];
+
+    qtest_writew(g->qts, ecam(d->port_bus, d->port_devfn, reg), v);
+}
+
+static uint64_t device_config(HostGuest *g, unsigned dev, unsigned reg)
+{
+    return ecam(g->dev[dev].bus, 0, reg);
+}
+
+uint32_t host_sid(HostGuest *g, unsigned dev)
+{
+    return g->dev[dev].bus << 8;
+}
+
+void host_set_bus(HostGuest *g, unsigned dev, unsigned bus)
+{
+    port_write8(g, dev, PCI_SECONDARY_BUS, bus);
+    port_write8(g, dev, PCI_SUBORDINATE_BUS, bus);
+    g->dev[dev].bus = bus;
+}
+
+void host_setup_port(HostGuest *g, unsigned dev)
+{
+    uint64_t window = PORT_WINDOW(dev);
+
+    port_write8(g, dev, PCI_PRIMARY_BUS, g->dev[dev].port_bus);
+    host_set_bus(g, dev, g->dev[dev].port_bus + dev + 1);
+    port_write16(g, dev, PCI_MEMORY_BASE, window >> 16);
+    port_write16(g, dev, PCI_MEMORY_LIMIT, window >> 16);
+    port_write16(g, dev, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+void host_setup_device(HostGuest *g, unsigned dev)
+{
+    HostDevice *d = &g->dev[dev];
+
+    d->bar = PORT_WINDOW(dev);
+    qtest_writel(g->qts, device_config(g, dev, PCI_BASE_ADDRESS_0), d->bar);
+    qtest_writel(g->qts, device_config(g, dev, PCI_BASE_ADDRESS_1), 0);
+    qtest_writel(g->qts, device_config(g, dev, PCI_BASE_ADDRESS_2),
+                 d->bar + 0x10000);
+    qtest_writel(g->qts, device_config(g, dev, PCI_BASE_ADDRESS_3), 0);
+    qtest_writew(g->qts, device_config(g, dev, PCI_COMMAND),
+                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+/* The offset of a capability in the configuration space at @config */
+static unsigned find_cap(HostGuest *g, uint64_t config, unsigned id)
+{
+    unsigned at = qtest_readb(g->qts, config + PCI_CAPABILITY_LIST);
+
+    while (at && qtest_readb(g->qts, config + at) != id) {
+        at = qtest_readb(g->qts, config + at + 1);
+    }
+    g_assert_cmpuint(at, !=, 0);
+    return at;
+}
+
+/* The guest's part of hot-plug: slot power, and the light that says so */
+static void slot_power(HostGuest *g, unsigned dev, bool on)
+{
+    HostDevice *d = &g->dev[dev];
+    unsigned cap = find_cap(g, ecam(d->port_bus, d->port_devfn, 0),
+                            PCI_CAP_ID_EXP);
+
+    port_write16(g, dev, cap + PCI_EXP_SLTCTL,
+                 on ? PCI_EXP_SLTCTL_PWR_IND_ON
+                    : PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_PCC);
+}
+
+void host_flr(HostGuest *g, unsigned dev)
+{
+    unsigned cap = find_cap(g, device_config(g, dev, 0), PCI_CAP_ID_EXP);
+
+    qtest_writew(g->qts, device_config(g, dev, cap + PCI_EXP_DEVCTL),
+                 PCI_EXP_DEVCTL_BCR_FLR);
+    host_setup_device(g, dev);
+}
+
+char *host_guest_plug(HostGuest *g, unsigned dev)
+{
+    HostDevice *d = &g->dev[dev];
+    QDict *answer = host_control(g, "open dma%u", dev);
+    g_autofree char *id = g_strdup_printf("dev%u", dev);
+    g_autofree char *bus = g_strdup_printf("rp%u", dev);
+    g_autofree char *fd = g_strdup_printf("%d",
+                                          (int)qdict_get_int(answer, "fd"));
+    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'device_add', 'arguments': {"
+                           "'driver': 'vfio-pci', 'id': %s, 'bus': %s, "
+                           "'fd': %s, 'iommufd': 'iommufd0'}}", id, bus, fd);
+    char *error = NULL;
+
+    if (qdict_haskey(rsp, "error")) {
+        error = g_strdup(qdict_get_str(qdict_get_qdict(rsp, "error"), "desc"));
+    } else {
+        d->present = true;
+        slot_power(g, dev, true);
+        host_setup_device(g, dev);
+    }
+    qobject_unref(answer);
+    qobject_unref(rsp);
+    return error;
+}
+
+void host_guest_unplug(HostGuest *g, unsigned dev)
+{
+    g_autofree char *id = g_strdup_printf("dev%u", dev);
+
+    qtest_qmp_assert_success(g->qts, "{'execute': 'device_del', 'arguments': "
+                             "{'id': %s}}", id);
+    slot_power(g, dev, false);
+    qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+    g->dev[dev].present = false;
+}
+
+/*
+ * Start and end
+ */
+
+static void write_host_file(HostGuest *g, const char *path)
+{
+    const HostGuestConfig *c = &g->config;
+    g_autoptr(GString) ini = g_string_new(NULL);
+
+    for (unsigned i = 0; i < c->n_psmmus; i++) {
+        g_string_append_printf(ini, "[smmu smmu%u]\n%s\n", i,
+                               c->host ? c->host : "profile=grace");
+    }
+    for (unsigned i = 0; i < c->n_devs; i++) {
+        g_string_append_printf(ini, "[device dma%u]\nkind=dma\nsmmu=smmu%u\n"
+                               "sid=0x%x\n%s\n", i, c->dev[i].psmmu,
+                               0x1000 + i * 0x100, c->device ? c->device : "");
+        if (!c->dev[i].hotplug) {
+            g_string_append_printf(ini, "fds=%u\n", HOST_FD(i));
+        }
+    }
+    g_assert(g_file_set_contents(path, ini->str, ini->len, NULL));
+}
+
+static char *arguments(HostGuest *g, const char *ram)
+{
+    const HostGuestConfig *c = &g->config;
+    GString *args = g_string_new(NULL);
+
+    g_string_append_printf(args, "-machine " SMMUV3_MACHINE
+                           ",memory-backend=ram -cpu cortex-a57 "
+                           "-bios %s -nic none "
+                           "-object memory-backend-file,id=ram,size=%" PRIu64
+                           ",mem-path=%s,share=on %s ",
+                           smmuv3_firmware(), (uint64_t)HOST_RAM_SIZE, ram,
+                           c->no_iommufd ? "" : "-object iommufd,id=iommufd0");
+    for (unsigned i = 0; i < c->n_vsmmus; i++) {
+        if (i) {
+            g_string_append_printf(args, "-device pxb-pcie,id=pxb%u,"
+                                   "bus=pcie.0,bus_nr=%u,addr=%u ", i,
+                                   PXB_BUS(i), i);
+        }
+        g_string_append_printf(args, "-device arm-smmuv3,id=s%u,accel=on,"
+                               "primary-bus=%s%.0u%s ", i,
+                               i ? "pxb" : "pcie.0", i,
+                               c->smmu_args ? c->smmu_args : "");
+    }
+    for (unsigned i = 0; i < c->n_devs; i++) {
+        HostDevice *d = &g->dev[i];
+
+        d->vsmmu = c->dev[i].vsmmu;
+        d->port_bus = PXB_BUS(d->vsmmu);
+        d->port_devfn = (0x10 + i) << 3;
+        g_string_append_printf(args, "-device pcie-root-port,id=rp%u,"
+                               "bus=%s%.0u,addr=0x%x,chassis=%u ", i,
+                               d->vsmmu ? "pxb" : "pcie.0", d->vsmmu,
+                               0x10 + i, i + 1);
+        if (!c->dev[i].hotplug) {
+            d->present = true;
+            g_string_append_printf(args, "-device vfio-pci,id=dev%u,bus=rp%u,"
+                                   "fd=%u,iommufd=iommufd0 ", i, i,
+                                   HOST_FD(i));
+        }
+    }
+    g_string_append(args, c->args ? c->args : "");
+    return g_string_free(args, FALSE);
+}
+
+static void connect_control(HostGuest *g, const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)),
+                    ==, 0);
+    g->control = fdopen(fd, "r");
+}
+
+HostGuest *host_guest_new(const HostGuestConfig *config)
+{
+    HostGuest *g = g_new0(HostGuest, 1);
+    g_autofree char *ini, *control, *ram, *args;
+
+    g->config = *config;
+    g->dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
+    g_assert(g->dir);
+    ini = g_build_filename(g->dir, "host.ini", NULL);
+    control = g_build_filename(g->dir, "control", NULL);
+    ram = g_build_filename(g->dir, "ram", NULL);
+    write_host_file(g, ini);
+    map_ram(g, ram);
+    args = arguments(g, ram);
+
+    g_setenv("LD_PRELOAD", getenv("QTEST_HOST_MODEL"), true);
+    g_setenv("HOST_MODEL_PROGRAM", "qemu-system", true);
+    g_setenv("HOST_MODEL_CONFIG", ini, true);
+    g_setenv("HOST_MODEL_CONTROL", control, true);
+    if (config->fail) {
+        g_setenv("HOST_MODEL_FAIL", config->fail, true);
+    }
+    g->qts = qtest_init(args);
+    g_unsetenv("LD_PRELOAD");
+    g_unsetenv("HOST_MODEL_FAIL");
+
+    connect_control(g, control);
+    unlink(ini);
+    unlink(control);
+    unlink(ram);
+    rmdir(g->dir);
+
+    for (unsigned i = 0; i < config->n_vsmmus; i++) {
+        g->smmu[i].base = VIRT_PLATFORM_BUS_BASE + i * SMMU_STRIDE;
+    }
+    for (unsigned i = 0; i < config->n_devs; i++) {
+        host_setup_port(g, i);
+        if (g->dev[i].present) {
+            host_setup_device(g, i);
+        }
+    }
+    return g;
+}
+
+void host_guest_free(HostGuest *g)
+{
+    fclose(g->control);
+    qtest_quit(g->qts);
+    munmap(g->ram, HOST_RAM_SIZE);
+    g_free(g->dir);
+    g_free(g);
+}
+
+/*
+ * Registers and queues
+ */
+
+uint32_t smmu_read(HostGuest *g, unsigned i, unsigned reg)
+{
+    return qtest_readl(g->qts, g->smmu[i].base + reg);
+}
+
+void smmu_write(HostGuest *g, unsigned i, unsigned reg, uint32_t value)
+{
+    qtest_writel(g->qts, g->smmu[i].base + reg, value);
+}
+
+void smmu_write64(HostGuest *g, unsigned i, unsigned reg, uint64_t value)
+{
+    qtest_writeq(g->qts, g->smmu[i].base + reg, value);
+}
+
+#define CR0_SMMUEN      1
+#define CR0_EVENTQEN    4
+#define CR0_CMDQEN      8
+
+void smmu_enable(HostGuest *g, unsigned i)
+{
+    HostVsmmu *s = &g->smmu[i];
+
+    if (!s->strtab) {
+        s->strtab = host_alloc(g, 64ull << HOST_SID_BITS);
+        s->cmdq = host_alloc(g, 16 << HOST_CMDQ_LOG2);
+        s->eventq = host_alloc(g, 32 << HOST_EVENTQ_LOG2);
+    }
+    smmu_write64(g, i, SMMU_STRTAB_BASE, s->strtab);
+    smmu_write(g, i, SMMU_STRTAB_CFG, HOST_SID_BITS);
+    if (!(smmu_read(g, i, SMMU_CR0) & CR0_CMDQEN)) {
+        s->prod = s->event_cons = 0;
+        smmu_write64(g, i, SMMU_CMDQ_BASE, s->cmdq | HOST_CMDQ_LOG2);
+        smmu_write(g, i, SMMU_CMDQ_PROD, 0);
+        smmu_write(g, i, SMMU_CMDQ_CONS, 0);
+        smmu_write64(g, i, SMMU_EVENTQ_BASE, s->eventq | HOST_EVENTQ_LOG2);
+        smmu_write(g, i, SMMU_EVENTQ_PROD, 0);
+        smmu_write(g, i, SMMU_EVENTQ_CONS, 0);
+    }
+    smmu_write(g, i, SMMU_CR0, CR0_SMMUEN | CR0_EVENTQEN | CR0_CMDQEN);
+    g_assert_cmphex(smmu_read(g, i, SMMU_CR0ACK), ==,
+                    CR0_SMMUEN | CR0_EVENTQEN | CR0_CMDQEN);
+    s->enabled = true;
+}
+
+void smmu_disable(HostGuest *g, unsigned i)
+{
+    smmu_write(g, i, SMMU_CR0, CR0_EVENTQEN | CR0_CMDQEN);
+    g->smmu[i].enabled = false;
+}
+
+void smmu_gbpa(HostGuest *g, unsigned i, bool abort)
+{
+    smmu_write(g, i, SMMU_GBPA,
+               SMMU_GBPA_UPDATE | (abort ? SMMU_GBPA_ABORT : 0));
+}
+
+uint64_t *smmu_ste(HostGuest *g, unsigned i, uint32_t sid)
+{
+    g_assert_cmphex(sid, <, 1 << HOST_SID_BITS);
+    return host_ram(g, g->smmu[i].strtab + sid * 64ull);
+}
+
+#define CMDQ_INDEX      ((1u << HOST_CMDQ_LOG2) - 1)
+#define CMDQ_WRAP       ((2u << HOST_CMDQ_LOG2) - 1)
+
+static void put(HostGuest *g, unsigned i, HostCmd cmd)
+{
+    HostVsmmu *s = &g->smmu[i];
+    uint64_t *slot = host_ram(g, s->cmdq + (s->prod & CMDQ_INDEX) * 16);
+
+    slot[0] = cpu_to_le64(cmd.word[0]);
+    slot[1] = cpu_to_le64(cmd.word[1]);
+    s->prod = (s->prod + 1) & CMDQ_WRAP;
+}
+
+static unsigned publish(HostGuest *g, unsigned i)
+{
+    uint32_t cons;
+
+    smmu_write(g, i, SMMU_CMDQ_PROD, g->smmu[i].prod);
+    cons = smmu_read(g, i, SMMU_CMDQ_CONS);
+    if ((smmu_read(g, i, SMMU_GERROR) ^ smmu_read(g, i, SMMU_GERRORN)) &
+        SMMU_GERROR_CMDQ) {
+        return extract32(cons, 24, 7);
+    }
+    g_assert_cmphex(cons & CMDQ_WRAP, ==, g->smmu[i].prod);
+    return SMMU_CERROR_NONE;
+}
+
+void smmu_cmd(HostGuest *g, unsigned i, HostCmd cmd)
+{
+    HostVsmmu *s = &g->smmu[i];
+    uint32_t cons = smmu_read(g, i, SMMU_CMDQ_CONS) & CMDQ_WRAP;
+
+    /* Full but for the CMD_SYNC: let it work */
+    if (((s->prod - cons) & CMDQ_WRAP) >= CMDQ_INDEX) {
+        g_assert_cmpuint(publish(g, i), ==, SMMU_CERROR_NONE);
+    }
+    put(g, i, cmd);
+}
+
+unsigned smmu_sync(HostGuest *g, unsigned i)
+{
+    smmu_cmd(g, i, CMD_SYNC);
+    return publish(g, i);
+}
+
+void smmu_sync_ok(HostGuest *g, unsigned i)
+{
+    g_assert_cmpuint(smmu_sync(g, i), ==, SMMU_CERROR_NONE);
+}
+
+void smmu_ack(HostGuest *g, unsigned i)
+{
+    HostVsmmu *s = &g->smmu[i];
+    uint32_t cons = smmu_read(g, i, SMMU_CMDQ_CONS) & CMDQ_WRAP;
+
+    /* What Linux does: the rest of the queue becomes CMD_SYNCs */
+    for (uint32_t at = cons; at != s->prod; at = (at + 1) & CMDQ_WRAP) {
+        uint64_t *slot = host_ram(g, s->cmdq + (at & CMDQ_INDEX) * 16);
+
+        slot[0] = cpu_to_le64(0x46);
+        slot[1] = 0;
+    }
+    smmu_write(g, i, SMMU_GERRORN, smmu_read(g, i, SMMU_GERROR));
+    publish(g, i);
+}
+
+bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4])
+{
+    HostVsmmu *s = &g->smmu[i];
+    const uint32_t mask = (2u << HOST_EVENTQ_LOG2) - 1;
+    uint64_t *slot = host_ram(g, s->eventq + (s->event_cons & (mask >> 1)) *
+                              32ull);
+
+    if ((smmu_read(g, i, SMMU_EVENTQ_PROD) & mask) == s->event_cons) {
+        return false;
+    }
+    for (int w = 0; w < 4; w++) {
+        event[w] = le64_to_cpu(slot[w]);
+    }
+    s->event_cons = (s->event_cons + 1) & mask;
+    smmu_write(g, i, SMMU_EVENTQ_CONS, s->event_cons);
+    return true;
+}
+
+/*
+ * Tables
+ */
+
+void host_clear_cd(HostGuest *g, uint64_t cd)
+{
+    uint64_t *words = host_ram(g, cd);
+
+    qatomic_set(&words[0], 0);
+}
+
+void host_write_cd(HostGuest *g, uint64_t cd, const HostCd *what)
+{
+    static const unsigned tg[2][3] = { { 0, 2, 1 }, { 2, 1, 3 } };
+    unsigned granule = (what->granule_shift - 12) / 2;
+    uint64_t *words = host_ram(g, cd);
+    uint64_t word0 = (uint64_t)what->asid << 48 |
+                     1ull << 47 |       /* ASET: not shared with CPUs */
+                     1ull << 46 |       /* A: faults abort */
+                     1ull << 45 |       /* R: and are recorded */
+                     1ull << 41 |       /* AA64 */
+                     5ull << 32 |       /* IPS: 48 bits */
+                     1ull << 31;        /* V */
+
+    host_clear_cd(g, cd);
+    for (int half = 0; half < 2; half++) {
+        word0 |= ((uint64_t)what->txsz[half] |
+                  (uint64_t)tg[half][granule] << 6 |
+                  1ull << 8 | 1ull << 10 | 3ull << 12 |
+                  (what->ttb[half] ? 0 : 1ull << 14)) << (half * 16);
+        words[1 + half] = cpu_to_le64(what->ttb[half]);
+    }
+    words[3] = cpu_to_le64(0xff);       /* MAIR: write-back memory */
+    qatomic_set(&words[0], cpu_to_le64(word0));
+}
+
+static unsigned stride(unsigned granule_shift)
+{
+    return granule_shift - 3;
+}
+
+int host_start_level(unsigned granule_shift, unsigned txsz)
+{
+    return 4 - DIV_ROUND_UP(64 - txsz - granule_shift, stride(granule_shift));
+}
+
+uint64_t host_level_size(unsigned granule_shift, int level)
+{
+    return 1ull << (granule_shift + (3 - level) * stride(granule_shift));
+}
+
+uint64_t *host_pte(HostGuest *g, uint64_t root, unsigned granule_shift,
+                   unsigned txsz, uint64_t va, int level, bool make)
+{
+    uint64_t table = root, offset = va & MAKE_64BIT_MASK(0, 64 - txsz);
+
+    for (int at = host_start_level(granule_shift, txsz); ; at++) {
+        uint64_t size = host_level_size(granule_shift, at);
+        uint64_t *pte = (uint64_t *)host_ram(g, table) + offset / size;
+
+        offset %= size;
+        if (at == level) {
+            return pte;
+        }
+        if (!(le64_to_cpu(*pte) & PTE_VALID)) {
+            if (!make) {
+                return NULL;
+            }
+            *pte = cpu_to_le64(host_alloc(g, 1ull << granule_shift) | 3);
+        }
+        table = le64_to_cpu(*pte) & MAKE_64BIT_MASK(12, 36);
+    }
+}
+
+uint64_t host_leaf(int level, uint64_t pa, uint64_t attributes)
+{
+    return pa | attributes | (level == 3 ? 2 : 0);
+}
+
+/*
+ * The model
+ */
+
+QDict *host_control(HostGuest *g, const char *format, ...)
+{
+    g_autofree char *command = NULL;
+    g_autofree char *line = NULL;
+    size_t size = 0;
+    va_list ap;
+    QDict *answer;
+
+    va_start(ap, format);
+    command = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    g_assert_cmpint(dprintf(fileno(g->control), "%s\n", command), >, 0);
+    g_assert_cmpint(getline(&line, &size, g->control), >, 0);
+    answer = qobject_to(QDict, qobject_from_json(line, &error_abort));
+    if (qdict_haskey(answer, "error")) {
+        g_error("host model: %s: %s", command, qdict_get_str(answer, "error"));
+    }
+    return answer;
+}
+
+uint64_t host_counter(HostGuest *g, const char *name)
+{
+    QDict *all = host_control(g, "counters");
+    uint64_t value = qdict_get_try_int(all, name, 0);
+
+    qobject_unref(all);
+    return value;
+}
+
+uint64_t host_objects(HostGuest *g, const char *type)
+{
+    QDict *all = host_control(g, "objects");
+    uint64_t value = qdict_get_try_int(all, type, 0);
+
+    qobject_unref(all);
+    return value;
+}
+
+/*
+ * DMA
+ */
+
+static uint64_t reg(HostGuest *g, unsigned dev, unsigned offset)
+{
+    return g->dev[dev].bar + offset;
+}
+
+/* What the last transfer came to, in one access: status, first eight bytes */
+static bool outcome(HostGuest *g, unsigned dev, uint64_t *value)
+{
+    uint64_t words[2];
+
+    QEMU_BUILD_BUG_ON(DMA_RESULT != DMA_STATUS + 8);
+    qtest_memread(g->qts, reg(g, dev, DMA_STATUS), words, sizeof(words));
+    words[0] = le64_to_cpu(words[0]);
+    g_assert(words[0] == DMA_OK || words[0] == DMA_FAULT);
+    *value = le64_to_cpu(words[1]);
+    return words[0] == DMA_OK;
+}
+
+bool host_dma_read64(HostGuest *g, unsigned dev, uint64_t iova, uint64_t *value)
+{
+    qtest_writeq(g->qts, reg(g, dev, DMA_READ64), iova);
+    return outcome(g, dev, value);
+}
+
+bool host_dma_write64(HostGuest *g, unsigned dev, uint64_t iova, uint64_t value)
+{
+    uint64_t words[2] = { cpu_to_le64(value), cpu_to_le64(iova) };
+
+    /* The access that starts it is the second of these */
+    QEMU_BUILD_BUG_ON(DMA_WRITE64 != DMA_VALUE + 8);
+    qtest_memwrite(g->qts, reg(g, dev, DMA_VALUE), words, sizeof(words));
+    return outcome(g, dev, &value);
+}
+
+static bool transfer(HostGuest *g, unsigned dev, unsigned op, uint64_t iova,
+                     unsigned len)
+{
+    uint64_t ignored;
+
+    g_assert_cmpuint(len, <=, DMA_BUFFER_SIZE);
+    qtest_writeq(g->qts, reg(g, dev, DMA_IOVA), iova);
+    qtest_writeq(g->qts, reg(g, dev, DMA_LEN), len);
+    qtest_writeq(g->qts, reg(g, dev, DMA_COMMAND), op);
+    return outcome(g, dev, &ignored);
+}
+
+bool host_dma_read(HostGuest *g, unsigned dev, uint64_t iova, void *buf,
+                   unsigned len)
+{
+    bool ok = transfer(g, dev, DMA_OP_READ, iova, len);
+
+    qtest_memread(g->qts, reg(g, dev, DMA_BUFFER), buf, len);
+    return ok;
+}
+
+bool host_dma_write(HostGuest *g, unsigned dev, uint64_t iova, const void *buf,
+                    unsigned len)
+{
+    qtest_memwrite(g->qts, reg(g, dev, DMA_BUFFER), buf, len);
+    return transfer(g, dev, DMA_OP_WRITE, iova, len);
+}
+
+void host_probe_begin(HostGuest *g, unsigned dev, uint64_t iova, uint64_t a,
+                      uint64_t b)
+{
+    qtest_writeq(g->qts, reg(g, dev, DMA_IOVA), iova);
+    qtest_writeq(g->qts, reg(g, dev, DMA_PROBE_A), a);
+    qtest_writeq(g->qts, reg(g, dev, DMA_PROBE_B), b);
+    qtest_writeq(g->qts, reg(g, dev, DMA_PROBE), 1);
+}
+
+uint64_t host_probes(HostGuest *g, unsigned dev, HostProbes which)
+{
+    return qtest_readq(g->qts, reg(g, dev, DMA_PROBES_A + 8 * which));
+}

@@ -1,0 +1,302 @@
+/*
+ * What the qtests of accel=on share that run on the host model
+ *
+ * A QEMU with tests/host-model preloaded, DMA engines assigned to it, and the
+ * guest's side of all that: PCI set-up, an SMMUv3 driver's registers, queues
+ * and tables.  Guest memory is shared with the test, so that tables are plain
+ * memory here; only registers go through QEMU.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SMMUV3_HOST_H
+#define SMMUV3_HOST_H
+
+#include "libqtest.h"
+#include "qobject/qdict.h"
+
+#define HOST_RAM_BASE   0x40000000ULL
+#define HOST_RAM_SIZE   (256 * MiB)
+
+#define HOST_MAX_SMMUS  4
+#define HOST_MAX_DEVS   8
+
+/* One device: a DMA engine of the model behind a root port of its own */
+typedef struct HostDeviceConfig {
+    unsigned vsmmu;             /* index of the vSMMU it is below */
+    unsigned psmmu;             /* index of the physical SMMU behind it */
+    bool hotplug;               /* not there at start: host_guest_plug() */
+} HostDeviceConfig;
+
+typedef struct HostGuestConfig {
+    unsigned n_vsmmus;          /* on pcie.0, then on a PXB each */
+    unsigned n_psmmus;
+    unsigned n_devs;
+    HostDeviceConfig dev[HOST_MAX_DEVS];
+    const char *host;           /* keys of each [smmu] of the model, or NULL */
+    const char *device;         /* keys of each [device], or NULL */
+    const char *smmu_args;      /* ",ril=off" and the like, or NULL */
+    const char *args;           /* further arguments, or NULL */
+    const char *fail;           /* HOST_MODEL_FAIL, or NULL */
+    bool no_iommufd;            /* the test makes the object iommufd0 */
+} HostGuestConfig;
+
+typedef struct HostVsmmu {
+    uint64_t base;              /* of its registers */
+    uint64_t strtab, cmdq, eventq;      /* guest-physical */
+    uint32_t prod;              /* CMDQ_PROD as the guest will write it */
+    uint32_t event_cons;
+    bool enabled;
+} HostVsmmu;
+
+typedef struct HostDevice {
+    unsigned vsmmu;
+    unsigned port_bus;          /* where its root port is */
+    unsigned port_devfn;
+    unsigned bus;               /* secondary bus of the port, 0 if unnumbered */
+    uint64_t bar;
+    bool present;
+} HostDevice;
+
+typedef struct HostGuest {
+    QTestState *qts;
+    HostGuestConfig config;
+    HostVsmmu smmu[HOST_MAX_SMMUS];
+    HostDevice dev[HOST_MAX_DEVS];
+    uint8_t *ram;               /* the guest's, from HOST_RAM_BASE */
+    uint64_t free_ram;          /* guest-physical, the allocator's */
+    char *dir;                  /* of this guest's files */
+    FILE *control;
+} HostGuest;
+
+/**
+ * host_model_available: whether QTEST_HOST_MODEL names the library
+ *
+ * A test that runs without it must be skipped, and say so.
+ */
+bool host_model_available(void);
+
+/**
+ * host_guest_new: start QEMU on the model, with PCI set up and all SMMUs off
+ *
+ * Root port n has secondary bus @n + 1 after the root bus that it is on. A QEMU
+ * that does not start fails the test.
+ */
+HostGuest *host_guest_new(const HostGuestConfig *config);
+
+/**
+ * host_guest_free: end QEMU; its exit status must be 0
+ */
+void host_guest_free(HostGuest *g);
+
+/* Memory */
+
+/* The address in the test of guest-physical @gpa, which must be in RAM */
+void *host_ram(HostGuest *g, uint64_t gpa);
+
+/* @size bytes of zeroed guest memory, aligned to their size (a power of 2) */
+uint64_t host_alloc(HostGuest *g, uint64_t size);
+
+/* PCI */
+
+/* Today's StreamID of device @dev */
+uint32_t host_sid(HostGuest *g, unsigned dev);
+
+/* Give the root port of @dev another secondary bus number, 0 for none */
+void host_set_bus(HostGuest *g, unsigned dev, unsigned bus);
+
+/* A function-level reset of @dev by the guest, after which it is set up anew */
+void host_flr(HostGuest *g, unsigned dev);
+
+/*
+ * device_add and device_del. host_guest_plug() returns NULL or the error, to be
+ * freed by the caller. host_guest_unplug() waits until the device is gone.
+ */
+char *host_guest_plug(HostGuest *g, unsigned dev);
+void host_guest_unplug(HostGuest *g, unsigned dev);
+
+/* The root port of @dev: bus number and window, as after a machine reset */
+void host_setup_port(HostGuest *g, unsigned dev);
+
+/* BARs, memory space and bus mastering of @dev, as after a reset or hot-plug */
+void host_setup_device(HostGuest *g, unsigned dev);
+
+/* The SMMU's registers and queues */
+
+#define SMMU_IDR0           0x0
+#define SMMU_IDR1           0x4
+#define SMMU_IDR3           0xc
+#define SMMU_IDR5           0x14
+#define SMMU_CR0            0x20
+#define SMMU_CR0ACK         0x24
+#define SMMU_GBPA           0x44
+#define SMMU_GERROR         0x60
+#define SMMU_GERRORN        0x64
+#define SMMU_STRTAB_BASE    0x80
+#define SMMU_STRTAB_CFG     0x88
+#define SMMU_CMDQ_BASE      0x90
+#define SMMU_CMDQ_PROD      0x98
+#define SMMU_CMDQ_CONS      0x9c
+#define SMMU_EVENTQ_BASE    0xa0
+#define SMMU_EVENTQ_PROD    0x100a8
+#define SMMU_EVENTQ_CONS    0x100ac
+
+#define SMMU_GERROR_CMDQ    1u
+
+#define SMMU_CERROR_NONE    0
+#define SMMU_CERROR_ILL     1
+#define SMMU_CERROR_ABT     2
+#define SMMU_CERROR_ATC     3
+
+#define SMMU_GBPA_UPDATE    (1u << 31)
+#define SMMU_GBPA_ABORT     (1u << 20)
+
+#define HOST_SID_BITS       16
+#define HOST_CMDQ_LOG2      8
+#define HOST_EVENTQ_LOG2    7
+
+uint32_t smmu_read(HostGuest *g, unsigned i, unsigned reg);
+void smmu_write(HostGuest *g, unsigned i, unsigned reg, uint32_t value);
+void smmu_write64(HostGuest *g, unsigned i, unsigned reg, uint64_t value);
+
+/*
+ * Queues empty, the Stream Table (linear, all V=0) in place, SMMUEN set.
+ * Allocates at the first call. Invalidates nothing: what a guest must, the
+ * test does.
+ */
+void smmu_enable(HostGuest *g, unsigned i);
+
+/* SMMUEN cleared, queues left on */
+void smmu_disable(HostGuest *g, unsigned i);
+
+/* GBPA written with UPDATE */
+void smmu_gbpa(HostGuest *g, unsigned i, bool abort);
+
+/* The STE of @sid in the linear Stream Table of smmu_enable() */
+uint64_t *smmu_ste(HostGuest *g, unsigned i, uint32_t sid);
+
+typedef struct HostCmd {
+    uint64_t word[2];
+} HostCmd;
+
+#define HOST_CMD(word0, word1)  ((HostCmd) { { (word0), (word1) } })
+
+/* Put a command into the queue; nobody is told of it before smmu_sync(). */
+void smmu_cmd(HostGuest *g, unsigned i, HostCmd cmd);
+
+/*
+ * Put a CMD_SYNC, write PROD, and wait until all is consumed or the queue
+ * stops. Returns the SMMU_CERROR_ that stopped it. An error that a test wants
+ * to go on from it acknowledges with smmu_ack().
+ */
+unsigned smmu_sync(HostGuest *g, unsigned i);
+
+/* As smmu_sync(), and the test fails if the queue stops. */
+void smmu_sync_ok(HostGuest *g, unsigned i);
+
+/* Acknowledge a command error and skip what is in the queue. */
+void smmu_ack(HostGuest *g, unsigned i);
+
+/* Take one event of the guest's event queue. */
+bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4]);
+
+/* Commands, IHI 0070 chapter 4 */
+#define CMD_CFGI_STE(sid)   HOST_CMD(0x03 | (uint64_t)(sid) << 32, 1)
+#define CMD_CFGI_STE_RANGE(sid, range) \
+    HOST_CMD(0x04 | (uint64_t)(sid) << 32, range)
+#define CMD_CFGI_ALL        HOST_CMD(0x04, 31)
+#define CMD_CFGI_CD(sid, ssid) \
+    HOST_CMD(0x05 | (uint64_t)(ssid) << 12 | (uint64_t)(sid) << 32, 1)
+#define CMD_CFGI_CD_ALL(sid) HOST_CMD(0x06 | (uint64_t)(sid) << 32, 0)
+#define CMD_TLBI_NH_ALL     HOST_CMD(0x10, 0)
+#define CMD_TLBI_NH_ASID(asid) HOST_CMD(0x11 | (uint64_t)(asid) << 48, 0)
+#define CMD_TLBI_NH_VA(asid, va, leaf) \
+    HOST_CMD(0x12 | (uint64_t)(asid) << 48, ((va) & ~0xfffULL) | (leaf))
+#define CMD_TLBI_NH_VAA(va, leaf) \
+    HOST_CMD(0x13, ((va) & ~0xfffULL) | (leaf))
+#define CMD_TLBI_NSNH_ALL   HOST_CMD(0x30, 0)
+#define CMD_SYNC            HOST_CMD(0x46, 0)
+#define CMD_SYNC_IRQ        HOST_CMD(0x46 | 1ull << 12, 0)
+
+/* STEs and CDs */
+#define STE_V                   1ull
+#define STE_ABORT               (STE_V | 0ull << 1)
+#define STE_BYPASS              (STE_V | 4ull << 1)
+#define STE_S1(cd)              (STE_V | 5ull << 1 | (cd))
+
+typedef struct HostCd {
+    unsigned asid;
+    uint64_t ttb[2];            /* guest-physical; 0 disables the half */
+    unsigned txsz[2];
+    unsigned granule_shift;     /* 12, 14 or 16 */
+} HostCd;
+
+/* Write the CD at guest-physical @cd: first V=0, then the rest, then V=1 */
+void host_write_cd(HostGuest *g, uint64_t cd, const HostCd *what);
+void host_clear_cd(HostGuest *g, uint64_t cd);
+
+/* Stage-1 tables */
+
+#define PTE_VALID       1ull
+#define PTE_RO          (1ull << 7)
+#define PTE_USER        (1ull << 6)
+#define PTE_AF          (1ull << 10)
+#define PTE_NG          (1ull << 11)
+/* Inner shareable, attribute 0, unprivileged read and write, not global */
+#define PTE_DATA        (PTE_VALID | PTE_USER | 3ull << 8 | PTE_AF | PTE_NG)
+
+/* The level at which the walk of a region of 2^(64 - @txsz) bytes begins */
+int host_start_level(unsigned granule_shift, unsigned txsz);
+
+/* Bytes that an entry of @level maps */
+uint64_t host_level_size(unsigned granule_shift, int level);
+
+/*
+ * The entry of @va at @level in the table at guest-physical @root, made with
+ * the tables above it if they are not there. NULL if @make is false and one of
+ * those is not there.
+ */
+uint64_t *host_pte(HostGuest *g, uint64_t root, unsigned granule_shift,
+                   unsigned txsz, uint64_t va, int level, bool make);
+
+/* What to write there: a page or block of memory at @pa */
+uint64_t host_leaf(int level, uint64_t pa, uint64_t attributes);
+
+/* DMA */
+
+/* Read @len bytes (up to 4096) at @iova; false if the SMMU refuses. */
+bool host_dma_read(HostGuest *g, unsigned dev, uint64_t iova, void *buf,
+                   unsigned len);
+bool host_dma_write(HostGuest *g, unsigned dev, uint64_t iova, const void *buf,
+                    unsigned len);
+/* Eight bytes; false if the SMMU refuses */
+bool host_dma_read64(HostGuest *g, unsigned dev, uint64_t iova,
+                     uint64_t *value);
+bool host_dma_write64(HostGuest *g, unsigned dev, uint64_t iova,
+                      uint64_t value);
+
+/*
+ * Have the device read eight bytes at @iova at each moment at which the host
+ * has half changed its STE, and count what came: @a, @b, another value, a
+ * fault.
+ */
+typedef enum HostProbes {
+    HOST_PROBES_A, HOST_PROBES_B, HOST_PROBES_OTHER, HOST_PROBES_FAULT,
+} HostProbes;
+
+void host_probe_begin(HostGuest *g, unsigned dev, uint64_t iova, uint64_t a,
+                      uint64_t b);
+uint64_t host_probes(HostGuest *g, unsigned dev, HostProbes which);
+
+/* The model */
+
+/* One command of its control socket (tests/host-model/README.md), its answer */
+QDict *host_control(HostGuest *g, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* A counter of it, 0 if it has never counted */
+uint64_t host_counter(HostGuest *g, const char *name);
+
+/* Live objects of a type of iommufd, e.g. "vdevice" */
+uint64_t host_objects(HostGuest *g, const char *type);
+
+#endif /* SMMUV3_HOST_H */
