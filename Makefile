@@ -3,12 +3,15 @@
 
 STEP  = scripts/step
 BASE  = tools base headers series
-BED   = x86 kernel arm64
+BED   = kernel arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
-	@echo "make check         all tests (TESTS='unit qtest model base series nested' picks suites)"
+	@echo "make check         all tests (TESTS='unit qtest model guest base series nested' picks)"
 	@echo "make check-series  build every step of the series by itself"
+	@echo "make check-mutants break QEMU on purpose, and see that the tests notice"
+	@echo "make soak          random guests on the host model for SECONDS=3600"
+	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
 	@echo "make series        write the mails to build/mails"
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
@@ -21,7 +24,12 @@ build/config.mak:
 	@./configure > /dev/null
 
 demo: build/config.mak
-	@$(STEP) $(BASE) $(BED)
+	@$(STEP) $(BASE) x86 model guest
+	@tests/guest/run demo
+
+# the same on a real kernel, its iommufd and its arm-smmu-v3 driver
+demo-nested: build/config.mak
+	@$(STEP) $(BASE) x86 model $(BED)
 	@tests/nested/run demo
 
 build: build/config.mak
@@ -30,7 +38,9 @@ build: build/config.mak
 # Suites that boot nothing nested need not wait for a kernel and an arm64 QEMU.
 TESTS =
 check: build/config.mak
-	@$(STEP) $(BASE) $(if $(filter-out nested series,$(or $(TESTS),all)),pristine asan model) \
+	@$(STEP) $(BASE) $(if $(filter-out nested series guest,$(or $(TESTS),all)),pristine asan) \
+	        model $(if $(filter nested guest,$(or $(TESTS),nested)),x86) \
+	        $(if $(filter guest,$(or $(TESTS),guest)),guest) \
 	        $(if $(filter nested,$(or $(TESTS),nested)),$(BED))
 	@scripts/check $(TESTS)
 
@@ -41,10 +51,21 @@ check-series: build/config.mak
 	@$(STEP) $(BASE)
 	@scripts/check steps
 
+check-mutants: build/config.mak
+	@$(STEP) $(BASE) asan model
+	@scripts/mutants
+
+# SECONDS=600 make soak
+SECONDS = 3600
+soak: build/config.mak
+	@$(STEP) $(BASE) asan model
+	@SMMUV3_SOAK=$(SECONDS) scripts/tests run qtest-aarch64/smmuv3-coherence-test \
+	        -p /aarch64/smmuv3-coherence/random/grace
+
 series: build/config.mak
 	@$(STEP) $(BASE) mails
 
 clean:
 	rm -rf build
 
-.PHONY: help demo build check nested check-series series clean
+.PHONY: help demo demo-nested build check nested check-series check-mutants soak series clean
