@@ -82,7 +82,7 @@ static uint64_t iova(unsigned entry)
 }
 
 /*
- * Where the device's 4 bytes went.  Whether it notices that they went nowhere is
+ * Where the device's 4 bytes went.  Whether it sees that they went nowhere is
  * its own affair, and QEMU's does not.
  */
 static const char *write_to(uint64_t to)
