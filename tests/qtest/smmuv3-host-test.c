@@ -606,6 +606,72 @@ static void test_order(void)
 }
 
 /*
+ * Hosts: what the guest is told of each, and which are refused
+ */
+
+typedef struct HostRow {
+    const char *profile;
+    bool ril, gran16k, asid16;
+    unsigned oas;               /* IDR5.OAS */
+    const char *refused;        /* what the error says */
+} HostRow;
+
+static const HostRow host_rows[] = {
+    { "grace", true, true, true, 5 },
+    { "kunpeng", false, false, true, 5 },
+    { "httu", true, true, true, 5 },
+    { "no16k", true, false, true, 5 },
+    { "noril", false, true, true, 5 },
+    { "asid8", true, true, false, 5 },
+    { "oas32", true, true, true, 0 },
+    { "onestage", .refused = "Failed to allocate hwpt" },
+    { "nofwb", .refused = "IOMMU_VIOMMU_ALLOC failed" },
+    { "nocoherent", .refused = "error bind device" },
+};
+
+static void test_host(const void *opaque)
+{
+    const HostRow *row = opaque;
+    g_autofree char *host = g_strconcat("profile=", row->profile, NULL);
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = host,
+        .dev = { { .hotplug = row->refused } },
+    };
+    HostGuest *g;
+    uint64_t page;
+
+    if (skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    if (row->refused) {
+        g_autofree char *error = host_guest_plug(g, 0);
+
+        g_assert_nonnull(error);
+        g_test_message("%s", error);
+        g_assert_nonnull(strstr(error, row->refused));
+        g_assert_cmpuint(host_objects(g, "device"), ==, 0);
+        g_assert_cmpuint(host_objects(g, "hwpt_paging"), ==, 0);
+        finish(g);
+        return;
+    }
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR3), 10, 1), ==,
+                     row->ril);
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 5, 1), ==,
+                     row->gran16k);
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR0), 12, 1), ==,
+                     row->asid16);
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 0, 3), ==,
+                     row->oas);
+    page = new_page(g, 0xe000);
+    enable(g, 0);
+    set_ste(g, 0, STE_S1(one_page_cd(g, 1, page)));
+    check_reads(g, 0, VA_LOW, 0xe000);
+    check_faults(g, 0, page);
+    finish(g);
+}
+
+/*
  * An STE that moves from one CD to another does so without a gap (IHI 0070
  * 5.2: what differs lies in one 64-bit word): at each moment that hardware
  * could look, the one translation holds or the other.
@@ -683,6 +749,12 @@ int main(int argc, char **argv)
                                                 table_rows[n].name);
 
         qtest_add_data_func(path, &table_rows[n], test_tables);
+    }
+    for (int n = 0; n < ARRAY_SIZE(host_rows); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-host/hosts/%s",
+                                                host_rows[n].profile);
+
+        qtest_add_data_func(path, &host_rows[n], test_host);
     }
     qtest_add_func("/smmuv3-host/ste", test_ste);
     qtest_add_func("/smmuv3-host/smmuen", test_smmuen);
