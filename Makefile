@@ -40,7 +40,7 @@ TESTS =
 check: build/config.mak
 	@$(STEP) $(BASE) $(if $(filter-out nested series guest,$(or $(TESTS),all)),pristine asan) \
 	        model $(if $(filter nested guest,$(or $(TESTS),nested)),x86) \
-	        $(if $(filter guest,$(or $(TESTS),guest)),guest) \
+	        $(if $(filter guest,$(or $(TESTS),guest)),guest peer) \
 	        $(if $(filter nested,$(or $(TESTS),nested)),$(BED))
 	@scripts/check $(TESTS)
 

@@ -205,6 +205,9 @@ int hm_fd_ctx(int fd, HmCtx **ctx)
     return 0;
 }
 
+/* From here on a function that is not static takes the C library's place. */
+#pragma GCC visibility push(default)
+
 /*
  * open
  */
@@ -288,6 +291,16 @@ int __open64_2(const char *path, int flags)
 {
     return is_iommu(path) ? open_iommufd(flags)
                           : REAL(__open64_2)(path, flags);
+}
+
+/* Some programs ask before they open it, for a message of their own. */
+int access(const char *path, int mode)
+{
+    if (is_iommu(path)) {
+        errno = EACCES;
+        return mode & X_OK ? -1 : 0;
+    }
+    return REAL(access)(path, mode);
 }
 
 /* close and dup */

@@ -85,7 +85,7 @@ bundle() {
             todo+=("$out.new/$lib")
         done
     done
-    ln -s ld-linux-aarch64.so.1 "$out.new/ld.so"
+    (cd "$out.new" && ln -s ld-linux-*.so.* ld.so)
     rm -rf "$out"
     mv "$out.new" "$out"
 }
