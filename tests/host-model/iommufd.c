@@ -201,6 +201,32 @@ HmCtx *hm_iommufd_open(void)
     return ctx;
 }
 
+static const char *const type_names[HM_OBJ_TYPES] = {
+    [HM_OBJ_DEVICE] = "device",
+    [HM_OBJ_HWPT_PAGING] = "hwpt_paging",
+    [HM_OBJ_HWPT_NESTED] = "hwpt_nested",
+    [HM_OBJ_IOAS] = "ioas",
+    [HM_OBJ_FAULT] = "fault",
+    [HM_OBJ_VIOMMU] = "viommu",
+    [HM_OBJ_VDEVICE] = "vdevice",
+    [HM_OBJ_VEVENTQ] = "veventq",
+};
+
+/* What its user forgot shows here, though the kernel frees it now */
+static void count_left(HmCtx *ctx)
+{
+    for (unsigned id = 0; id < ctx->objects->len; id++) {
+        HmObject *obj = hm_object_get(ctx, id, HM_OBJ_ANY);
+
+        if (obj) {
+            char *name = g_strconcat("left.", type_names[obj->type], NULL);
+
+            ++*hm_counter(name);
+            g_free(name);
+        }
+    }
+}
+
 static void ctx_put(HmCtx *ctx)
 {
     bool left, progress = true;
@@ -208,6 +234,7 @@ static void ctx_put(HmCtx *ctx)
     if (--ctx->refs) {
         return;
     }
+    count_left(ctx);
     /* Users before what they use */
     do {
         left = false;
@@ -1447,16 +1474,6 @@ int hm_iommufd_ioctl(HmCtx *ctx, unsigned long request, void *arg)
  */
 void hm_iommufd_objects(GString *json)
 {
-    static const char *const names[HM_OBJ_TYPES] = {
-        [HM_OBJ_DEVICE] = "device",
-        [HM_OBJ_HWPT_PAGING] = "hwpt_paging",
-        [HM_OBJ_HWPT_NESTED] = "hwpt_nested",
-        [HM_OBJ_IOAS] = "ioas",
-        [HM_OBJ_FAULT] = "fault",
-        [HM_OBJ_VIOMMU] = "viommu",
-        [HM_OBJ_VDEVICE] = "vdevice",
-        [HM_OBJ_VEVENTQ] = "veventq",
-    };
     unsigned n[HM_OBJ_TYPES] = {}, ranges = 0;
     unsigned n_contexts = contexts ? contexts->len : 0;
 
@@ -1476,7 +1493,7 @@ void hm_iommufd_objects(GString *json)
     }
     g_string_append_printf(json, "{\"iommufd\":%u", n_contexts);
     for (unsigned type = HM_OBJ_ANY + 1; type < HM_OBJ_TYPES; type++) {
-        g_string_append_printf(json, ",\"%s\":%u", names[type], n[type]);
+        g_string_append_printf(json, ",\"%s\":%u", type_names[type], n[type]);
     }
     g_string_append_printf(json, ",\"range\":%u}", ranges);
 }

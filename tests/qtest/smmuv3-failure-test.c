@@ -236,22 +236,8 @@ static bool scenario(Fixture *f)
  */
 static void check_empty(Fixture *f, bool but_kept)
 {
-    QDict *objects;
+    QDict *objects, *counters;
 
-    if (!but_kept) {
-        static const char *const types[] = {
-            "vdevice", "viommu", "hwpt_nested", "hwpt_paging", "device",
-        };
-
-        for (int n = 0; n < ARRAY_SIZE(types); n++) {
-            uint64_t left = host_objects(f->g, types[n]);
-
-            if (left) {
-                g_error("%s: %" PRIu64 " objects %s left", f->what, left,
-                        types[n]);
-            }
-        }
-    }
     for (unsigned dev = 0; dev < N_DEVS; dev++) {
         QDict *state = host_control(f->g, "state dma%u", dev);
 
@@ -263,6 +249,17 @@ static void check_empty(Fixture *f, bool but_kept)
         qobject_unref(state);
     }
     del_iommufd(f);
+    /* QEMU closes /dev/iommu with the last device, and the host frees all */
+    counters = host_control(f->g, "counters");
+    for (const QDictEntry *e = qdict_first(counters); e && !but_kept;
+         e = qdict_next(counters, e)) {
+        if (g_str_has_prefix(qdict_entry_key(e), "left.") &&
+            qnum_get_int(qobject_to(QNum, qdict_entry_value(e)))) {
+            g_error("%s: %s when /dev/iommu was closed", f->what,
+                    qdict_entry_key(e));
+        }
+    }
+    qobject_unref(counters);
     objects = host_control(f->g, "objects");
     for (const QDictEntry *e = qdict_first(objects); e;
          e = qdict_next(objects, e)) {
@@ -307,6 +304,7 @@ static unsigned inject(Fixture *f, const Kind *kind, uint64_t n, unsigned row,
     check_empty(f, kind->keeps_objects);
 
     /* and then all is as if nothing had been */
+    qobject_unref(host_control(f->g, "zero"));
     g_assert_true(add_iommufd(f));
     if (!scenario(f)) {
         g_error("%s: does not work afterwards", f->what);
