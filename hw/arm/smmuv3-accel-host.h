@@ -44,6 +44,16 @@ typedef struct SMMUv3HostCmd {
     uint64_t word[2];
 } SMMUv3HostCmd;
 
+/* Events in one call to the host */
+#define SMMUV3_HOST_EVENTS_MAX 64
+
+/* What a device's transaction ran into, or a note that such records are lost */
+typedef struct SMMUv3HostEvent {
+    uint64_t word[4];           /* IHI 0070 7.3, little endian; virtual SID */
+    uint32_t sequence;          /* 0 to INT_MAX, then 0 again */
+    bool lost;                  /* there is no event, and there was one */
+} SMMUv3HostEvent;
+
 typedef struct SMMUv3HostOps {
     /* Name of @dev for messages; belongs to the device */
     const char *(*name)(SMMUv3HostDevice *dev);
@@ -81,6 +91,21 @@ typedef struct SMMUv3HostOps {
      */
     int (*invalidate)(SMMUv3Host *host, uint32_t viommu,
                       const SMMUv3HostCmd *cmds, uint32_t n);
+
+    /*
+     * IOMMU_VEVENTQ_ALLOC: keep up to @depth events of @viommu.  @fd is
+     * readable while there are any, and the caller's to close, before the
+     * object is destroyed.
+     */
+    int (*events_alloc)(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
+                        uint32_t *id, int *fd, Error **errp);
+
+    /*
+     * Take up to @max events from @fd.  Returns how many, or a negative errno:
+     * -EAGAIN if there are none.  Never blocks.
+     */
+    int (*events_read)(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
+                       unsigned max);
 
     /* IOMMU_DESTROY: free object @id, which nothing uses any more */
     void (*destroy)(SMMUv3Host *host, uint32_t id);

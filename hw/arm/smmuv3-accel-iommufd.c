@@ -9,6 +9,7 @@
 #include "qemu/osdep.h"
 #include <sys/ioctl.h>
 #include <linux/iommufd.h>
+#include "qemu/sockets.h"
 #include "qapi/error.h"
 #include "system/iommufd.h"
 #include "trace.h"
@@ -194,6 +195,66 @@ static int host_invalidate(SMMUv3Host *host, uint32_t viommu,
                                                                      : 0;
 }
 
+static int host_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
+                             uint32_t *id, int *fd, Error **errp)
+{
+    struct iommu_veventq_alloc arg = {
+        .size = sizeof(arg),
+        .viommu_id = viommu,
+        .type = IOMMU_VEVENTQ_TYPE_ARM_SMMUV3,
+        .veventq_depth = depth,
+    };
+    int ret = iommufd_call(to_iommufd(host), IOMMU_VEVENTQ_ALLOC, &arg,
+                           "IOMMU_VEVENTQ_ALLOC", errp);
+
+    if (ret) {
+        return ret;
+    }
+    ret = qemu_socket_try_set_nonblock(arg.out_veventq_fd);
+    if (ret) {
+        error_setg_errno(errp, -ret, "a vEVENTQ cannot be read without "
+                         "blocking");
+        close(arg.out_veventq_fd);
+        iommufd_backend_free_id(to_iommufd(host), arg.out_veventq_id);
+        return ret;
+    }
+    *id = arg.out_veventq_id;
+    *fd = arg.out_veventq_fd;
+    return 0;
+}
+
+/* A record: a header, and an event unless the header says that some are lost */
+static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
+                            unsigned max)
+{
+    struct iommufd_vevent_header header;
+    struct iommu_vevent_arm_smmuv3 event;
+    char buf[SMMUV3_HOST_EVENTS_MAX * (sizeof(header) + sizeof(event))];
+    ssize_t len = read(fd, buf, MIN(max, SMMUV3_HOST_EVENTS_MAX) *
+                                (sizeof(header) + sizeof(event)));
+    const char *p = buf, *end = buf + len;
+    unsigned n;
+
+    QEMU_BUILD_BUG_ON(sizeof(event) != sizeof(events->word));
+    if (len < 0) {
+        return -errno;
+    }
+    for (n = 0; n < max && end - p >= sizeof(header); n++) {
+        memcpy(&header, p, sizeof(header));
+        p += sizeof(header);
+        events[n].sequence = header.sequence;
+        events[n].lost = header.flags & IOMMU_VEVENTQ_FLAG_LOST_EVENTS;
+        if (!events[n].lost) {
+            if (end - p < sizeof(event)) {
+                break;
+            }
+            memcpy(events[n].word, p, sizeof(event));
+            p += sizeof(event);
+        }
+    }
+    return n;
+}
+
 static void host_destroy(SMMUv3Host *host, uint32_t id)
 {
     iommufd_backend_free_id(to_iommufd(host), id);
@@ -210,5 +271,7 @@ const SMMUv3HostOps smmuv3_iommufd_ops = {
     .attach = host_attach,
     .detach = host_detach,
     .invalidate = host_invalidate,
+    .events_alloc = host_events_alloc,
+    .events_read = host_events_read,
     .destroy = host_destroy,
 };

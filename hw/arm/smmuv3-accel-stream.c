@@ -14,8 +14,40 @@
 void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
                              const char *name)
 {
-    *vsmmu = (SMMUv3AccelVsmmu) { .ops = ops, .name = name };
+    *vsmmu = (SMMUv3AccelVsmmu) { .ops = ops, .name = name, .event_fd = -1 };
     QLIST_INIT(&vsmmu->streams);
+}
+
+void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu)
+{
+    for (int i = 0; i < ARRAY_SIZE(vsmmu->by_sid); i++) {
+        g_clear_pointer(&vsmmu->by_sid[i], g_free);
+    }
+}
+
+SMMUv3AccelStream *smmuv3_accel_vsmmu_find(const SMMUv3AccelVsmmu *vsmmu,
+                                           uint32_t sid)
+{
+    const SMMUv3AccelStreamList *bus;
+
+    bus = sid < SMMUV3_ACCEL_SIDS ? vsmmu->by_sid[sid >> 8] : NULL;
+    return bus ? QLIST_FIRST(&bus[sid & 0xff]) : NULL;
+}
+
+static void set_sid(SMMUv3AccelStream *stream, uint32_t sid)
+{
+    SMMUv3AccelStreamList **bus;
+
+    if (stream->sid == sid) {
+        return;
+    }
+    QLIST_SAFE_REMOVE(stream, next_of_sid);
+    stream->sid = sid;
+    if (sid < SMMUV3_ACCEL_SIDS) {
+        bus = &stream->vsmmu->by_sid[sid >> 8];
+        *bus = *bus ?: g_new0(SMMUv3AccelStreamList, 256);
+        QLIST_INSERT_HEAD(&(*bus)[sid & 0xff], stream, next_of_sid);
+    }
 }
 
 static void destroy(SMMUv3AccelVsmmu *vsmmu, uint32_t *id)
@@ -95,7 +127,9 @@ SMMUv3AccelStream *smmuv3_accel_stream_new(SMMUv3AccelVsmmu *vsmmu,
     stream = g_new0(SMMUv3AccelStream, 1);
     stream->vsmmu = vsmmu;
     stream->dev = dev;
+    stream->sid = -1;
     QLIST_INSERT_HEAD(&vsmmu->streams, stream, next);
+    vsmmu->n_streams++;
     return stream;
 }
 
@@ -125,7 +159,9 @@ void smmuv3_accel_stream_free(SMMUv3AccelStream *stream)
                                    stream->sid);
     destroy(vsmmu, &stream->nested_hwpt);
     free_vdevice(stream);
+    QLIST_SAFE_REMOVE(stream, next_of_sid);
     QLIST_REMOVE(stream, next);
+    vsmmu->n_streams--;
     if (QLIST_EMPTY(&vsmmu->streams)) {
         vsmmu_close(vsmmu);
     }
@@ -265,7 +301,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
     SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
     int ret = 0;
 
-    stream->sid = sid;
+    set_sid(stream, sid);
     stream->want = *decision;
     if (stream->has_vdevice && stream->vdevice_sid != sid) {
         ret = attach_decision(stream, &park, errp);

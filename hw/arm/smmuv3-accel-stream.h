@@ -20,10 +20,18 @@
 
 typedef struct SMMUv3AccelStream SMMUv3AccelStream;
 
+typedef QLIST_HEAD(, SMMUv3AccelStream) SMMUv3AccelStreamList;
+
+/* A PCI StreamID is a bus number and a devfn of eight bits each */
+#define SMMUV3_ACCEL_SIDS 0x10000
+
 typedef struct SMMUv3AccelVsmmu {
     const SMMUv3HostOps *ops;
     const char *name;           /* the SMMU's, for messages; not owned */
-    QLIST_HEAD(, SMMUv3AccelStream) streams;
+    SMMUv3AccelStreamList streams;
+    unsigned n_streams;
+    /* By StreamID, by its upper half first; where there never was one, NULL */
+    SMMUv3AccelStreamList *by_sid[256];
 
     /* All that follows is valid while there are streams */
     SMMUv3Host *host;
@@ -33,6 +41,9 @@ typedef struct SMMUv3AccelVsmmu {
     uint32_t abort_hwpt;
     uint32_t bypass_hwpt;
     bool stale;                 /* the host lost invalidations */
+    uint32_t veventq;           /* smmuv3-accel-events.c; 0 without */
+    int event_fd;
+    int64_t event_next;         /* sequence of the next event, or -1 */
 } SMMUv3AccelVsmmu;
 
 struct SMMUv3AccelStream {
@@ -40,8 +51,9 @@ struct SMMUv3AccelStream {
     SMMUv3HostDevice *dev;      /* referenced by who made the stream */
     void *opaque;               /* of who made the stream */
     QLIST_ENTRY(SMMUv3AccelStream) next;
+    QLIST_ENTRY(SMMUv3AccelStream) next_of_sid;
 
-    uint32_t sid;               /* that @now was decided for */
+    uint32_t sid;               /* that @now was decided for; -1 at first */
     SMMUv3AccelDecision want;   /* by the guest */
     SMMUv3AccelDecision now;    /* in the host; differs after an error */
     bool attached;              /* @now holds: nothing was attached before */
@@ -73,6 +85,25 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
  * moved to a translation until it succeeds, which every attempt tries again.
  */
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
+
+/**
+ * smmuv3_accel_vsmmu_fini: free what an idle vSMMU still holds
+ * @vsmmu: without streams
+ */
+void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu);
+
+/**
+ * smmuv3_accel_vsmmu_find: the streams of a StreamID
+ * @vsmmu: with or without streams
+ * @sid: the StreamID; any value
+ *
+ * Usually one; several while the guest has not numbered its buses yet.  What a
+ * lookup costs does not depend on how many streams there are.
+ *
+ * Returns: the first, or NULL; next_of_sid leads on.
+ */
+SMMUv3AccelStream *smmuv3_accel_vsmmu_find(const SMMUv3AccelVsmmu *vsmmu,
+                                           uint32_t sid);
 
 /**
  * smmuv3_accel_stream_new: put a device behind a vSMMU

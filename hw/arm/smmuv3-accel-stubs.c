@@ -35,6 +35,16 @@ void smmuv3_accel_refresh(SMMUv3State *s)
     g_assert_not_reached();
 }
 
+void smmuv3_accel_cr0(SMMUv3State *s, uint32_t before)
+{
+    g_assert_not_reached();
+}
+
+void smmuv3_accel_eventq_moved(SMMUv3State *s)
+{
+    g_assert_not_reached();
+}
+
 SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
 {
     g_assert_not_reached();

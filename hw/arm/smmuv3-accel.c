@@ -10,6 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
@@ -22,6 +23,7 @@
 #include "smmuv3-accel.h"
 #include "smmuv3-accel-caps.h"
 #include "smmuv3-accel-cmdq.h"
+#include "smmuv3-accel-events.h"
 #include "smmuv3-accel-props.h"
 #include "smmuv3-accel-stream.h"
 
@@ -47,6 +49,10 @@ typedef struct SMMUv3Accel {
     bool atc_timeout;           /* to be told at the next CMD_SYNC */
     QEMUTimer *retry;
     unsigned retry_ms;          /* 0 while nothing is pending */
+    bool renumbered;            /* some streams have another StreamID now */
+    QEMUBH *renumber;
+    bool events_paused;         /* until the guest makes room */
+    bool events_refused;        /* by the host, and the user was told so */
     Error *migration_blocker;
 } SMMUv3Accel;
 
@@ -56,7 +62,6 @@ typedef struct AccelDevice {
     PCIBus *bus;
     int devfn;
     HostIOMMUDeviceIOMMUFD *idev;       /* referenced */
-    SMMUv3AccelFault fault;             /* last one that the guest was told */
 } AccelDevice;
 
 static AccelDevice *to_device(const SMMUv3AccelStream *stream)
@@ -103,16 +108,16 @@ static dma_addr_t fetch_ste(SMMUv3State *s, uint32_t sid,
     return 0;
 }
 
-/* A configuration error that the host cannot know of, told once a change */
-static void tell_fault(AccelDevice *adev, uint32_t sid, SMMUv3AccelFault fault,
+/*
+ * A configuration error that the host cannot know of, since it sees an abort.
+ * The architecture has one event for each transaction that meets it; here it is
+ * one for each CFGI that does, for QEMU sees no transactions.
+ */
+static void tell_fault(SMMUv3State *s, uint32_t sid, SMMUv3AccelFault fault,
                        dma_addr_t fetch_addr)
 {
     SMMUEventInfo event = { .sid = sid };
 
-    if (fault == adev->fault) {
-        return;
-    }
-    adev->fault = fault;
     switch (fault) {
     case SMMUV3_ACCEL_FAULT_BAD_STREAMID:
         event.type = SMMU_EVT_C_BAD_STREAMID;
@@ -127,7 +132,7 @@ static void tell_fault(AccelDevice *adev, uint32_t sid, SMMUv3AccelFault fault,
     default:
         return;
     }
-    smmuv3_record_event(adev->smmu, &event);
+    smmuv3_record_event(s, &event);
 }
 
 static void retry_later(SMMUv3Accel *accel)
@@ -145,7 +150,14 @@ static bool passes_by_itself(int error)
     return error == -EBUSY || error == -EEXIST;
 }
 
-static int refresh_stream(SMMUv3AccelStream *stream, Error **errp)
+/* What makes us ask what a stream is to be attached to */
+typedef enum AccelEdge {
+    EDGE_CONFIG,        /* a CFGI: an error in the STE is the guest's to know */
+    EDGE_OTHER,
+} AccelEdge;
+
+static int refresh_stream(SMMUv3AccelStream *stream, AccelEdge edge,
+                          Error **errp)
 {
     AccelDevice *adev = to_device(stream);
     SMMUv3State *s = adev->smmu;
@@ -163,8 +175,9 @@ static int refresh_stream(SMMUv3AccelStream *stream, Error **errp)
         fetch_addr = fetch_ste(s, sid, &in);
     }
     decision = smmuv3_accel_decide(&in, &traits);
-    tell_fault(adev, sid, decision.fault, fetch_addr);
-
+    if (edge == EDGE_CONFIG) {
+        tell_fault(s, sid, decision.fault, fetch_addr);
+    }
     ret = smmuv3_accel_stream_apply(stream, sid, &decision, errp);
     if (passes_by_itself(ret)) {
         retry_later(s->accel_state);
@@ -173,12 +186,12 @@ static int refresh_stream(SMMUv3AccelStream *stream, Error **errp)
 }
 
 /* As refresh_stream(), for edges that have nobody to give an Error to */
-static void refresh_and_report(SMMUv3AccelStream *stream)
+static void refresh_and_report(SMMUv3AccelStream *stream, AccelEdge edge)
 {
     SMMUv3Accel *accel = to_device(stream)->smmu->accel_state;
     int before = stream->error;
     Error *err = NULL;
-    int ret = refresh_stream(stream, &err);
+    int ret = refresh_stream(stream, edge, &err);
 
     /* Once a failure, not once a command */
     if (ret && (passes_by_itself(ret) ? accel->retry_ms == RETRY_TELL_MS
@@ -194,26 +207,17 @@ void smmuv3_accel_refresh(SMMUv3State *s)
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
-        refresh_and_report(stream);
+        refresh_and_report(stream, EDGE_OTHER);
     }
 }
 
-/*
- * The guest has given the stream's bus another number: an edge that shows in no
- * command, so it is looked for where commands are synchronised.
- */
-static bool is_renumbered(const SMMUv3AccelStream *stream)
-{
-    return stream->sid != stream_sid(stream);
-}
-
-static void refresh_renumbered(SMMUv3Accel *accel)
+static void refresh_pending(SMMUv3Accel *accel)
 {
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
-        if (is_renumbered(stream)) {
-            refresh_and_report(stream);
+        if (smmuv3_accel_stream_pending(stream)) {
+            refresh_and_report(stream, EDGE_OTHER);
         }
     }
 }
@@ -222,18 +226,51 @@ static void accel_retry(void *opaque)
 {
     SMMUv3State *s = opaque;
     SMMUv3Accel *accel = s->accel_state;
-    SMMUv3AccelStream *stream;
 
-    /* The one may wait for the other to give its StreamID up */
-    refresh_renumbered(accel);
-    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
-        if (smmuv3_accel_stream_pending(stream)) {
-            refresh_and_report(stream);
-        }
-    }
+    refresh_pending(accel);
     if (!timer_pending(accel->retry)) {
         accel->retry_ms = 0;
     }
+}
+
+/*
+ * The guest has given buses other numbers.  Streams of those have to move
+ * before the next command takes effect, which may name the new numbers; and
+ * soon if no command comes, as from a bottom half: a guest that numbers its
+ * buses writes the bridge's registers several times over, and a machine reset
+ * clears all of them, SMMUs after bridges.
+ */
+static void refresh_renumbered(SMMUv3Accel *accel)
+{
+    SMMUv3AccelStream *stream;
+
+    if (!accel->renumbered) {
+        return;
+    }
+    accel->renumbered = false;
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        if (stream->sid != stream_sid(stream)) {
+            refresh_and_report(stream, EDGE_OTHER);
+        }
+    }
+    /* The one may have waited for the other to give its StreamID up */
+    refresh_pending(accel);
+}
+
+static void accel_renumber(void *opaque)
+{
+    SMMUv3State *s = opaque;
+
+    refresh_renumbered(s->accel_state);
+}
+
+static void accel_bus_renumbered(PCIBus *bus, void *opaque)
+{
+    SMMUv3State *s = opaque;
+
+    trace_smmuv3_accel_bus_renumbered(s->accel_state->name, pci_bus_num(bus));
+    s->accel_state->renumbered = true;
+    qemu_bh_schedule(s->accel_state->renumber);
 }
 
 static SMMUv3AccelStream *find_stream_at(SMMUv3Accel *accel, PCIBus *bus,
@@ -250,16 +287,107 @@ static SMMUv3AccelStream *find_stream_at(SMMUv3Accel *accel, PCIBus *bus,
     return NULL;
 }
 
-static SMMUv3AccelStream *find_stream(SMMUv3Accel *accel, uint32_t sid)
-{
-    SMMUv3AccelStream *stream;
+/*
+ * Events
+ */
 
-    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
-        if (stream_sid(stream) == sid) {
-            return stream;
+static bool accel_put_event(void *opaque, const SMMUv3HostEvent *event)
+{
+    Evt evt;
+
+    for (int i = 0; i < ARRAY_SIZE(event->word); i++) {
+        evt.word[2 * i] = extract64(le64_to_cpu(event->word[i]), 0, 32);
+        evt.word[2 * i + 1] = extract64(le64_to_cpu(event->word[i]), 32, 32);
+    }
+    return smmuv3_put_event(opaque, &evt);
+}
+
+static void accel_lost_events(void *opaque)
+{
+    smmuv3_lost_events(opaque);
+}
+
+static void accel_events(void *opaque)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3Accel *accel = s->accel_state;
+    const SMMUv3AccelEventSink sink = {
+        .put = accel_put_event,
+        .lost = accel_lost_events,
+        .opaque = s,
+    };
+    int fd = accel->vsmmu.event_fd;
+    uint32_t prod = s->eventq.prod;
+
+    switch (smmuv3_accel_events_drain(&accel->vsmmu, &sink)) {
+    case SMMUV3_ACCEL_EVENTS_FULL:
+        accel->events_paused = true;
+        /* fall through */
+    case SMMUV3_ACCEL_EVENTS_DEAD:
+        qemu_set_fd_handler(fd, NULL, NULL, NULL);
+        break;
+    default:
+        break;
+    }
+    if (s->eventq.prod != prod) {
+        smmuv3_announce_events(s);
+    }
+}
+
+static void accel_events_stop(SMMUv3Accel *accel)
+{
+    if (accel->vsmmu.veventq) {
+        qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
+        smmuv3_accel_events_close(&accel->vsmmu);
+    }
+    accel->events_paused = false;
+}
+
+/*
+ * The host keeps events while the guest has a queue for them, and while there
+ * is a device that they may come from.
+ */
+static void accel_events_update(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    bool want = FIELD_EX32(s->cr[0], CR0, EVENTQEN) &&
+                !QLIST_EMPTY(&accel->vsmmu.streams);
+    Error *err = NULL;
+
+    if (!want) {
+        accel_events_stop(accel);
+    } else if (!accel->vsmmu.veventq) {
+        if (smmuv3_accel_events_open(&accel->vsmmu, &err)) {
+            qemu_set_fd_handler(accel->vsmmu.event_fd, accel_events, NULL, s);
+            accel->events_refused = false;
+        } else if (!accel->events_refused) {
+            accel->events_refused = true;
+            warn_reportf_err(err, "%s: faults of its devices show in the "
+                             "host's log only: ", accel->name);
+        } else {
+            error_free(err);
         }
     }
-    return NULL;
+}
+
+void smmuv3_accel_eventq_moved(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (accel->events_paused && !smmuv3_q_full(&s->eventq)) {
+        accel->events_paused = false;
+        qemu_set_fd_handler(accel->vsmmu.event_fd, accel_events, NULL, s);
+    }
+}
+
+void smmuv3_accel_cr0(SMMUv3State *s, uint32_t before)
+{
+    if (FIELD_EX32(s->cr[0] ^ before, CR0, EVENTQEN)) {
+        accel_events_update(s);
+    }
+    if (FIELD_EX32(s->cr[0] ^ before, CR0, SMMU_ENABLE)) {
+        smmuv3_accel_refresh(s);
+    }
 }
 
 /*
@@ -306,7 +434,7 @@ static SMMUCmdError accel_collect_for(SMMUv3State *s,
 {
     SMMUv3HostCmd named = *cmd;
 
-    if (!stream || !stream->has_vdevice) {
+    if (!stream->has_vdevice) {
         return SMMU_CERROR_NONE;
     }
     named.word[0] = cpu_to_le64(deposit64(le64_to_cpu(named.word[0]), 32, 32,
@@ -325,7 +453,7 @@ static SMMUCmdError accel_cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
     SMMUv3AccelDecision before = stream->now;
     SMMUv3HostCmd cmd;
 
-    refresh_and_report(stream);
+    refresh_and_report(stream, EDGE_CONFIG);
     if (stream->now.action != SMMUV3_ACCEL_TRANSLATE ||
         !smmuv3_accel_decision_equal(&before, &stream->now)) {
         return SMMU_CERROR_NONE;
@@ -334,17 +462,50 @@ static SMMUCmdError accel_cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
     return accel_collect_for(s, stream, &cmd);
 }
 
+static SMMUCmdError accel_cfgi_stes(SMMUv3State *s, uint32_t sid)
+{
+    SMMUCmdError error = SMMU_CERROR_NONE;
+    SMMUv3AccelStream *stream;
+
+    for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
+         stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
+        error = accel_cfgi_ste(s, stream);
+    }
+    return error;
+}
+
+/* As many lookups as the range has StreamIDs, or as there are streams */
 static SMMUCmdError accel_cfgi_ste_range(SMMUv3State *s, uint32_t sid,
                                          unsigned range)
 {
+    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
     uint32_t mask = MAKE_64BIT_MASK(0, range + 1);
     SMMUCmdError error = SMMU_CERROR_NONE;
     SMMUv3AccelStream *stream;
 
-    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
-        if (!error && !((stream_sid(stream) ^ sid) & ~mask)) {
+    if (mask < vsmmu->n_streams) {
+        for (uint32_t i = 0; i <= mask && !error; i++) {
+            error = accel_cfgi_stes(s, (sid & ~mask) | i);
+        }
+        return error;
+    }
+    QLIST_FOREACH(stream, &vsmmu->streams, next) {
+        if (!error && !((stream->sid ^ sid) & ~mask)) {
             error = accel_cfgi_ste(s, stream);
         }
+    }
+    return error;
+}
+
+static SMMUCmdError accel_collect_for_sid(SMMUv3State *s, uint32_t sid,
+                                          const SMMUv3HostCmd *cmd)
+{
+    SMMUCmdError error = SMMU_CERROR_NONE;
+    SMMUv3AccelStream *stream;
+
+    for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
+         stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
+        error = accel_collect_for(s, stream, cmd);
     }
     return error;
 }
@@ -361,16 +522,15 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
         deposit64(cmd->word[0], 32, 32, cmd->word[1]),
         deposit64(cmd->word[2], 32, 32, cmd->word[3]),
     };
-    SMMUv3AccelStream *stream;
     SMMUv3HostCmd out;
     SMMUCmdError error;
 
+    refresh_renumbered(accel);
     switch (smmuv3_accel_cmd_prepare(&traits, words, &out)) {
     case SMMUV3_ACCEL_CMD_TLB:
         return accel_collect(s, &out);
     case SMMUV3_ACCEL_CMD_STREAM:
-        stream = find_stream(accel, smmuv3_accel_cmd_sid(words));
-        return accel_collect_for(s, stream, &out);
+        return accel_collect_for_sid(s, smmuv3_accel_cmd_sid(words), &out);
     case SMMUV3_ACCEL_CMD_ILLEGAL:
         return SMMU_CERROR_ILL;
     case SMMUV3_ACCEL_CMD_LOCAL:
@@ -383,16 +543,14 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
     }
     switch (CMD_TYPE(cmd)) {
     case SMMU_CMD_SYNC:
-        refresh_renumbered(accel);
         if (accel->atc_timeout) {
             accel->atc_timeout = false;
             return SMMU_CERROR_ATC_INV_SYNC;
         }
         break;
     case SMMU_CMD_CFGI_STE:
-        stream = find_stream(accel, CMD_SID(cmd));
-        if (stream && !CMD_SSEC(cmd)) {
-            return accel_cfgi_ste(s, stream);
+        if (!CMD_SSEC(cmd)) {
+            return accel_cfgi_stes(s, CMD_SID(cmd));
         }
         break;
     case SMMU_CMD_CFGI_STE_RANGE:
@@ -506,6 +664,9 @@ static void accel_remove(SMMUv3AccelStream *stream)
         vsmmu->ops->detach(stream->dev, NULL);
         smmuv3_accel_vsmmu_resync(vsmmu);
     }
+    if (vsmmu->n_streams == 1) {
+        accel_events_stop(adev->smmu->accel_state);
+    }
     smmuv3_accel_stream_free(stream);
     object_unref(OBJECT(adev->idev));
     g_free(adev);
@@ -539,7 +700,7 @@ static bool accel_add(SMMUv3State *s, PCIBus *bus, int devfn,
     object_ref(OBJECT(idev));
     stream->opaque = adev;
 
-    ret = refresh_stream(stream, errp);
+    ret = refresh_stream(stream, EDGE_OTHER, errp);
     if (ret && !passes_by_itself(ret)) {
         if (ret == -ENOENT) {
             error_append_hint(errp, "The host's kernel must be Linux 6.19 or "
@@ -554,6 +715,7 @@ static bool accel_add(SMMUv3State *s, PCIBus *bus, int devfn,
         *errp = NULL;
     }
     accel->caps = caps;
+    accel_events_update(s);
     return true;
 }
 
@@ -594,6 +756,7 @@ static const PCIIOMMUOps accel_iommu_ops = {
     .accept_device = accel_accept_device,
     .get_viommu_flags = accel_get_viommu_flags,
     .get_msi_doorbell = accel_get_msi_doorbell,
+    .bus_renumbered = accel_bus_renumbered,
 };
 
 static bool accel_take_in(PCIDevice *dev, void *opaque, Error **errp)
@@ -677,6 +840,8 @@ static void accel_destroy(SMMUv3State *s)
         accel_remove(stream);
     }
     migrate_del_blocker(&accel->migration_blocker);
+    smmuv3_accel_vsmmu_fini(&accel->vsmmu);
+    qemu_bh_delete(accel->renumber);
     timer_free(accel->retry);
     g_free(accel->name);
     g_free(accel);
@@ -692,6 +857,7 @@ bool smmuv3_accel_realize(SMMUv3State *s, Error **errp)
     s->accel_state = accel;
     accel->name = g_strdup_printf("arm-smmuv3 '%s'", name);
     accel->retry = timer_new_ms(QEMU_CLOCK_REALTIME, accel_retry, s);
+    accel->renumber = qemu_bh_new(accel_renumber, s);
     smmuv3_accel_vsmmu_init(&accel->vsmmu, &smmuv3_iommufd_ops, accel->name);
     smmuv3_accel_caps_init(&accel->caps, s->ril, smmuv3_oas_bits(s->oas));
 
@@ -725,6 +891,8 @@ void smmuv3_accel_init_regs(SMMUv3State *s)
     s->idr[0] = FIELD_DP32(s->idr[0], IDR0, VMID16, 0);
     accel->batch.n = 0;
     accel->atc_timeout = false;
+    accel->renumbered = false;
+    accel_events_stop(accel);
     trace_smmuv3_accel_idr(accel->name, s->idr[0], s->idr[3], s->idr[5],
                            accel->caps.seen_host);
 }

@@ -53,6 +53,24 @@ void smmuv3_accel_init_regs(SMMUv3State *s);
 void smmuv3_accel_refresh(SMMUv3State *s);
 
 /**
+ * smmuv3_accel_cr0: the guest has written CR0
+ * @s: with the new value in its register
+ * @before: the old one
+ *
+ * SMMUEN decides where streams are attached, EVENTQEN whether the host keeps
+ * events (IHI 0070 6.3.9).
+ */
+void smmuv3_accel_cr0(SMMUv3State *s, uint32_t before);
+
+/**
+ * smmuv3_accel_eventq_moved: the guest has written EVENTQ_CONS
+ * @s: with the new value in its register
+ *
+ * Events of the host's that a full queue held up go on.
+ */
+void smmuv3_accel_eventq_moved(SMMUv3State *s);
+
+/**
  * smmuv3_accel_command: a command is about to take effect
  * @s: whose command queue it stands in, at CMDQ_CONS
  * @cmd: the command

@@ -418,14 +418,18 @@ static void answer(GString *json, char **words)
     } else if (!strcmp(verb, "msix") && dev && words[2]) {
         hm_device_msix(dev, atoi(words[2]));
         g_string_append(json, "{}");
-    } else if (!strcmp(verb, "event") && dev && g_strv_length(words) == 6) {
-        uint64_t event[4];
+    } else if (!strcmp(verb, "event") && dev && g_strv_length(words) >= 6) {
+        uint64_t event[4], n = words[6] ? g_ascii_strtoull(words[6], NULL, 0)
+                                        : 1;
+        int ret = 0;
 
         for (int i = 0; i < 4; i++) {
             event[i] = g_ascii_strtoull(words[2 + i], NULL, 0);
         }
-        g_string_append_printf(json, "{\"ret\": %d}",
-                               hm_driver_raise_event(dev, event));
+        while (n-- && !ret) {
+            ret = hm_driver_raise_event(dev, event);
+        }
+        g_string_append_printf(json, "{\"ret\": %d}", ret);
     } else {
         g_string_append(json, "{\"error\": \"no such command or device\"}");
     }

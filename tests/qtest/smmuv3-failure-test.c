@@ -40,6 +40,8 @@ static const Kind kinds[] = {
     { "IOMMU_VDEVICE_ALLOC", { "ENOMEM", "EEXIST", "EOPNOTSUPP" } },
     { "IOMMU_HWPT_INVALIDATE", { "EIO", "ETIMEDOUT", "ENOMEM" }, false, 5 },
     { "IOMMU_GET_HW_INFO", { "ENOMEM", "EOPNOTSUPP" } },
+    { "IOMMU_VEVENTQ_ALLOC", { "ENOMEM", "ENOTTY", "EEXIST" } },
+    { "veventq.read", { "EIO", "EAGAIN", "ENOMEM" } },
     { "IOMMU_DESTROY", { "EBUSY" }, true },
     { "VFIO_DEVICE_BIND_IOMMUFD", { "EINVAL", "ENODEV" } },
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { "EBUSY", "EINVAL", "ENOMEM",

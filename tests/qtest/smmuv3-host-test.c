@@ -14,92 +14,7 @@
 #include "qemu/bswap.h"
 #include "smmuv3-host.h"
 
-#define VA_LOW      0x1000000000ull
 #define VA_HIGH     0xffffff8000000000ull
-
-static bool skipped(void)
-{
-    if (host_model_available()) {
-        return false;
-    }
-    g_test_skip("QTEST_HOST_MODEL does not name the host model");
-    return true;
-}
-
-static HostGuest *start(unsigned n_vsmmus, unsigned n_devs)
-{
-    HostGuestConfig config = {
-        .n_vsmmus = n_vsmmus, .n_psmmus = 1, .n_devs = n_devs,
-    };
-
-    for (unsigned dev = 0; dev < n_devs; dev++) {
-        config.dev[dev].vsmmu = dev % n_vsmmus;
-    }
-    return host_guest_new(&config);
-}
-
-/* All is well at the end: nothing stale was used, QEMU ends by itself */
-static void finish(HostGuest *g)
-{
-    g_assert_cmpuint(host_counter(g, "smmu.stale"), ==, 0);
-    g_assert_cmpuint(host_counter(g, "smmu.conflict"), ==, 0);
-    host_guest_free(g);
-}
-
-static void enable(HostGuest *g, unsigned i)
-{
-    smmu_enable(g, i);
-    smmu_cmd(g, i, CMD_CFGI_ALL);
-    smmu_cmd(g, i, CMD_TLBI_NSNH_ALL);
-    smmu_sync_ok(g, i);
-}
-
-static void set_ste(HostGuest *g, unsigned dev, uint64_t word0)
-{
-    unsigned i = g->dev[dev].vsmmu;
-
-    qatomic_set(smmu_ste(g, i, host_sid(g, dev)), cpu_to_le64(word0));
-    smmu_cmd(g, i, CMD_CFGI_STE(host_sid(g, dev)));
-    smmu_sync_ok(g, i);
-}
-
-static uint64_t new_page(HostGuest *g, uint64_t tag)
-{
-    uint64_t gpa = host_alloc(g, 4096);
-
-    *(uint64_t *)host_ram(g, gpa) = tag;
-    return gpa;
-}
-
-/* A space of one 4 KiB page at VA_LOW, and a CD for it */
-static uint64_t one_page_cd(HostGuest *g, unsigned asid, uint64_t page)
-{
-    uint64_t root = host_alloc(g, 4096), cd = host_alloc(g, 64);
-
-    *host_pte(g, root, 12, 25, VA_LOW, 3, true) =
-        cpu_to_le64(host_leaf(3, page, PTE_DATA));
-    host_write_cd(g, cd, &(HostCd) {
-        .asid = asid, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
-    });
-    return cd;
-}
-
-static void check_reads(HostGuest *g, unsigned dev, uint64_t iova,
-                        uint64_t want)
-{
-    uint64_t got = 0;
-
-    g_assert_true(host_dma_read64(g, dev, iova, &got));
-    g_assert_cmphex(got, ==, want);
-}
-
-static void check_faults(HostGuest *g, unsigned dev, uint64_t iova)
-{
-    uint64_t got;
-
-    g_assert_false(host_dma_read64(g, dev, iova, &got));
-    g_assert_false(host_dma_write64(g, dev, iova, 0x600df00d));
-}
 
 /*
  * Granules, levels, halves
@@ -136,10 +51,10 @@ static void test_tables(const void *opaque)
     g_autofree uint8_t *data = g_malloc(4096), *back = g_malloc(4096);
     HostGuest *g;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 1);
+    g = host_start(1, 1);
     size = host_level_size(row->granule_shift, row->level);
     ones = row->high ? UINT64_MAX << (64 - row->txsz) : 0;
     va = ones | (0x345678000000ull & MAKE_64BIT_MASK(0, 64 - row->txsz) &
@@ -153,8 +68,8 @@ static void test_tables(const void *opaque)
         .asid = 7, .ttb = { row->high ? 0 : root, row->high ? root : 0 },
         .txsz = { row->txsz, row->txsz }, .granule_shift = row->granule_shift,
     });
-    enable(g, 0);
-    set_ste(g, 0, STE_S1(cd));
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(cd));
 
     for (unsigned n = 0; n < 4096; n++) {
         data[n] = n * 7 + (n >> 8);
@@ -166,10 +81,10 @@ static void test_tables(const void *opaque)
     g_assert_true(host_dma_read(g, 0, va + size - 4096, back, 4096));
     g_assert_cmpmem(back, 4096, data, 4096);
     /* and nothing beside it */
-    check_faults(g, 0, va + size);
-    check_faults(g, 0, va - 8);
-    check_faults(g, 0, pa);
-    finish(g);
+    host_check_faults(g, 0, va + size);
+    host_check_faults(g, 0, va - 8);
+    host_check_faults(g, 0, pa);
+    host_finish(g);
 }
 
 /*
@@ -181,36 +96,36 @@ static void test_ste(void)
     HostGuest *g;
     uint64_t page, cd, other;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 1);
-    page = new_page(g, 0x1111);
+    g = host_start(1, 1);
+    page = host_new_page(g, 0x1111);
     /* Disabled after reset: GBPA lets all through */
-    check_reads(g, 0, page, 0x1111);
+    host_check_reads(g, 0, page, 0x1111);
 
-    enable(g, 0);
-    check_faults(g, 0, page);
-    set_ste(g, 0, STE_BYPASS);
-    check_reads(g, 0, page, 0x1111);
-    check_faults(g, 0, VA_LOW);
-    cd = one_page_cd(g, 1, page);
-    set_ste(g, 0, STE_S1(cd));
-    check_reads(g, 0, VA_LOW, 0x1111);
-    check_faults(g, 0, page);
-    set_ste(g, 0, STE_ABORT);
-    check_faults(g, 0, VA_LOW);
-    check_faults(g, 0, page);
-    set_ste(g, 0, STE_S1(cd));
-    check_reads(g, 0, VA_LOW, 0x1111);
+    host_enable(g, 0);
+    host_check_faults(g, 0, page);
+    host_set_ste(g, 0, STE_BYPASS);
+    host_check_reads(g, 0, page, 0x1111);
+    host_check_faults(g, 0, HOST_VA);
+    cd = host_one_page_cd(g, 1, page);
+    host_set_ste(g, 0, STE_S1(cd));
+    host_check_reads(g, 0, HOST_VA, 0x1111);
+    host_check_faults(g, 0, page);
+    host_set_ste(g, 0, STE_ABORT);
+    host_check_faults(g, 0, HOST_VA);
+    host_check_faults(g, 0, page);
+    host_set_ste(g, 0, STE_S1(cd));
+    host_check_reads(g, 0, HOST_VA, 0x1111);
     /* From one CD to another, and what held the first one goes */
-    other = one_page_cd(g, 2, new_page(g, 0x1112));
-    set_ste(g, 0, STE_S1(other));
-    check_reads(g, 0, VA_LOW, 0x1112);
+    other = host_one_page_cd(g, 2, host_new_page(g, 0x1112));
+    host_set_ste(g, 0, STE_S1(other));
+    host_check_reads(g, 0, HOST_VA, 0x1112);
     g_assert_cmpuint(host_objects(g, "hwpt_nested"), ==, 3);
-    set_ste(g, 0, 0);
-    check_faults(g, 0, VA_LOW);
-    finish(g);
+    host_set_ste(g, 0, 0);
+    host_check_faults(g, 0, HOST_VA);
+    host_finish(g);
 }
 
 static void test_smmuen(void)
@@ -218,34 +133,34 @@ static void test_smmuen(void)
     HostGuest *g;
     uint64_t page;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 2);
-    page = new_page(g, 0x2222);
-    enable(g, 0);
-    set_ste(g, 0, STE_S1(one_page_cd(g, 1, page)));
-    set_ste(g, 1, STE_BYPASS);
-    check_reads(g, 0, VA_LOW, 0x2222);
+    g = host_start(1, 2);
+    page = host_new_page(g, 0x2222);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+    host_set_ste(g, 1, STE_BYPASS);
+    host_check_reads(g, 0, HOST_VA, 0x2222);
 
     smmu_disable(g, 0);
-    check_reads(g, 0, page, 0x2222);
-    check_reads(g, 1, page, 0x2222);
+    host_check_reads(g, 0, page, 0x2222);
+    host_check_reads(g, 1, page, 0x2222);
     smmu_gbpa(g, 0, true);
-    check_faults(g, 0, page);
-    check_faults(g, 1, page);
-    check_faults(g, 0, VA_LOW);
+    host_check_faults(g, 0, page);
+    host_check_faults(g, 1, page);
+    host_check_faults(g, 0, HOST_VA);
 
     smmu_enable(g, 0);
-    check_reads(g, 0, VA_LOW, 0x2222);
-    check_reads(g, 1, page, 0x2222);
+    host_check_reads(g, 0, HOST_VA, 0x2222);
+    host_check_reads(g, 1, page, 0x2222);
     /* GBPA has no effect while enabled */
     smmu_gbpa(g, 0, false);
-    check_faults(g, 0, page);
-    check_reads(g, 0, VA_LOW, 0x2222);
+    host_check_faults(g, 0, page);
+    host_check_reads(g, 0, HOST_VA, 0x2222);
     smmu_disable(g, 0);
-    check_reads(g, 0, page, 0x2222);
-    finish(g);
+    host_check_reads(g, 0, page, 0x2222);
+    host_finish(g);
 }
 
 /* A Stream Table that moves while the SMMU is off, and one nobody can read */
@@ -254,35 +169,35 @@ static void test_stream_table(void)
     HostGuest *g;
     uint64_t page, other;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 1);
-    page = new_page(g, 0x3333);
-    enable(g, 0);
-    set_ste(g, 0, STE_S1(one_page_cd(g, 1, page)));
-    check_reads(g, 0, VA_LOW, 0x3333);
+    g = host_start(1, 1);
+    page = host_new_page(g, 0x3333);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+    host_check_reads(g, 0, HOST_VA, 0x3333);
 
     other = host_alloc(g, 64ull << HOST_SID_BITS);
     smmu_disable(g, 0);
     *(uint64_t *)host_ram(g, other + host_sid(g, 0) * 64) =
         cpu_to_le64(STE_BYPASS);
     g->smmu[0].strtab = other;
-    enable(g, 0);
-    check_reads(g, 0, page, 0x3333);
+    host_enable(g, 0);
+    host_check_reads(g, 0, page, 0x3333);
 
     /* Above all memory: abort, not yesterday's translation */
     smmu_disable(g, 0);
     g->smmu[0].strtab = 0x2000000000ull;
-    enable(g, 0);
-    check_faults(g, 0, page);
-    check_faults(g, 0, VA_LOW);
+    host_enable(g, 0);
+    host_check_faults(g, 0, page);
+    host_check_faults(g, 0, HOST_VA);
 
     smmu_disable(g, 0);
     g->smmu[0].strtab = other;
-    enable(g, 0);
-    check_reads(g, 0, page, 0x3333);
-    finish(g);
+    host_enable(g, 0);
+    host_check_reads(g, 0, page, 0x3333);
+    host_finish(g);
 }
 
 /*
@@ -293,34 +208,35 @@ static void test_apart(void)
     HostGuest *g;
     uint64_t page[4];
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(2, 4);
-    enable(g, 0);
-    enable(g, 1);
+    g = host_start(2, 4);
+    host_enable(g, 0);
+    host_enable(g, 1);
     for (unsigned dev = 0; dev < 4; dev++) {
         /* Two devices of one vSMMU have an ASID each; the vSMMUs the same */
-        page[dev] = new_page(g, 0x4440 + dev);
-        set_ste(g, dev, STE_S1(one_page_cd(g, 5 + dev / 2, page[dev])));
+        page[dev] = host_new_page(g, 0x4440 + dev);
+        host_set_ste(g, dev,
+                     STE_S1(host_one_page_cd(g, 5 + dev / 2, page[dev])));
     }
     for (unsigned dev = 0; dev < 4; dev++) {
-        check_reads(g, dev, VA_LOW, 0x4440 + dev);
+        host_check_reads(g, dev, HOST_VA, 0x4440 + dev);
     }
     /* One vSMMU's invalidations, tables and enable are its own */
     smmu_disable(g, 0);
-    check_reads(g, 0, page[0], 0x4440);
-    check_reads(g, 1, VA_LOW, 0x4441);
-    check_reads(g, 3, VA_LOW, 0x4443);
+    host_check_reads(g, 0, page[0], 0x4440);
+    host_check_reads(g, 1, HOST_VA, 0x4441);
+    host_check_reads(g, 3, HOST_VA, 0x4443);
     smmu_enable(g, 0);
-    set_ste(g, 2, 0);
-    check_faults(g, 2, VA_LOW);
+    host_set_ste(g, 2, 0);
+    host_check_faults(g, 2, HOST_VA);
     for (unsigned dev = 0; dev < 4; dev++) {
         if (dev != 2) {
-            check_reads(g, dev, VA_LOW, 0x4440 + dev);
+            host_check_reads(g, dev, HOST_VA, 0x4440 + dev);
         }
     }
-    finish(g);
+    host_finish(g);
 }
 
 /*
@@ -332,24 +248,24 @@ static void test_reset(void)
     HostGuest *g;
     uint64_t page;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 1);
-    page = new_page(g, 0x5555);
-    enable(g, 0);
+    g = host_start(1, 1);
+    page = host_new_page(g, 0x5555);
+    host_enable(g, 0);
     smmu_gbpa(g, 0, true);
-    set_ste(g, 0, STE_S1(one_page_cd(g, 1, page)));
-    check_reads(g, 0, VA_LOW, 0x5555);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+    host_check_reads(g, 0, HOST_VA, 0x5555);
 
     /* As firmware finds it: nothing translates, all passes */
     qtest_system_reset(g->qts);
     g_assert_cmphex(smmu_read(g, 0, SMMU_CR0), ==, 0);
     host_setup_port(g, 0);
     host_setup_device(g, 0);
-    check_reads(g, 0, page, 0x5555);
-    check_faults(g, 0, VA_LOW);
-    finish(g);
+    host_check_reads(g, 0, page, 0x5555);
+    host_check_faults(g, 0, HOST_VA);
+    host_finish(g);
 }
 
 static void test_flr(void)
@@ -357,18 +273,18 @@ static void test_flr(void)
     HostGuest *g;
     uint64_t page;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 1);
-    page = new_page(g, 0x6666);
-    enable(g, 0);
-    set_ste(g, 0, STE_S1(one_page_cd(g, 1, page)));
-    check_reads(g, 0, VA_LOW, 0x6666);
+    g = host_start(1, 1);
+    page = host_new_page(g, 0x6666);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+    host_check_reads(g, 0, HOST_VA, 0x6666);
     host_flr(g, 0);
-    check_reads(g, 0, VA_LOW, 0x6666);
-    check_faults(g, 0, page);
-    finish(g);
+    host_check_reads(g, 0, HOST_VA, 0x6666);
+    host_check_faults(g, 0, page);
+    host_finish(g);
 }
 
 static void test_renumber(void)
@@ -377,32 +293,32 @@ static void test_renumber(void)
     uint64_t page, cd;
     unsigned bus;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 2);
-    page = new_page(g, 0x7777);
-    enable(g, 0);
-    cd = one_page_cd(g, 1, page);
-    set_ste(g, 0, STE_S1(cd));
-    set_ste(g, 1, STE_BYPASS);
-    check_reads(g, 0, VA_LOW, 0x7777);
+    g = host_start(1, 2);
+    page = host_new_page(g, 0x7777);
+    host_enable(g, 0);
+    cd = host_one_page_cd(g, 1, page);
+    host_set_ste(g, 0, STE_S1(cd));
+    host_set_ste(g, 1, STE_BYPASS);
+    host_check_reads(g, 0, HOST_VA, 0x7777);
 
     /* To a StreamID that has no STE yet: nothing passes */
     bus = g->dev[0].bus;
     host_set_bus(g, 0, bus + 8);
     smmu_sync_ok(g, 0);
-    check_faults(g, 0, VA_LOW);
-    check_faults(g, 0, page);
-    set_ste(g, 0, STE_S1(cd));
-    check_reads(g, 0, VA_LOW, 0x7777);
+    host_check_faults(g, 0, HOST_VA);
+    host_check_faults(g, 0, page);
+    host_set_ste(g, 0, STE_S1(cd));
+    host_check_reads(g, 0, HOST_VA, 0x7777);
 
     /* Commands for the old one reach nobody, those for the new one do */
     host_clear_cd(g, cd);
     smmu_cmd(g, 0, CMD_CFGI_CD(host_sid(g, 0), 0));
     smmu_sync_ok(g, 0);
-    check_faults(g, 0, VA_LOW);
-    finish(g);
+    host_check_faults(g, 0, HOST_VA);
+    host_finish(g);
 }
 
 /* Two devices trade their StreamIDs */
@@ -412,15 +328,15 @@ static void test_swap(void)
     uint64_t page[2];
     unsigned bus[2];
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 2);
-    enable(g, 0);
+    g = host_start(1, 2);
+    host_enable(g, 0);
     for (unsigned dev = 0; dev < 2; dev++) {
-        page[dev] = new_page(g, 0x8880 + dev);
-        set_ste(g, dev, STE_S1(one_page_cd(g, 1 + dev, page[dev])));
-        check_reads(g, dev, VA_LOW, 0x8880 + dev);
+        page[dev] = host_new_page(g, 0x8880 + dev);
+        host_set_ste(g, dev, STE_S1(host_one_page_cd(g, 1 + dev, page[dev])));
+        host_check_reads(g, dev, HOST_VA, 0x8880 + dev);
         bus[dev] = g->dev[dev].bus;
     }
     host_set_bus(g, 0, 0);
@@ -433,17 +349,17 @@ static void test_swap(void)
     for (int n = 0; n < 100; n++) {
         uint64_t got;
 
-        if (host_dma_read64(g, 0, VA_LOW, &got) &&
-            host_dma_read64(g, 1, VA_LOW, &got)) {
+        if (host_dma_read64(g, 0, HOST_VA, &got) &&
+            host_dma_read64(g, 1, HOST_VA, &got)) {
             break;
         }
         g_usleep(10 * 1000);
     }
     host_setup_device(g, 0);
     host_setup_device(g, 1);
-    check_reads(g, 0, VA_LOW, 0x8881);
-    check_reads(g, 1, VA_LOW, 0x8880);
-    finish(g);
+    host_check_reads(g, 0, HOST_VA, 0x8881);
+    host_check_reads(g, 1, HOST_VA, 0x8880);
+    host_finish(g);
 }
 
 static void test_hotplug(void)
@@ -455,27 +371,27 @@ static void test_hotplug(void)
     HostGuest *g;
     uint64_t page;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
     g = host_guest_new(&config);
-    page = new_page(g, 0x9999);
-    enable(g, 0);
+    page = host_new_page(g, 0x9999);
+    host_enable(g, 0);
     *smmu_ste(g, 0, host_sid(g, 0)) =
-        cpu_to_le64(STE_S1(one_page_cd(g, 1, page)));
+        cpu_to_le64(STE_S1(host_one_page_cd(g, 1, page)));
     smmu_cmd(g, 0, CMD_CFGI_ALL);
     smmu_sync_ok(g, 0);
 
     for (int round = 0; round < 3; round++) {
         g_assert_cmpstr(host_guest_plug(g, 0), ==, NULL);
         /* The STE was there before the device: no command needed */
-        check_reads(g, 0, VA_LOW, 0x9999);
+        host_check_reads(g, 0, HOST_VA, 0x9999);
         g_assert_cmpstr(host_guest_plug(g, 1), ==, NULL);
-        check_faults(g, 1, VA_LOW);
-        check_faults(g, 1, page);
+        host_check_faults(g, 1, HOST_VA);
+        host_check_faults(g, 1, page);
         g_assert_cmpuint(host_objects(g, "viommu"), ==, 1);
         host_guest_unplug(g, 1);
-        check_reads(g, 0, VA_LOW, 0x9999);
+        host_check_reads(g, 0, HOST_VA, 0x9999);
         host_guest_unplug(g, 0);
         /* Children first, and all of them */
         g_assert_cmpuint(host_objects(g, "viommu"), ==, 0);
@@ -483,7 +399,7 @@ static void test_hotplug(void)
         g_assert_cmpuint(host_objects(g, "hwpt_nested"), ==, 0);
         g_assert_cmpuint(host_objects(g, "device"), ==, 0);
     }
-    finish(g);
+    host_finish(g);
 }
 
 /* Two physical SMMUs cannot be one virtual one */
@@ -497,18 +413,18 @@ static void test_two_hosts(void)
     HostGuest *g;
     uint64_t page;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
     g = host_guest_new(&config);
-    page = new_page(g, 0xaaaa);
-    enable(g, 0);
-    set_ste(g, 0, STE_S1(one_page_cd(g, 1, page)));
+    page = host_new_page(g, 0xaaaa);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
     error = host_guest_plug(g, 1);
     g_assert_nonnull(error);
     g_assert_nonnull(strstr(error, "another physical SMMUv3"));
-    check_reads(g, 0, VA_LOW, 0xaaaa);
-    finish(g);
+    host_check_reads(g, 0, HOST_VA, 0xaaaa);
+    host_finish(g);
 }
 
 /* A CMD_SYNC waits for what precedes it, and a full queue of commands works */
@@ -517,34 +433,34 @@ static void test_queue(void)
     HostGuest *g;
     uint64_t page, root, cd;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 1);
-    enable(g, 0);
+    g = host_start(1, 1);
+    host_enable(g, 0);
     root = host_alloc(g, 4096);
     cd = host_alloc(g, 64);
     host_write_cd(g, cd, &(HostCd) {
         .asid = 1, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
     });
-    set_ste(g, 0, STE_S1(cd));
+    host_set_ste(g, 0, STE_S1(cd));
     for (unsigned n = 0; n < 512; n++) {
-        page = new_page(g, 0xb000 + n);
-        *host_pte(g, root, 12, 25, VA_LOW + n * 4096, 3, true) =
+        page = host_new_page(g, 0xb000 + n);
+        *host_pte(g, root, 12, 25, HOST_VA + n * 4096, 3, true) =
             cpu_to_le64(host_leaf(3, page, PTE_DATA));
     }
     for (unsigned n = 0; n < 512; n++) {
-        check_reads(g, 0, VA_LOW + n * 4096, 0xb000 + n);
+        host_check_reads(g, 0, HOST_VA + n * 4096, 0xb000 + n);
     }
     for (unsigned n = 0; n < 512; n++) {
-        *host_pte(g, root, 12, 25, VA_LOW + n * 4096, 3, true) = 0;
-        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, VA_LOW + n * 4096, 1));
+        *host_pte(g, root, 12, 25, HOST_VA + n * 4096, 3, true) = 0;
+        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA + n * 4096, 1));
     }
     smmu_sync_ok(g, 0);
     for (unsigned n = 0; n < 512; n++) {
-        check_faults(g, 0, VA_LOW + n * 4096);
+        host_check_faults(g, 0, HOST_VA + n * 4096);
     }
-    finish(g);
+    host_finish(g);
 }
 
 /*
@@ -565,7 +481,7 @@ static void test_order(void)
     gsize before;
     int fd;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
     fd = g_file_open_tmp("smmuv3-order-XXXXXX", &log, NULL);
@@ -576,8 +492,8 @@ static void test_order(void)
                            "-trace smmuv3_accel_stream_attach", log);
     config.args = args;
     g = host_guest_new(&config);
-    enable(g, 0);
-    set_ste(g, 0, STE_BYPASS);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
     g_assert_true(g_file_get_contents(log, &text, &before, NULL));
     g_free(text);
 
@@ -602,7 +518,7 @@ static void test_order(void)
         at = next + strlen(want[n]);
     }
     unlink(log);
-    finish(g);
+    host_finish(g);
 }
 
 /*
@@ -640,7 +556,7 @@ static void test_host(const void *opaque)
     HostGuest *g;
     uint64_t page;
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
     g = host_guest_new(&config);
@@ -652,7 +568,7 @@ static void test_host(const void *opaque)
         g_assert_nonnull(strstr(error, row->refused));
         g_assert_cmpuint(host_objects(g, "device"), ==, 0);
         g_assert_cmpuint(host_objects(g, "hwpt_paging"), ==, 0);
-        finish(g);
+        host_finish(g);
         return;
     }
     g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR3), 10, 1), ==,
@@ -663,12 +579,12 @@ static void test_host(const void *opaque)
                      row->asid16);
     g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 0, 3), ==,
                      row->oas);
-    page = new_page(g, 0xe000);
-    enable(g, 0);
-    set_ste(g, 0, STE_S1(one_page_cd(g, 1, page)));
-    check_reads(g, 0, VA_LOW, 0xe000);
-    check_faults(g, 0, page);
-    finish(g);
+    page = host_new_page(g, 0xe000);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+    host_check_reads(g, 0, HOST_VA, 0xe000);
+    host_check_faults(g, 0, page);
+    host_finish(g);
 }
 
 /*
@@ -681,18 +597,18 @@ static void test_gapless(void)
     HostGuest *g;
     uint64_t cd[2];
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 1);
-    enable(g, 0);
+    g = host_start(1, 1);
+    host_enable(g, 0);
     for (unsigned n = 0; n < 2; n++) {
-        cd[n] = one_page_cd(g, 1 + n, new_page(g, 0xa0 + n));
+        cd[n] = host_one_page_cd(g, 1 + n, host_new_page(g, 0xa0 + n));
     }
-    set_ste(g, 0, STE_S1(cd[0]));
-    host_probe_begin(g, 0, VA_LOW, 0xa0, 0xa1);
+    host_set_ste(g, 0, STE_S1(cd[0]));
+    host_probe_begin(g, 0, HOST_VA, 0xa0, 0xa1);
     for (unsigned n = 1; n <= 10000; n++) {
-        set_ste(g, 0, STE_S1(cd[n % 2]));
+        host_set_ste(g, 0, STE_S1(cd[n % 2]));
     }
     /*
      * Each change is seen before and after, so each value 10000 times or more
@@ -703,10 +619,10 @@ static void test_gapless(void)
     g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_FAULT), ==, 0);
 
     /* Where it goes by V=0 the probe does see the gap, so it can */
-    set_ste(g, 0, 0);
-    set_ste(g, 0, STE_S1(cd[0]));
+    host_set_ste(g, 0, 0);
+    host_set_ste(g, 0, STE_S1(cd[0]));
     g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_FAULT), >, 0);
-    finish(g);
+    host_finish(g);
 }
 
 /* ASIDs that differ in their upper eight bits only */
@@ -716,29 +632,29 @@ static void test_asid16(void)
     HostGuest *g;
     uint64_t page[2];
 
-    if (skipped()) {
+    if (host_skipped()) {
         return;
     }
-    g = start(1, 2);
-    enable(g, 0);
+    g = host_start(1, 2);
+    host_enable(g, 0);
     for (unsigned dev = 0; dev < 2; dev++) {
         uint64_t root = host_alloc(g, 4096), cd = host_alloc(g, 64);
-        uint64_t *pte = host_pte(g, root, 12, 25, VA_LOW, 3, true);
+        uint64_t *pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);
 
-        page[dev] = new_page(g, 0xc000 + dev);
+        page[dev] = host_new_page(g, 0xc000 + dev);
         *pte = cpu_to_le64(host_leaf(3, page[dev], PTE_DATA));
         host_write_cd(g, cd, &(HostCd) {
             .asid = asid[dev], .ttb = { root }, .txsz = { 25 },
             .granule_shift = 12,
         });
-        set_ste(g, dev, STE_S1(cd));
-        check_reads(g, dev, VA_LOW, 0xc000 + dev);
+        host_set_ste(g, dev, STE_S1(cd));
+        host_check_reads(g, dev, HOST_VA, 0xc000 + dev);
         *pte = 0;
         smmu_cmd(g, 0, CMD_TLBI_NH_ASID(asid[dev]));
         smmu_sync_ok(g, 0);
-        check_faults(g, dev, VA_LOW);
+        host_check_faults(g, dev, HOST_VA);
     }
-    finish(g);
+    host_finish(g);
 }
 
 int main(int argc, char **argv)

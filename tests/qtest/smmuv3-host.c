@@ -463,6 +463,8 @@ void smmu_ack(HostGuest *g, unsigned i)
     publish(g, i);
 }
 
+#define EVENTQ_OVFLG    (1u << 31)
+
 bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4])
 {
     HostVsmmu *s = &g->smmu[i];
@@ -470,13 +472,27 @@ bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4])
     uint64_t *slot = host_ram(g, s->eventq + (s->event_cons & (mask >> 1)) *
                               32ull);
 
-    if ((smmu_read(g, i, SMMU_EVENTQ_PROD) & mask) == s->event_cons) {
+    if (!((smmu_read(g, i, SMMU_EVENTQ_PROD) ^ s->event_cons) & mask)) {
         return false;
     }
     for (int w = 0; w < 4; w++) {
         event[w] = le64_to_cpu(slot[w]);
     }
-    s->event_cons = (s->event_cons + 1) & mask;
+    s->event_cons = (s->event_cons & EVENTQ_OVFLG) |
+                    ((s->event_cons + 1) & mask);
+    smmu_write(g, i, SMMU_EVENTQ_CONS, s->event_cons);
+    return true;
+}
+
+bool smmu_event_overflow(HostGuest *g, unsigned i)
+{
+    HostVsmmu *s = &g->smmu[i];
+    uint32_t prod = smmu_read(g, i, SMMU_EVENTQ_PROD);
+
+    if (!((prod ^ s->event_cons) & EVENTQ_OVFLG)) {
+        return false;
+    }
+    s->event_cons ^= EVENTQ_OVFLG;
     smmu_write(g, i, SMMU_EVENTQ_CONS, s->event_cons);
     return true;
 }
@@ -680,4 +696,92 @@ void host_probe_begin(HostGuest *g, unsigned dev, uint64_t iova, uint64_t a,
 uint64_t host_probes(HostGuest *g, unsigned dev, HostProbes which)
 {
     return qtest_readq(g->qts, reg(g, dev, DMA_PROBES_A + 8 * which));
+}
+
+/*
+ * What most tests begin with, do and look at
+ */
+
+bool host_skipped(void)
+{
+    if (host_model_available()) {
+        return false;
+    }
+    g_test_skip("QTEST_HOST_MODEL does not name the host model");
+    return true;
+}
+
+HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = n_vsmmus, .n_psmmus = 1, .n_devs = n_devs,
+    };
+
+    for (unsigned dev = 0; dev < n_devs; dev++) {
+        config.dev[dev].vsmmu = dev % n_vsmmus;
+    }
+    return host_guest_new(&config);
+}
+
+/* All is well at the end: nothing stale was used, QEMU ends by itself */
+void host_finish(HostGuest *g)
+{
+    g_assert_cmpuint(host_counter(g, "smmu.stale"), ==, 0);
+    g_assert_cmpuint(host_counter(g, "smmu.conflict"), ==, 0);
+    host_guest_free(g);
+}
+
+void host_enable(HostGuest *g, unsigned i)
+{
+    smmu_enable(g, i);
+    smmu_cmd(g, i, CMD_CFGI_ALL);
+    smmu_cmd(g, i, CMD_TLBI_NSNH_ALL);
+    smmu_sync_ok(g, i);
+}
+
+void host_set_ste(HostGuest *g, unsigned dev, uint64_t word0)
+{
+    unsigned i = g->dev[dev].vsmmu;
+
+    qatomic_set(smmu_ste(g, i, host_sid(g, dev)), cpu_to_le64(word0));
+    smmu_cmd(g, i, CMD_CFGI_STE(host_sid(g, dev)));
+    smmu_sync_ok(g, i);
+}
+
+uint64_t host_new_page(HostGuest *g, uint64_t tag)
+{
+    uint64_t gpa = host_alloc(g, 4096);
+
+    *(uint64_t *)host_ram(g, gpa) = tag;
+    return gpa;
+}
+
+/* A space of one 4 KiB page at HOST_VA, and a CD for it */
+uint64_t host_one_page_cd(HostGuest *g, unsigned asid, uint64_t page)
+{
+    uint64_t root = host_alloc(g, 4096), cd = host_alloc(g, 64);
+
+    *host_pte(g, root, 12, 25, HOST_VA, 3, true) =
+        cpu_to_le64(host_leaf(3, page, PTE_DATA));
+    host_write_cd(g, cd, &(HostCd) {
+        .asid = asid, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
+    });
+    return cd;
+}
+
+void host_check_reads(HostGuest *g, unsigned dev, uint64_t iova,
+                        uint64_t want)
+{
+    uint64_t got = 0;
+
+    g_assert_true(host_dma_read64(g, dev, iova, &got));
+    g_assert_cmphex(got, ==, want);
+}
+
+void host_check_faults(HostGuest *g, unsigned dev, uint64_t iova)
+{
+    uint64_t got;
+
+    g_assert_false(host_dma_read64(g, dev, iova, &got));
+    g_assert_false(host_dma_write64(g, dev, iova, 0x600df00d));
 }

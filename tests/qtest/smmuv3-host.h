@@ -45,7 +45,7 @@ typedef struct HostVsmmu {
     uint64_t base;              /* of its registers */
     uint64_t strtab, cmdq, eventq;      /* guest-physical */
     uint32_t prod;              /* CMDQ_PROD as the guest will write it */
-    uint32_t event_cons;
+    uint32_t event_cons;        /* EVENTQ_CONS: RD and OVACKFLG */
     bool enabled;
 } HostVsmmu;
 
@@ -200,6 +200,9 @@ void smmu_ack(HostGuest *g, unsigned i);
 /* Take one event of the guest's event queue. */
 bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4]);
 
+/* Whether events were lost since the last call; acknowledges it */
+bool smmu_event_overflow(HostGuest *g, unsigned i);
+
 /* Commands, IHI 0070 chapter 4 */
 #define CMD_CFGI_STE(sid)   HOST_CMD(0x03 | (uint64_t)(sid) << 32, 1)
 #define CMD_CFGI_STE_RANGE(sid, range) \
@@ -298,5 +301,37 @@ uint64_t host_counter(HostGuest *g, const char *name);
 
 /* Live objects of a type of iommufd, e.g. "vdevice" */
 uint64_t host_objects(HostGuest *g, const char *type);
+
+/*
+ * What most tests begin with, do and look at
+ */
+
+#define HOST_VA     0x1000000000ull
+
+/* Without the model: the test is marked as skipped, and is to return */
+bool host_skipped(void);
+
+/* One physical SMMU, devices on the vSMMUs in turn */
+HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs);
+
+/* Nothing stale was used, and QEMU ends by itself */
+void host_finish(HostGuest *g);
+
+/* smmu_enable(), and all is invalidated */
+void host_enable(HostGuest *g, unsigned i);
+
+/* Word 0 of the device's STE, the rest 0; CFGI_STE, CMD_SYNC */
+void host_set_ste(HostGuest *g, unsigned dev, uint64_t word0);
+
+/* A page whose first eight bytes are @tag */
+uint64_t host_new_page(HostGuest *g, uint64_t tag);
+
+/* A CD of a space in which @page is at HOST_VA, and nothing else */
+uint64_t host_one_page_cd(HostGuest *g, unsigned asid, uint64_t page);
+
+/* The device reads @want at @iova, or neither reads nor writes there */
+void host_check_reads(HostGuest *g, unsigned dev, uint64_t iova,
+                      uint64_t want);
+void host_check_faults(HostGuest *g, unsigned dev, uint64_t iova);
 
 #endif /* SMMUV3_HOST_H */

@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/socket.h>
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qapi/error.h"
@@ -295,6 +296,61 @@ static int rec_invalidate(SMMUv3Host *host, uint32_t viommu,
     return record(host, call, ret);
 }
 
+static int rec_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
+                            uint32_t *id, int *fd, Error **errp)
+{
+    RecEvent call = { .call = REC_EVENTS_ALLOC, .id = viommu };
+    RecObject *parent = object_of(host, viommu, REC_VIOMMU);
+    int ret = injected(host, &call);
+
+    if (!ret && !parent) {
+        ret = -ENOENT;
+    }
+    if (!ret && rec_count(host, REC_VEVENTQ)) {
+        ret = -EEXIST;
+    }
+    if (!ret) {
+        RecObject *obj = object_new(host, REC_VEVENTQ, parent);
+        int pair[2];
+
+        g_assert_cmpint(depth, >, 0);
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0,
+                                   pair), ==, 0);
+        *id = obj->id;
+        *fd = obj->fd = pair[0];
+        obj->feed = pair[1];
+    }
+    return fail(record(host, call, ret), "events", errp);
+}
+
+static int rec_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
+                           unsigned max)
+{
+    RecEvent call = { .call = REC_EVENTS_READ };
+    int ret = injected(host, &call);
+    ssize_t len;
+
+    if (!ret) {
+        len = read(fd, events, max * sizeof(*events));
+        ret = len < 0 ? -errno : len / sizeof(*events);
+    }
+    return record(host, call, ret);
+}
+
+void rec_put_event(SMMUv3Host *host, const SMMUv3HostEvent *event)
+{
+    for (unsigned i = 0; i < host->objects->len; i++) {
+        RecObject *obj = g_ptr_array_index(host->objects, i);
+
+        if (obj->kind == REC_VEVENTQ) {
+            g_assert_cmpint(write(obj->feed, event, sizeof(*event)), ==,
+                            sizeof(*event));
+            return;
+        }
+    }
+    g_error("there is no vEVENTQ");
+}
+
 static void rec_destroy(SMMUv3Host *host, uint32_t id)
 {
     RecObject *obj = find(host, id);
@@ -304,6 +360,12 @@ static void rec_destroy(SMMUv3Host *host, uint32_t id)
         g_error("destroyed object %u, which is not ours or not there", id);
     }
     call.kind = obj->kind;
+    if (obj->kind == REC_VEVENTQ) {
+        if (fcntl(obj->fd, F_GETFD) >= 0) {
+            g_error("a vEVENTQ is destroyed with its fd open");
+        }
+        close(obj->feed);
+    }
     memcpy(call.ste, obj->ste, sizeof(call.ste));
     if (obj->users) {
         host->busy++;
@@ -329,6 +391,8 @@ const SMMUv3HostOps rec_ops = {
     .attach = rec_attach,
     .detach = rec_detach,
     .invalidate = rec_invalidate,
+    .events_alloc = rec_events_alloc,
+    .events_read = rec_events_read,
     .destroy = rec_destroy,
 };
 
@@ -444,9 +508,16 @@ char *rec_story(const SMMUv3Host *host)
         case REC_INVALIDATE:
             g_string_append_printf(s, "invalidate:%u", e->n);
             break;
+        case REC_EVENTS_ALLOC:
+            g_string_append(s, "events");
+            break;
+        case REC_EVENTS_READ:
+            g_string_append(s, "read");
+            break;
         default:
             g_string_append(s, "destroy:");
             g_string_append(s, e->kind == REC_VIOMMU ? "viommu" :
+                               e->kind == REC_VEVENTQ ? "veventq" :
                                e->kind == REC_VDEVICE ? "vdevice" :
                                config_name(e->ste));
             break;

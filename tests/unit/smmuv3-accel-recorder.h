@@ -22,6 +22,8 @@ typedef enum RecCall {
     REC_ATTACH,
     REC_DETACH,
     REC_INVALIDATE,
+    REC_EVENTS_ALLOC,
+    REC_EVENTS_READ,
     REC_DESTROY,
     REC__MAX,
 } RecCall;
@@ -31,6 +33,7 @@ typedef enum RecKind {
     REC_VIOMMU,
     REC_VDEVICE,
     REC_HWPT,           /* nested */
+    REC_VEVENTQ,
 } RecKind;
 
 typedef struct RecObject {
@@ -41,6 +44,8 @@ typedef struct RecObject {
     SMMUv3HostDevice *dev;      /* REC_VDEVICE */
     uint32_t sid;               /* REC_VDEVICE */
     uint64_t ste[2];            /* REC_HWPT */
+    int fd;                     /* REC_VEVENTQ: the caller's */
+    int feed;                   /* its other end, where a test puts events */
 } RecObject;
 
 /* A call to the host, in the order in which they came */
@@ -110,6 +115,9 @@ unsigned rec_count(const SMMUv3Host *host, RecKind kind);
 
 /* The nested STE that @dev runs on, NULL if it is on a stage 2 or blocked */
 const uint64_t *rec_attached_ste(const SMMUv3HostDevice *dev);
+
+/* The host has an event for the one vEVENTQ that there is */
+void rec_put_event(SMMUv3Host *host, const SMMUv3HostEvent *event);
 
 /* Forget the events and the commands so far */
 void rec_forget(SMMUv3Host *host);

@@ -482,6 +482,7 @@ static void bed_fini(Bed *bed)
             smmuv3_accel_stream_free(bed->stream[i]);
         }
     }
+    smmuv3_accel_vsmmu_fini(&bed->vsmmu);
     rec_host_free(bed->host);
 }
 

@@ -58,6 +58,7 @@ static void bed_init(Bed *bed)
 static void bed_fini(Bed *bed)
 {
     g_assert_true(QLIST_EMPTY(&bed->vsmmu.streams));
+    smmuv3_accel_vsmmu_fini(&bed->vsmmu);
     rec_host_free(bed->host);
 }
 
@@ -772,6 +773,101 @@ static void test_random(void)
     }
 }
 
+#define MANY 4096
+
+typedef struct Crowd {
+    SMMUv3HostDevice dev[MANY];
+    SMMUv3AccelStream *stream[MANY];
+} Crowd;
+
+static Crowd *crowd_new(Bed *bed, int n)
+{
+    Crowd *crowd = g_new0(Crowd, 1);
+
+    for (int i = 0; i < n; i++) {
+        rec_device_init(&crowd->dev[i], bed->host, "dev", bed->stage2);
+        crowd->stream[i] = smmuv3_accel_stream_new(&bed->vsmmu,
+                                                   &crowd->dev[i],
+                                                   &crowd->dev[i].info,
+                                                   &error_abort);
+        apply(crowd->stream[i], i * 16, &to_bypass);
+    }
+    return crowd;
+}
+
+static void crowd_free(Crowd *crowd, int n)
+{
+    for (int i = 0; i < n; i++) {
+        smmuv3_accel_stream_free(crowd->stream[i]);
+    }
+    g_free(crowd);
+}
+
+/* Each of 4096 streams is found under its StreamID and no other, and moves */
+static void test_find(void)
+{
+    Crowd *crowd;
+    Bed bed;
+
+    bed_init(&bed);
+    g_assert_null(smmuv3_accel_vsmmu_find(&bed.vsmmu, 0));
+    crowd = crowd_new(&bed, MANY);
+    g_assert_cmpuint(bed.vsmmu.n_streams, ==, MANY);
+    for (uint32_t sid = 0; sid < SMMUV3_ACCEL_SIDS + 0x100; sid++) {
+        SMMUv3AccelStream *want = sid % 16 || sid >= SMMUV3_ACCEL_SIDS
+                                  ? NULL : crowd->stream[sid / 16];
+
+        g_assert_true(smmuv3_accel_vsmmu_find(&bed.vsmmu, sid) == want);
+    }
+    g_assert_null(smmuv3_accel_vsmmu_find(&bed.vsmmu, UINT32_MAX));
+
+    /* Two on one StreamID, and back */
+    apply(crowd->stream[7], 0x80, &to_bypass);
+    g_assert_null(smmuv3_accel_vsmmu_find(&bed.vsmmu, 0x70));
+    g_assert_true(smmuv3_accel_vsmmu_find(&bed.vsmmu, 0x80) ==
+                  crowd->stream[7]);
+    g_assert_true(QLIST_NEXT(crowd->stream[7], next_of_sid) ==
+                  crowd->stream[8]);
+    g_assert_null(QLIST_NEXT(crowd->stream[8], next_of_sid));
+    apply(crowd->stream[8], 0xffff, &to_bypass);
+    g_assert_true(smmuv3_accel_vsmmu_find(&bed.vsmmu, 0xffff) ==
+                  crowd->stream[8]);
+    g_assert_null(QLIST_NEXT(crowd->stream[7], next_of_sid));
+
+    crowd_free(crowd, MANY);
+    for (uint32_t sid = 0; sid < SMMUV3_ACCEL_SIDS; sid++) {
+        g_assert_null(smmuv3_accel_vsmmu_find(&bed.vsmmu, sid));
+    }
+    bed_fini(&bed);
+}
+
+/* With -m perf: what a lookup costs among 1 and among 4096 streams */
+static void test_find_cost(void)
+{
+    const int lookups = 10 * 1000 * 1000;
+
+    for (int n = 1; n <= MANY; n *= 64) {
+        unsigned found = 0;
+        Crowd *crowd;
+        double s;
+        Bed bed;
+
+        bed_init(&bed);
+        crowd = crowd_new(&bed, n);
+        g_test_timer_start();
+        for (uint32_t i = 0; i < lookups; i++) {
+            found += !!smmuv3_accel_vsmmu_find(&bed.vsmmu, i % n * 16);
+        }
+        s = g_test_timer_elapsed();
+        g_assert_cmpuint(found, ==, lookups);
+        g_test_minimized_result(s / lookups * 1e9,
+                                "%d streams: %.1f ns a lookup", n,
+                                s / lookups * 1e9);
+        crowd_free(crowd, n);
+        bed_fini(&bed);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -801,5 +897,9 @@ int main(int argc, char **argv)
                     test_failure_taken_back);
     g_test_add_func("/smmuv3-accel/stream/detach-fails", test_detach_fails);
     g_test_add_func("/smmuv3-accel/stream/random", test_random);
+    g_test_add_func("/smmuv3-accel/stream/find", test_find);
+    if (g_test_perf()) {
+        g_test_add_func("/smmuv3-accel/stream/find-cost", test_find_cost);
+    }
     return g_test_run();
 }

@@ -1,0 +1,422 @@
+/*
+ * QTest of accel=on: what goes wrong, and how the guest learns of it
+ *
+ * Events of the physical SMMUv3 and those that QEMU makes, the event queue's
+ * overflow, and command errors.  On the host model.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/bitops.h"
+#include "qemu/bswap.h"
+#include "qemu/units.h"
+#include "smmuv3-host.h"
+
+#define EVENTQ_SLOTS    (1u << HOST_EVENTQ_LOG2)
+
+/* Types of events, IHI 0070 7.3 */
+#define C_BAD_STREAMID  0x02
+#define F_STE_FETCH     0x03
+#define C_BAD_STE       0x04
+#define F_TRANSLATION   0x10
+
+/*
+ * QEMU reads the host's events in its main loop, which also answers qtest:
+ * a few rounds let it come to them.
+ */
+static bool next_event(HostGuest *g, unsigned i, uint64_t event[4])
+{
+    for (int n = 0; n < 100; n++) {
+        if (smmu_event(g, i, event)) {
+            return true;
+        }
+        g_usleep(n * 100);
+    }
+    return false;
+}
+
+static void expect_event(HostGuest *g, unsigned i, unsigned type, uint32_t sid)
+{
+    uint64_t event[4];
+
+    g_assert_true(next_event(g, i, event));
+    g_assert_cmphex(event[0] & 0xff, ==, type);
+    g_assert_cmphex(event[0] >> 32, ==, sid);
+}
+
+static void expect_no_event(HostGuest *g, unsigned i)
+{
+    uint64_t event[4];
+
+    g_usleep(5 * 1000);
+    if (smmu_event(g, i, event)) {
+        g_error("there is an event 0x%" PRIx64 " 0x%" PRIx64, event[0],
+                event[1]);
+    }
+}
+
+static void drop_events(HostGuest *g, unsigned i)
+{
+    uint64_t event[4];
+
+    do {
+        while (smmu_event(g, i, event)) {
+            /* next */
+        }
+        g_usleep(5 * 1000);
+    } while (smmu_event(g, i, event));
+    smmu_event_overflow(g, i);
+}
+
+/* One device that translates HOST_VA, and no events */
+static HostGuest *translating(void)
+{
+    HostGuest *g = host_start(1, 1);
+
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    host_check_reads(g, 0, HOST_VA, 1);
+    expect_no_event(g, 0);
+    return g;
+}
+
+static void raise_events(HostGuest *g, unsigned dev, unsigned type,
+                         uint64_t word1, unsigned n)
+{
+    QDict *rsp = host_control(g, "event dma%u 0x%x 0x%" PRIx64
+                              " 0x123456789abcd000 0xfedcba9876543 %u", dev,
+                              type, word1, n);
+
+    g_assert_cmpint(qdict_get_int(rsp, "ret"), ==, 0);
+    qobject_unref(rsp);
+}
+
+/* A transaction that finds nothing mapped: address, direction, StreamID */
+static void test_fault(void)
+{
+    uint64_t event[4];
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    for (int write = 0; write < 2; write++) {
+        uint64_t iova = HOST_VA + 0x123000 + write * 0x1000, value;
+
+        g_assert_false(write ? host_dma_write64(g, 0, iova, 1)
+                             : host_dma_read64(g, 0, iova, &value));
+        g_assert_true(next_event(g, 0, event));
+        g_assert_cmphex(event[0] & 0xff, ==, F_TRANSLATION);
+        g_assert_cmphex(event[0] >> 32, ==, host_sid(g, 0));
+        g_assert_cmphex(event[2], ==, iova);
+        g_assert_cmpuint(extract64(event[1], 35, 1), ==, !write);
+    }
+    expect_no_event(g, 0);
+    g_assert_false(smmu_event_overflow(g, 0));
+    host_finish(g);
+}
+
+/* Every type that the host passes on, with all of its fields */
+static void test_types(void)
+{
+    static const unsigned types[] = {
+        0x04, 0x06, 0x08, 0x0a, 0x10, 0x11, 0x12, 0x13,
+    };
+    /* All but S2 and STALL, which the host keeps */
+    const uint64_t word1 = 0x1234567ffull << 32 >> 32 | 0x7bull << 32;
+    uint64_t event[4];
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    for (int n = 0; n < ARRAY_SIZE(types); n++) {
+        raise_events(g, 0, types[n], word1 & ~(BIT_ULL(31) | BIT_ULL(39)), 1);
+        g_assert_true(next_event(g, 0, event));
+        g_assert_cmphex(event[0], ==,
+                        types[n] | (uint64_t)host_sid(g, 0) << 32);
+        g_assert_cmphex(event[1], ==, word1 & ~(BIT_ULL(31) | BIT_ULL(39)));
+        g_assert_cmphex(event[2], ==, 0x123456789abcd000);
+        g_assert_cmphex(event[3], ==, 0xfedcba9876543);
+    }
+    expect_no_event(g, 0);
+    host_finish(g);
+}
+
+/* A full queue overflows and is no error; nothing comes twice or out of turn */
+static void test_overflow(void)
+{
+    uint64_t event[4];
+    unsigned n;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    /* Exactly full is no overflow */
+    raise_events(g, 0, F_TRANSLATION, 0, EVENTQ_SLOTS);
+    g_usleep(20 * 1000);
+    g_assert_false(smmu_event_overflow(g, 0));
+    raise_events(g, 0, C_BAD_STE, 0, 1);
+    g_usleep(20 * 1000);
+    g_assert_true(smmu_event_overflow(g, 0));
+    g_assert_false(smmu_event_overflow(g, 0));
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==,
+                    smmu_read(g, 0, SMMU_GERRORN));
+    for (n = 0; smmu_event(g, 0, event); n++) {
+        g_assert_cmphex(event[0] & 0xff, ==, F_TRANSLATION);
+    }
+    g_assert_cmpuint(n, ==, EVENTQ_SLOTS);
+
+    /* It has room again, and all goes on */
+    raise_events(g, 0, C_BAD_STE, 0, 3);
+    for (n = 0; n < 3; n++) {
+        expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    }
+    expect_no_event(g, 0);
+    g_assert_false(smmu_event_overflow(g, 0));
+
+    /* What QEMU itself has to say overflows too */
+    raise_events(g, 0, F_TRANSLATION, 0, EVENTQ_SLOTS);
+    g_usleep(20 * 1000);
+    host_set_ste(g, 0, STE_V | 6ull << 1);
+    g_assert_true(smmu_event_overflow(g, 0));
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==,
+                    smmu_read(g, 0, SMMU_GERRORN));
+    host_finish(g);
+}
+
+static uint64_t resident_bytes(HostGuest *g)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status",
+                                            qtest_pid(g->qts));
+    g_autofree char *text = NULL;
+    const char *line;
+    uint64_t kib;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    line = strstr(text, "VmRSS:");
+    g_assert_nonnull(line);
+    kib = g_ascii_strtoull(line + strlen("VmRSS:"), NULL, 10);
+    g_assert_cmpuint(kib, >, 0);
+    return kib * KiB;
+}
+
+/*
+ * A million events at once, while the guest looks away: the machine answers,
+ * QEMU does not grow by them, and the guest learns that some are lost.
+ */
+static void test_storm(void)
+{
+    uint64_t before, event[4];
+    unsigned n = 0;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    raise_events(g, 0, F_TRANSLATION, 0, 10 * 1000);
+    drop_events(g, 0);
+    before = resident_bytes(g);
+    raise_events(g, 0, F_TRANSLATION, 0, 1000 * 1000);
+    for (int i = 0; i < 1000; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+    }
+    host_check_reads(g, 0, HOST_VA, 1);
+    /* A MiB is 27,000 events; sanitizers keep freed memory for a while */
+    g_assert_cmpuint(resident_bytes(g), <, before + 8 * MiB);
+    g_assert_true(smmu_event_overflow(g, 0));
+
+    /* Those that the host kept come as the guest makes room, and no more */
+    while (next_event(g, 0, event)) {
+        n++;
+        g_assert_cmphex(event[0] & 0xff, ==, F_TRANSLATION);
+    }
+    g_assert_cmpuint(n, >, EVENTQ_SLOTS);
+    g_assert_cmpuint(n, <, 10 * 1000);
+    /* The host says that it lost some as well */
+    g_assert_true(smmu_event_overflow(g, 0));
+    raise_events(g, 0, C_BAD_STE, 0, 1);
+    expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    host_finish(g);
+}
+
+/* The host keeps events for a guest that has a queue, and no longer */
+static void test_enable(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+        .dev = { { .hotplug = true }, { .hotplug = true } },
+    };
+    uint64_t page;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    page = host_new_page(g, 2);
+    host_enable(g, 0);
+    /* No device, no vIOMMU */
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 0);
+    g_assert_null(host_guest_plug(g, 0));
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 1);
+    g_assert_null(host_guest_plug(g, 1));
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 1);
+
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+    drop_events(g, 0);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 3);     /* all but EVENTQEN */
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 0);
+    host_check_faults(g, 0, HOST_VA + 0x1000);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 1);
+    expect_no_event(g, 0);
+    host_check_faults(g, 0, HOST_VA + 0x1000);
+    expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
+    expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
+
+    /* An unread event is in the way of nothing */
+    raise_events(g, 0, F_TRANSLATION, 0, 2 * EVENTQ_SLOTS);
+    host_guest_unplug(g, 1);
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 1);
+    host_guest_unplug(g, 0);
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 0);
+    g_assert_cmpuint(host_objects(g, "viommu"), ==, 0);
+
+    g_assert_null(host_guest_plug(g, 0));
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 1);
+    qtest_system_reset(g->qts);
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, 0);
+    host_finish(g);
+}
+
+/* STEs that the host never gets to see: an event for each CFGI, not for V=0 */
+static void test_bad_stes(void)
+{
+    const uint64_t cd_of_16 = STE_V | 5ull << 1 | 4ull << 59;
+    HostGuest *g;
+    uint32_t sid;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    sid = host_sid(g, 0);
+    host_set_ste(g, 0, 0);
+    host_set_ste(g, 0, STE_ABORT);
+    host_set_ste(g, 0, STE_BYPASS);
+    expect_no_event(g, 0);
+
+    host_set_ste(g, 0, STE_V | 6ull << 1);
+    expect_event(g, 0, C_BAD_STE, sid);
+    host_set_ste(g, 0, STE_V | 6ull << 1);
+    expect_event(g, 0, C_BAD_STE, sid);
+    host_set_ste(g, 0, STE_V | 7ull << 1);
+    expect_event(g, 0, C_BAD_STE, sid);
+    host_set_ste(g, 0, cd_of_16);
+    expect_event(g, 0, C_BAD_STE, sid);
+    host_check_faults(g, 0, HOST_VA);
+    expect_no_event(g, 0);
+
+    /* Beyond the table, and in memory that is not there; the queue goes on */
+    smmu_disable(g, 0);
+    smmu_write(g, 0, SMMU_STRTAB_CFG, 4);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    expect_no_event(g, 0);
+    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+    smmu_sync_ok(g, 0);
+    expect_event(g, 0, C_BAD_STREAMID, sid);
+    smmu_disable(g, 0);
+    smmu_write(g, 0, SMMU_STRTAB_CFG, HOST_SID_BITS);
+    smmu_write64(g, 0, SMMU_STRTAB_BASE, 0xfff000000000ull);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    expect_event(g, 0, F_STE_FETCH, sid);
+    expect_no_event(g, 0);
+    host_finish(g);
+}
+
+/* A command that is no command: CONS at it, nothing goes on till it is seen */
+static void test_illegal(void)
+{
+    HostGuest *g;
+    uint64_t page;
+    unsigned at;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    page = host_new_page(g, 3);
+    for (int round = 0; round < 3; round++) {
+        at = g->smmu[0].prod + 2;
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_cmd(g, 0, CMD_CFGI_CD(host_sid(g, 0), 0));
+        smmu_cmd(g, 0, round ? HOST_CMD(0xff, 0)
+                             : HOST_CMD(0x40, 0));     /* ATC_INV, no ATS */
+        smmu_cmd(g, 0, CMD_TLBI_NSNH_ALL);
+        g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+        g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS) & 0xfffff, ==,
+                        at & ((2u << HOST_CMDQ_LOG2) - 1));
+        g_assert_cmphex((smmu_read(g, 0, SMMU_GERROR) ^
+                         smmu_read(g, 0, SMMU_GERRORN)) & SMMU_GERROR_CMDQ,
+                        ==, SMMU_GERROR_CMDQ);
+        smmu_ack(g, 0);
+        host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+        host_check_reads(g, 0, HOST_VA, 3);
+    }
+    host_finish(g);
+}
+
+/* A queue in memory that is not there: CERROR_ABT, and a new queue works */
+static void test_abort(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2);
+    smmu_write64(g, 0, SMMU_CMDQ_BASE, 0xfff000000000ull | HOST_CMDQ_LOG2);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
+    smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, 1);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
+                    SMMU_CERROR_ABT << 24);
+    /* Neither registers nor translation stop at that */
+    host_check_reads(g, 0, HOST_VA, 1);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2);
+    smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
+    smmu_write(g, 0, SMMU_CR0, 0);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_ABORT);
+    host_check_faults(g, 0, HOST_VA);
+    host_finish(g);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("/smmuv3-event/fault", test_fault);
+    qtest_add_func("/smmuv3-event/types", test_types);
+    qtest_add_func("/smmuv3-event/overflow", test_overflow);
+    qtest_add_func("/smmuv3-event/storm", test_storm);
+    qtest_add_func("/smmuv3-event/enable", test_enable);
+    qtest_add_func("/smmuv3-event/bad-stes", test_bad_stes);
+    qtest_add_func("/smmuv3-event/illegal", test_illegal);
+    qtest_add_func("/smmuv3-event/abort", test_abort);
+    return g_test_run();
+}
