@@ -466,3 +466,46 @@ class Guest:
         for line in out.splitlines():
             total += sum(int(n) for n in re.match(r'\s*\w+:((\s+\d+)+)', line).group(1).split())
         return total
+
+
+# --- what a guest of either bed may be asked for ---------------------------------
+
+def fault(shell, device):
+    """Have the NVMe disk DEVICE (a PCI address) read where nothing is mapped for it, with no
+    driver; the line of the guest's log that says so, with its StreamID."""
+    sys = '/sys/bus/pci/devices/' + device
+    shell.run('dmesg -c > /dev/null')
+    shell.run('echo %s > /sys/bus/pci/drivers/nvme/unbind' % device, 60)
+    shell.run('echo 1 > %s/enable' % sys)
+    # memory space and bus mastering
+    shell.run("printf '\\006\\004' | dd of=%s/config bs=1 seek=4 conv=notrunc 2>/dev/null" % sys)
+    bar = int(shell.run('head -n 1 %s/resource' % sys).split()[0], 16)
+    # CC.EN off, AQA, ASQ, ACQ, CC.EN on, the doorbell of the admin queue
+    for offset, value in ((0x14, 0), (0x24, 0x10001), (0x28, 0xdead0000), (0x2c, 0),
+                          (0x30, 0xdeae0000), (0x34, 0), (0x14, 0x460001), (0x1000, 1)):
+        shell.run('devmem 0x%x 32 0x%x' % (bar + offset, value))
+    bus, slot, function = (int(n, 16) for n in re.fullmatch(
+        r'[0-9a-f]+:([0-9a-f]+):([0-9a-f]+)\.(\d)', device).groups())
+    sid = bus << 8 | slot << 3 | function
+    # F_TRANSLATION and the StreamID, raw or in words
+    shell.wait(r'dmesg | grep -qE "0x0*%x00000010$|F_TRANSLATION.* sid: 0x%x "' % (sid, sid), 20,
+               'an event of StreamID 0x%x in the log' % sid)
+    line = shell.run(r'dmesg | grep -E "event.*(0x10|F_TRANSLATION)" | tail -n 1')
+    shell.run('devmem 0x%x 32 0' % (bar + 0x14))
+    shell.run('echo 0 > %s/enable' % sys)
+    shell.run('echo %s > /sys/bus/pci/drivers/nvme/bind' % device, 60)
+    return '%s, StreamID 0x%x' % (re.sub(r'^\[.*?\] ', '', line), sid)
+
+
+def load_kexec(shell, disk, node, kernel, initrd, options):
+    """Load a kernel by way of DISK (NODE in the guest), for `kexec -e` or, with -p among
+    OPTIONS, for a panic."""
+    offset = 0
+    for name, data in (('Image', kernel), ('initrd', initrd)):
+        disk.write(offset, data)
+        blocks = -(-len(data) // (64 << 10))
+        shell.run('dd if=%s bs=64k skip=%d count=%d iflag=direct 2>/dev/null |'
+                  ' head -c %d > /tmp/%s' % (node, offset >> 16, blocks, len(data), name), 60)
+        offset += blocks << 16
+    shell.run('/kexec/ld.so --library-path /kexec /kexec/kexec -a %s /tmp/Image'
+              ' --initrd=/tmp/initrd --reuse-cmdline && rm /tmp/Image /tmp/initrd' % options, 60)

@@ -54,6 +54,20 @@ fetch() {
     echo "$dir"
 }
 
+# libraries ARCH PACKAGE: the packages of shared libraries that PACKAGE needs,
+# into the cache; prints their directory.
+libraries() {
+    local list=$cache/$2-$1.packages names
+    if [ ! -s "$list" ]; then
+        say "asking apt what $2 depends on"
+        "$top/scripts/apt" closure "$1" "$2" |
+            grep -E '^z?lib' | grep -vE -- '-(data|common|db)$' > "$list.new"
+        mv "$list.new" "$list"
+    fi
+    mapfile -t names < "$list"
+    SUITE='' fetch "$1" "${names[@]}"
+}
+
 # unpack DIR PACKAGEDIR...: every package of the directories into DIR.
 unpack() {
     local dir=$1 from deb
