@@ -25,9 +25,7 @@ void smmuv3_accel_events_close(SMMUv3AccelVsmmu *vsmmu)
 {
     if (vsmmu->veventq) {
         trace_smmuv3_accel_events_close(vsmmu->name, vsmmu->viommu);
-        /* The fd holds the object: it goes first */
-        close(vsmmu->event_fd);
-        vsmmu->ops->destroy(vsmmu->host, vsmmu->veventq);
+        vsmmu->ops->events_free(vsmmu->host, vsmmu->veventq, vsmmu->event_fd);
         vsmmu->veventq = 0;
         vsmmu->event_fd = -1;
     }
@@ -42,35 +40,38 @@ static bool is_gap(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostEvent *event)
     return gap;
 }
 
-SMMUv3AccelEventsState
-smmuv3_accel_events_drain(SMMUv3AccelVsmmu *vsmmu,
-                          const SMMUv3AccelEventSink *sink)
+bool smmuv3_accel_events_drain(SMMUv3AccelVsmmu *vsmmu, unsigned room,
+                               const SMMUv3AccelEventSink *sink)
 {
     SMMUv3HostEvent events[SMMUV3_HOST_EVENTS_MAX];
-    int n = vsmmu->ops->events_read(vsmmu->host, vsmmu->event_fd, events,
-                                    ARRAY_SIZE(events));
-    bool lost = false, full = false;
+    bool lost = false;
     int passed = 0;
+    int n;
 
-    if (n == -EAGAIN || n == -EINTR || n == 0) {
-        return SMMUV3_ACCEL_EVENTS_OK;
+    if (!room) {
+        return true;
+    }
+    n = vsmmu->ops->events_read(vsmmu->host, vsmmu->event_fd, events,
+                                MIN(room, ARRAY_SIZE(events)));
+    if (n == -EAGAIN || n == -EINTR) {
+        return true;
     }
     if (n < 0) {
         warn_report("%s: the host's events cannot be read (%s): faults of its "
                     "devices show in the host's log only",
                     vsmmu->name, strerror(-n));
-        return SMMUV3_ACCEL_EVENTS_DEAD;
+        return false;
     }
     for (int i = 0; i < n; i++) {
         lost |= is_gap(vsmmu, &events[i]) || events[i].lost;
-        if (!events[i].lost && !full) {
-            full = !sink->put(sink->opaque, &events[i]);
-            passed += !full;
+        if (!events[i].lost) {
+            sink->put(sink->opaque, &events[i]);
+            passed++;
         }
     }
-    trace_smmuv3_accel_events(vsmmu->name, n, passed, lost, full);
-    if (lost || full) {
+    if (lost) {
         sink->lost(sink->opaque);
     }
-    return full ? SMMUV3_ACCEL_EVENTS_FULL : SMMUV3_ACCEL_EVENTS_OK;
+    trace_smmuv3_accel_events(vsmmu->name, passed, lost);
+    return true;
 }

@@ -19,18 +19,12 @@
 
 /* The guest's event queue, as far as an event of the host's is concerned */
 typedef struct SMMUv3AccelEventSink {
-    /* Append @event, or return false: there is no room, nothing was done */
-    bool (*put)(void *opaque, const SMMUv3HostEvent *event);
+    /* Append @event: there is room for it */
+    void (*put)(void *opaque, const SMMUv3HostEvent *event);
     /* Events were lost on the way: tell the guest */
     void (*lost)(void *opaque);
     void *opaque;
 } SMMUv3AccelEventSink;
-
-typedef enum SMMUv3AccelEventsState {
-    SMMUV3_ACCEL_EVENTS_OK,     /* come again when the fd is readable */
-    SMMUV3_ACCEL_EVENTS_FULL,   /* come again when the guest has made room */
-    SMMUV3_ACCEL_EVENTS_DEAD,   /* the host failed: do not come again */
-} SMMUv3AccelEventsState;
 
 /**
  * smmuv3_accel_events_open: have the host keep events for this vSMMU
@@ -53,15 +47,16 @@ void smmuv3_accel_events_close(SMMUv3AccelVsmmu *vsmmu);
 /**
  * smmuv3_accel_events_drain: pass on what the host has
  * @vsmmu: with a vEVENTQ
+ * @room: how many events the guest's queue can take
  * @sink: where to
  *
- * At most SMMUV3_HOST_EVENTS_MAX, so that a storm holds nobody up.  A gap in
- * the host's sequence is a loss, as the host's own word of one is.  What comes
- * while the guest's queue is full is a loss too (IHI 0070 7.4), but no more of
- * it is fetched than what came in the same call.
+ * At most @room and SMMUV3_HOST_EVENTS_MAX: a storm holds nobody up, and what
+ * the guest has no room for stays with the host, whose vEVENTQ is the one that
+ * overflows.  Its word of that, or a gap in its sequence, is a loss.
+ *
+ * Returns: false if the host failed, which the user was told; do not come back.
  */
-SMMUv3AccelEventsState
-smmuv3_accel_events_drain(SMMUv3AccelVsmmu *vsmmu,
-                          const SMMUv3AccelEventSink *sink);
+bool smmuv3_accel_events_drain(SMMUv3AccelVsmmu *vsmmu, unsigned room,
+                               const SMMUv3AccelEventSink *sink);
 
 #endif

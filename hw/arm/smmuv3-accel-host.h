@@ -94,8 +94,7 @@ typedef struct SMMUv3HostOps {
 
     /*
      * IOMMU_VEVENTQ_ALLOC: keep up to @depth events of @viommu.  @fd is
-     * readable while there are any, and the caller's to close, before the
-     * object is destroyed.
+     * readable while there are any; events_free() closes it.
      */
     int (*events_alloc)(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
                         uint32_t *id, int *fd, Error **errp);
@@ -106,6 +105,9 @@ typedef struct SMMUv3HostOps {
      */
     int (*events_read)(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
                        unsigned max);
+
+    /* Free vEVENTQ @id and close its @fd, which no fd handler is set for */
+    void (*events_free)(SMMUv3Host *host, uint32_t id, int fd);
 
     /* IOMMU_DESTROY: free object @id, which nothing uses any more */
     void (*destroy)(SMMUv3Host *host, uint32_t id);

@@ -9,6 +9,7 @@
 #include "qemu/osdep.h"
 #include <sys/ioctl.h>
 #include <linux/iommufd.h>
+#include "qemu/error-report.h"
 #include "qemu/sockets.h"
 #include "qapi/error.h"
 #include "system/iommufd.h"
@@ -55,6 +56,7 @@ static uint32_t host_stage2(SMMUv3HostDevice *dev)
 
 static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
 {
+    ERRP_GUARD();
     HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
     struct iommu_hw_info_arm_smmuv3 data = {};
     struct iommu_hw_info arg = {
@@ -66,6 +68,10 @@ static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
     int ret = iommufd_call(idev->iommufd, IOMMU_GET_HW_INFO, &arg,
                            "IOMMU_GET_HW_INFO", errp);
 
+    if (ret == -EOPNOTSUPP) {
+        error_prepend(errp, "the host's kernel says nothing of its SMMUv3 (it "
+                      "must be Linux 6.19 or later): ");
+    }
     if (ret) {
         return ret;
     }
@@ -100,13 +106,13 @@ static int host_viommu_alloc(SMMUv3HostDevice *dev, uint32_t stage2,
                            "IOMMU_VIOMMU_ALLOC", errp);
 
     if (ret == -EOPNOTSUPP) {
-        error_append_hint(errp, "The host's SMMUv3 must do both stages, and "
-                          "keep the guest from bypassing caches: by S2FWB "
-                          "(IDR3.FWB), or by CANWBS in the host's IORT.\n");
+        error_prepend(errp, "the host's SMMUv3 must do both stages, and keep "
+                      "the guest from bypassing caches (by S2FWB, or CANWBS in "
+                      "the host's IORT): ");
     }
     if (ret == -ENOTTY) {
-        error_append_hint(errp, "The host's kernel must be Linux 6.19 or "
-                          "later, with CONFIG_ARM_SMMU_V3_IOMMUFD.\n");
+        error_prepend(errp, "the host's kernel must be Linux 6.19 or later, "
+                      "with CONFIG_ARM_SMMU_V3_IOMMUFD: ");
     }
     if (!ret) {
         *id = arg.out_viommu_id;
@@ -129,8 +135,8 @@ static int host_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
                            "IOMMU_VDEVICE_ALLOC", errp);
 
     if (ret == -EOPNOTSUPP) {
-        error_append_hint(errp, "The host's kernel takes no device that has "
-                          "more than one StreamID in the host.\n");
+        error_prepend(errp, "the host's kernel takes no device that has more "
+                      "than one StreamID in the host: ");
     }
     if (!ret) {
         *id = arg.out_vdevice_id;
@@ -255,6 +261,31 @@ static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
     return n;
 }
 
+/*
+ * The open file holds the object.  Closed here, it lives on while a poll() of
+ * it goes on in another thread: the main loop's, which the end of the fd's
+ * handler has woken, though it may not have left the kernel yet.
+ */
+static void host_events_free(SMMUv3Host *host, uint32_t id, int fd)
+{
+    const int tries = 1000, pause_us = 100;
+    struct iommu_destroy arg = { .size = sizeof(arg), .id = id };
+    int ret;
+
+    close(fd);
+    for (int n = 0; n < tries; n++) {
+        ret = ioctl(to_iommufd(host)->fd, IOMMU_DESTROY, &arg) ? -errno : 0;
+        if (ret != -EBUSY) {
+            break;
+        }
+        g_usleep(pause_us);
+    }
+    trace_smmuv3_accel_iommufd(to_iommufd(host)->fd, "IOMMU_DESTROY", ret);
+    if (ret) {
+        error_report("a vEVENTQ cannot be freed: %s", strerror(-ret));
+    }
+}
+
 static void host_destroy(SMMUv3Host *host, uint32_t id)
 {
     iommufd_backend_free_id(to_iommufd(host), id);
@@ -273,5 +304,6 @@ const SMMUv3HostOps smmuv3_iommufd_ops = {
     .invalidate = host_invalidate,
     .events_alloc = host_events_alloc,
     .events_read = host_events_read,
+    .events_free = host_events_free,
     .destroy = host_destroy,
 };

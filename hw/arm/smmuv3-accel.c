@@ -291,7 +291,7 @@ static SMMUv3AccelStream *find_stream_at(SMMUv3Accel *accel, PCIBus *bus,
  * Events
  */
 
-static bool accel_put_event(void *opaque, const SMMUv3HostEvent *event)
+static void accel_put_event(void *opaque, const SMMUv3HostEvent *event)
 {
     Evt evt;
 
@@ -299,7 +299,7 @@ static bool accel_put_event(void *opaque, const SMMUv3HostEvent *event)
         evt.word[2 * i] = extract64(le64_to_cpu(event->word[i]), 0, 32);
         evt.word[2 * i + 1] = extract64(le64_to_cpu(event->word[i]), 32, 32);
     }
-    return smmuv3_put_event(opaque, &evt);
+    smmuv3_put_event(opaque, &evt);
 }
 
 static void accel_lost_events(void *opaque)
@@ -316,21 +316,16 @@ static void accel_events(void *opaque)
         .lost = accel_lost_events,
         .opaque = s,
     };
-    int fd = accel->vsmmu.event_fd;
     uint32_t prod = s->eventq.prod;
+    bool alive = smmuv3_accel_events_drain(&accel->vsmmu,
+                                           smmuv3_eventq_room(s), &sink);
 
-    switch (smmuv3_accel_events_drain(&accel->vsmmu, &sink)) {
-    case SMMUV3_ACCEL_EVENTS_FULL:
-        accel->events_paused = true;
-        /* fall through */
-    case SMMUV3_ACCEL_EVENTS_DEAD:
-        qemu_set_fd_handler(fd, NULL, NULL, NULL);
-        break;
-    default:
-        break;
-    }
     if (s->eventq.prod != prod) {
         smmuv3_announce_events(s);
+    }
+    accel->events_paused = alive && !smmuv3_eventq_room(s);
+    if (!alive || accel->events_paused) {
+        qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
     }
 }
 
@@ -374,7 +369,7 @@ void smmuv3_accel_eventq_moved(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
 
-    if (accel->events_paused && !smmuv3_q_full(&s->eventq)) {
+    if (accel->events_paused && smmuv3_eventq_room(s)) {
         accel->events_paused = false;
         qemu_set_fd_handler(accel->vsmmu.event_fd, accel_events, NULL, s);
     }
@@ -703,9 +698,9 @@ static bool accel_add(SMMUv3State *s, PCIBus *bus, int devfn,
     ret = refresh_stream(stream, EDGE_OTHER, errp);
     if (ret && !passes_by_itself(ret)) {
         if (ret == -ENOENT) {
-            error_append_hint(errp, "The host's kernel must be Linux 6.19 or "
-                              "later, which attaches a device before its "
-                              "StreamID is known.\n");
+            error_prepend(errp, "the host's kernel must be Linux 6.19 or "
+                          "later, which attaches a device before its StreamID "
+                          "is known: ");
         }
         accel_remove(stream);
         return false;
@@ -728,7 +723,8 @@ static bool accel_set_iommu_device(PCIBus *bus, void *opaque, int devfn,
                                        TYPE_HOST_IOMMU_DEVICE_IOMMUFD);
 
     if (!idev) {
-        error_setg(errp, "%s: no iommufd", hiod->name);
+        error_setg(errp, "%s has no iommufd: add -object iommufd,id=iommufd0 "
+                   "and give the device iommufd=iommufd0", hiod->name);
         return false;
     }
     if (!accel_add(s, bus, devfn, HOST_IOMMU_DEVICE_IOMMUFD(idev), errp)) {

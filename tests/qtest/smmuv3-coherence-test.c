@@ -57,6 +57,7 @@ typedef enum OpKind {
     OP_GBPA,
     OP_BUS,
     OP_RESET,
+    OP_PLUG,
     OP_NOISE,
     OP_SYNC,
     OP_KINDS
@@ -83,6 +84,7 @@ static const struct {
     [OP_GBPA] = { "gbpa", 3 },
     [OP_BUS] = { "bus", 3 },
     [OP_RESET] = { "reset", 2 },
+    [OP_PLUG] = { "plug", 1 },
     [OP_NOISE] = { "noise", 6 },
     [OP_SYNC] = { "sync", 10 },
 };
@@ -142,6 +144,7 @@ typedef struct Run {
     unsigned long dmas, faults, invalidations;
     /* An invalidation to leave out: the one of op @drop_at */
     int at, drop_at;
+    bool no_plug;
     bool dropped;
     char *failure;
 } Run;
@@ -348,6 +351,9 @@ static void check(Run *run, unsigned dev, uint64_t iova, bool write)
     bool ro, ok;
     bool want = expected(run, dev, iova, &pa, &ro);
 
+    if (!g->dev[dev].present) {
+        return;
+    }
     run->dmas++;
     if (write) {
         uint64_t *word = NULL, before = 0, value = ++run->unique;
@@ -800,6 +806,24 @@ static void do_bus(Run *run, unsigned dev, const Op *op)
     }
 }
 
+/* A device goes, or comes back to where its STE may have been all the time */
+static void do_plug(Run *run, unsigned dev)
+{
+    g_autofree char *error = NULL;
+
+    if (run->no_plug) {
+        return;
+    }
+    if (run->g->dev[dev].present) {
+        host_guest_unplug(run->g, dev);
+        return;
+    }
+    error = host_guest_plug(run->g, dev);
+    if (error) {
+        fail(run, "device %u does not come back: %s", dev, error);
+    }
+}
+
 static void do_noise(Run *run, unsigned i, const Op *op)
 {
     uint32_t sid = host_sid(run->g, op->r[1] % N_DEVS);
@@ -846,6 +870,9 @@ static void execute(Run *run, const Op *op)
 
     switch (op->kind) {
     case OP_DMA:
+        if (!run->g->dev[dev].present && op->r[3] % 4 == 0) {
+            do_plug(run, dev);
+        }
         if (run->smmu[smmu_of(dev)].pending) {
             cmd_sync(run, smmu_of(dev));
         }
@@ -890,7 +917,12 @@ static void execute(Run *run, const Op *op)
         do_bus(run, dev, op);
         break;
     case OP_RESET:
-        host_flr(run->g, dev);
+        if (run->g->dev[dev].present) {
+            host_flr(run->g, dev);
+        }
+        break;
+    case OP_PLUG:
+        do_plug(run, dev);
         break;
     case OP_NOISE:
         do_noise(run, i, op);
@@ -1213,6 +1245,8 @@ static void test_forgotten(const void *opaque)
         Run run;
 
         begin(&run, flavour.host, flavour.smmu_args);
+        /* With the last device what a forgotten command left behind goes too */
+        run.no_plug = true;
         for (run.at = 0; !run.dropped && run.at < 200000; run.at++) {
             Op op = random_op(rand);
 

@@ -268,10 +268,12 @@ static void test_reset(void)
     host_finish(g);
 }
 
-static void test_flr(void)
+/* A device that is reset stays where it is, and nothing is made anew for it */
+static void test_device_reset(const void *opaque)
 {
+    void (*reset)(HostGuest *g, unsigned dev) = opaque;
+    uint64_t page, attached, vdevices, resets;
     HostGuest *g;
-    uint64_t page;
 
     if (host_skipped()) {
         return;
@@ -281,9 +283,152 @@ static void test_flr(void)
     host_enable(g, 0);
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
     host_check_reads(g, 0, HOST_VA, 0x6666);
-    host_flr(g, 0);
-    host_check_reads(g, 0, HOST_VA, 0x6666);
-    host_check_faults(g, 0, page);
+    attached = host_counter(g, "call.VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+    vdevices = host_counter(g, "call.IOMMU_VDEVICE_ALLOC");
+    resets = host_counter(g, "device.reset");
+    for (int round = 0; round < 10; round++) {
+        reset(g, 0);
+        host_check_reads(g, 0, HOST_VA, 0x6666);
+        host_check_faults(g, 0, page);
+    }
+    g_assert_cmpuint(host_counter(g, "device.reset"), >=, resets + 10);
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_VDEVICE_ALLOC"), ==, vdevices);
+    g_assert_cmpuint(host_counter(g, "call.VFIO_DEVICE_ATTACH_IOMMUFD_PT"), ==,
+                     attached);
+    host_finish(g);
+}
+
+/* The device reads @want in a second, which is how long QEMU may try again */
+static void comes_to_read(HostGuest *g, unsigned dev, uint64_t want)
+{
+    uint64_t got = 0;
+
+    for (int n = 0; n < 100; n++) {
+        if (host_dma_read64(g, dev, HOST_VA, &got) && got == want) {
+            return;
+        }
+        g_usleep(10 * 1000);
+    }
+    g_error("device %u reads 0x%" PRIx64 ", not 0x%" PRIx64, dev, got, want);
+}
+
+/* While the host resets the device it takes no attachment: tried again */
+static void test_busy(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    host_check_reads(g, 0, HOST_VA, 1);
+    qobject_unref(host_control(g, "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+4="
+                               "EBUSY"));
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 2, host_new_page(g, 2))));
+    comes_to_read(g, 0, 2);
+    host_finish(g);
+}
+
+static void test_stop_cont(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    for (int round = 0; round < 3; round++) {
+        qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+        qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+        host_check_reads(g, 0, HOST_VA, 1);
+        host_check_faults(g, 0, HOST_VA + 4096);
+    }
+    host_finish(g);
+}
+
+/* Gone from the one vSMMU, back on the other, and back again */
+static void test_comes_back(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2,
+        .dev = { { .hotplug = true }, { .vsmmu = 1, .hotplug = true } },
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t cd = host_one_page_cd(g, 1, host_new_page(g, 0x10 + i));
+
+        host_enable(g, i);
+        *smmu_ste(g, i, host_sid(g, i)) = cpu_to_le64(STE_S1(cd));
+        smmu_cmd(g, i, CMD_CFGI_ALL);
+        smmu_sync_ok(g, i);
+    }
+    for (int round = 0; round < 4; round++) {
+        unsigned i = round % 2;
+
+        g_assert_null(host_guest_plug_other(g, i, 0));
+        host_check_reads(g, i, HOST_VA, 0x10 + i);
+        g_assert_cmpuint(host_objects(g, "viommu"), ==, 1);
+        host_guest_unplug(g, i);
+        g_assert_cmpuint(host_objects(g, "viommu"), ==, 0);
+    }
+    host_finish(g);
+}
+
+/* Devices go in every order; those that are left do not notice */
+static void test_unplug_order(void)
+{
+    static const unsigned orders[][3] = {
+        { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 },
+        { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 },
+    };
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 3,
+        .dev = {
+            { .hotplug = true }, { .hotplug = true }, { .hotplug = true },
+        },
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    for (unsigned dev = 0; dev < 3; dev++) {
+        uint64_t cd = host_one_page_cd(g, 1 + dev, host_new_page(g, dev));
+
+        *smmu_ste(g, 0, host_sid(g, dev)) = cpu_to_le64(STE_S1(cd));
+    }
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    for (int n = 0; n < ARRAY_SIZE(orders); n++) {
+        for (unsigned dev = 0; dev < 3; dev++) {
+            g_assert_null(host_guest_plug(g, dev));
+        }
+        for (int gone = 0; gone < 3; gone++) {
+            host_guest_unplug(g, orders[n][gone]);
+            for (int left = gone + 1; left < 3; left++) {
+                host_check_reads(g, orders[n][left], HOST_VA, orders[n][left]);
+            }
+        }
+        g_assert_cmpuint(host_objects(g, "viommu"), ==, 0);
+        g_assert_cmpuint(host_objects(g, "vdevice"), ==, 0);
+        g_assert_cmpuint(host_objects(g, "hwpt_nested"), ==, 0);
+        g_assert_cmpuint(host_objects(g, "veventq"), ==, 0);
+    }
+    g_assert_cmpuint(host_counter(g, "left.hwpt_nested") +
+                     host_counter(g, "left.vdevice") +
+                     host_counter(g, "left.viommu") +
+                     host_counter(g, "left.veventq"), ==, 0);
     host_finish(g);
 }
 
@@ -312,6 +457,12 @@ static void test_renumber(void)
     host_check_faults(g, 0, page);
     host_set_ste(g, 0, STE_S1(cd));
     host_check_reads(g, 0, HOST_VA, 0x7777);
+
+    /* Back to where there is an STE: no command needed */
+    host_set_bus(g, 0, bus);
+    comes_to_read(g, 0, 0x7777);
+    host_set_bus(g, 0, bus + 8);
+    comes_to_read(g, 0, 0x7777);
 
     /* Commands for the old one reach nobody, those for the new one do */
     host_clear_cd(g, cd);
@@ -343,18 +494,6 @@ static void test_swap(void)
     host_set_bus(g, 1, bus[0]);
     host_set_bus(g, 0, bus[1]);
     smmu_sync_ok(g, 0);
-    /*
-     * Where one waits for the other it is parked meanwhile, for 10 ms or more
-     */
-    for (int n = 0; n < 100; n++) {
-        uint64_t got;
-
-        if (host_dma_read64(g, 0, HOST_VA, &got) &&
-            host_dma_read64(g, 1, HOST_VA, &got)) {
-            break;
-        }
-        g_usleep(10 * 1000);
-    }
     host_setup_device(g, 0);
     host_setup_device(g, 1);
     host_check_reads(g, 0, HOST_VA, 0x8881);
@@ -657,6 +796,73 @@ static void test_asid16(void)
     host_finish(g);
 }
 
+/*
+ * What an admin runs into: the error names the device, what is wrong, and what
+ * to do; without the failure the same command works.
+ */
+typedef struct ErrorRow {
+    const char *name;
+    const char *host;           /* keys of the model's [smmu], or NULL */
+    const char *fail;           /* rule for a call that fails, or NULL */
+    const char *say[4];
+} ErrorRow;
+
+#define OLD_KERNEL "must be Linux 6.19 or later"
+
+static const ErrorRow error_rows[] = {
+    { "no-iommufd", NULL, "open./dev/iommu=ENOENT",
+      { "/dev/iommu", "load the module" } },
+    { "no-permission", NULL, "open./dev/iommu=EACCES",
+      { "/dev/iommu", "QEMU's user", "udev" } },
+    { "in-use", NULL, "VFIO_DEVICE_BIND_IOMMUFD=EINVAL", { "in use already" } },
+    { "memory-lock", NULL, "IOMMU_IOAS_MAP=ENOMEM",
+      { "LimitMEMLOCK", "Cannot allocate memory" } },
+    { "no-nesting", NULL, "IOMMU_HWPT_ALLOC=EOPNOTSUPP",
+      { "cannot nest", "CONFIG_ARM_SMMU_V3_IOMMUFD" } },
+    { "one-stage", "profile=onestage", NULL,
+      { "cannot nest", "both stages" } },
+    { "bypasses-caches", NULL, "IOMMU_VIOMMU_ALLOC=EOPNOTSUPP",
+      { "smmuv3 's0'", "S2FWB" } },
+    { "no-viommu", NULL, "IOMMU_VIOMMU_ALLOC=ENOTTY",
+      { "smmuv3 's0'", OLD_KERNEL } },
+    { "no-hw-info", NULL, "IOMMU_GET_HW_INFO:2=EOPNOTSUPP", { OLD_KERNEL } },
+    { "no-attach-without-vdevice", NULL,
+      "VFIO_DEVICE_ATTACH_IOMMUFD_PT:2+*=ENOENT", { OLD_KERNEL } },
+};
+
+static void test_error(const void *opaque)
+{
+    const ErrorRow *row = opaque;
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = row->host,
+        .dev = { { .hotplug = true } },
+    };
+    g_autofree char *error = NULL;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    if (row->fail) {
+        qobject_unref(host_control(g, "fail %s", row->fail));
+    }
+    error = host_guest_plug(g, 0);
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, "VFIO_FD"));
+    for (int n = 0; n < ARRAY_SIZE(row->say) && row->say[n]; n++) {
+        if (!strstr(error, row->say[n])) {
+            g_error("no \"%s\" in: %s", row->say[n], error);
+        }
+    }
+    if (row->fail) {
+        qobject_unref(host_control(g, "fail clear"));
+        g_assert_null(host_guest_plug(g, 0));
+    }
+    host_finish(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -672,12 +878,24 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &host_rows[n], test_host);
     }
+    for (int n = 0; n < ARRAY_SIZE(error_rows); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-host/errors/%s",
+                                                error_rows[n].name);
+
+        qtest_add_data_func(path, &error_rows[n], test_error);
+    }
     qtest_add_func("/smmuv3-host/ste", test_ste);
     qtest_add_func("/smmuv3-host/smmuen", test_smmuen);
     qtest_add_func("/smmuv3-host/stream-table", test_stream_table);
     qtest_add_func("/smmuv3-host/apart", test_apart);
     qtest_add_func("/smmuv3-host/reset", test_reset);
-    qtest_add_func("/smmuv3-host/flr", test_flr);
+    qtest_add_data_func("/smmuv3-host/flr", host_flr, test_device_reset);
+    qtest_add_data_func("/smmuv3-host/bus-reset", host_bus_reset,
+                        test_device_reset);
+    qtest_add_func("/smmuv3-host/busy", test_busy);
+    qtest_add_func("/smmuv3-host/stop-cont", test_stop_cont);
+    qtest_add_func("/smmuv3-host/comes-back", test_comes_back);
+    qtest_add_func("/smmuv3-host/unplug-order", test_unplug_order);
     qtest_add_func("/smmuv3-host/renumber", test_renumber);
     qtest_add_func("/smmuv3-host/swap", test_swap);
     qtest_add_func("/smmuv3-host/hotplug", test_hotplug);

@@ -153,6 +153,13 @@ static void slot_power(HostGuest *g, unsigned dev, bool on)
                     : PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_PCC);
 }
 
+void host_bus_reset(HostGuest *g, unsigned dev)
+{
+    port_write16(g, dev, PCI_BRIDGE_CONTROL, PCI_BRIDGE_CTL_BUS_RESET);
+    port_write16(g, dev, PCI_BRIDGE_CONTROL, 0);
+    host_setup_device(g, dev);
+}
+
 void host_flr(HostGuest *g, unsigned dev)
 {
     unsigned cap = find_cap(g, device_config(g, dev, 0), PCI_CAP_ID_EXP);
@@ -164,8 +171,13 @@ void host_flr(HostGuest *g, unsigned dev)
 
 char *host_guest_plug(HostGuest *g, unsigned dev)
 {
+    return host_guest_plug_other(g, dev, dev);
+}
+
+char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model)
+{
     HostDevice *d = &g->dev[dev];
-    QDict *answer = host_control(g, "open dma%u", dev);
+    QDict *answer = host_control(g, "open dma%u", model);
     g_autofree char *id = g_strdup_printf("dev%u", dev);
     g_autofree char *bus = g_strdup_printf("rp%u", dev);
     g_autofree char *fd = g_strdup_printf("%d",

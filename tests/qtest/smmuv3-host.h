@@ -108,11 +108,16 @@ void host_set_bus(HostGuest *g, unsigned dev, unsigned bus);
 /* A function-level reset of @dev by the guest, after which it is set up anew */
 void host_flr(HostGuest *g, unsigned dev);
 
+/* A reset of the bus that @dev is on, after which it is set up anew */
+void host_bus_reset(HostGuest *g, unsigned dev);
+
 /*
  * device_add and device_del. host_guest_plug() returns NULL or the error, to be
- * freed by the caller. host_guest_unplug() waits until the device is gone.
+ * freed by the caller; host_guest_plug_other() puts the host's device @model
+ * where @dev is to be. host_guest_unplug() waits until the device is gone.
  */
 char *host_guest_plug(HostGuest *g, unsigned dev);
+char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model);
 void host_guest_unplug(HostGuest *g, unsigned dev);
 
 /* The root port of @dev: bus number and window, as after a machine reset */

@@ -380,6 +380,12 @@ static void rec_destroy(SMMUv3Host *host, uint32_t id)
     g_ptr_array_remove(host->objects, obj);
 }
 
+static void rec_events_free(SMMUv3Host *host, uint32_t id, int fd)
+{
+    close(fd);
+    rec_destroy(host, id);
+}
+
 const SMMUv3HostOps rec_ops = {
     .name = rec_name,
     .host = rec_host,
@@ -393,6 +399,7 @@ const SMMUv3HostOps rec_ops = {
     .invalidate = rec_invalidate,
     .events_alloc = rec_events_alloc,
     .events_read = rec_events_read,
+    .events_free = rec_events_free,
     .destroy = rec_destroy,
 };
 
