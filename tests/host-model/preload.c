@@ -36,6 +36,7 @@ typedef struct HmFile {
     HmFileKind kind;
     void *object;
     unsigned fds;
+    unsigned polls;                     /* under way: each holds the file */
     int fd;                             /* the first one; polled */
 } HmFile;
 
@@ -103,13 +104,9 @@ static void set_fd(int fd, HmFile *file)
     __atomic_store_n(&files[fd], file, __ATOMIC_RELEASE);
 }
 
-/* Forget @fd; the caller closes the real one. */
-static void put_fd(int fd)
+static void release(HmFile *file)
 {
-    HmFile *file = files[fd];
-
-    __atomic_store_n(&files[fd], NULL, __ATOMIC_RELEASE);
-    if (--file->fds) {
+    if (file->fds || file->polls) {
         return;
     }
     switch (file->kind) {
@@ -124,6 +121,16 @@ static void put_fd(int fd)
         break;
     }
     g_free(file);
+}
+
+/* Forget @fd; the caller closes the real one. */
+static void put_fd(int fd)
+{
+    HmFile *file = files[fd];
+
+    __atomic_store_n(&files[fd], NULL, __ATOMIC_RELEASE);
+    file->fds--;
+    release(file);
 }
 
 static int new_fd(HmFileKind kind, void *object, int want)
@@ -167,7 +174,7 @@ void hm_fd_readable(int fd, bool readable)
 {
     uint64_t n = 1;
     struct pollfd p = { .fd = fd, .events = POLLIN };
-    bool is = poll(&p, 1, 0) == 1 && (p.revents & POLLIN);
+    bool is = REAL(poll)(&p, 1, 0) == 1 && (p.revents & POLLIN);
 
     if (readable && !is) {
         if (REAL(write)(fd, &n, sizeof(n)) != sizeof(n)) {
@@ -511,6 +518,83 @@ ssize_t write(int fd, const void *buf, size_t len)
 
     return file ? leave(-EINVAL) : REAL(write)(fd, buf, len);
 }
+
+/*
+ * poll.  In the kernel it holds the files that it looks at until it returns:
+ * one that is closed meanwhile is not released before.
+ */
+
+#define POLLED_MAX 32
+
+static unsigned begin_poll(const struct pollfd *fds, nfds_t n, HmFile **held)
+{
+    unsigned n_held = 0;
+
+    for (nfds_t i = 0; i < n && n_held < POLLED_MAX; i++) {
+        HmFile *file = enter(fds[i].fd);
+
+        if (file) {
+            file->polls++;
+            held[n_held++] = file;
+            hm_unlock();
+        }
+    }
+    return n_held;
+}
+
+static int end_poll(HmFile **held, unsigned n, int ret)
+{
+    int err = errno;
+
+    if (n) {
+        hm_lock();
+        while (n--) {
+            held[n]->polls--;
+            release(held[n]);
+        }
+        hm_unlock();
+    }
+    errno = err;
+    return ret;
+}
+
+/* glibc's headers say that poll() does not read @fds */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    HmFile *held[POLLED_MAX];
+    unsigned n_held = begin_poll(fds, n, held);
+
+    return end_poll(held, n_held, REAL(poll)(fds, n, timeout));
+}
+
+int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+          const sigset_t *mask)
+{
+    HmFile *held[POLLED_MAX];
+    unsigned n_held = begin_poll(fds, n, held);
+
+    return end_poll(held, n_held, REAL(ppoll)(fds, n, timeout, mask));
+}
+
+/* What fortified programs call instead */
+int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
+int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
+{
+    return poll(fds, n, timeout);
+}
+
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                const sigset_t *mask, size_t size);
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                const sigset_t *mask, size_t size)
+{
+    return ppoll(fds, n, timeout, mask);
+}
+
+#pragma GCC diagnostic pop
 
 static ssize_t our_pread(HmFile *file, void *buf, size_t len, off64_t offset)
 {
