@@ -885,6 +885,14 @@ void smmuv3_accel_init_regs(SMMUv3State *s)
     smmuv3_accel_caps_to_regs(&accel->caps, s->idr, &s->aidr);
     /* A property of stage 2, which the guest does not have */
     s->idr[0] = FIELD_DP32(s->idr[0], IDR0, VMID16, 0);
+    /*
+     * QEMU's own, whatever the host has: a guest that sees it waits for its
+     * CMD_SYNCs in memory, and not by reading a register, which would trap.
+     */
+    s->idr[0] = FIELD_DP32(s->idr[0], IDR0, MSI, 1);
+    s->eventq_irq_cfg0 = 0;
+    s->gerror_irq_cfg0 = 0;
+    s->msi_pending = 0;
     accel->batch.n = 0;
     accel->atc_timeout = false;
     accel->renumbered = false;

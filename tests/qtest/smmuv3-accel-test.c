@@ -191,8 +191,11 @@ static void test_idr(void)
 
             g_test_message("accel=on%s: IDR0 0x%x IDR3 0x%x IDR5 0x%x AIDR "
                            "0x%x", idrs[i].options, idr0, idr3, idr5, aidr);
-            /* S1P, AArch64, COHACC, ASID16, LE, no stall, TERM, 2-level STE */
-            g_assert_cmphex(idr0, ==, 0x0d40101a);
+            /*
+             * S1P, AArch64, COHACC, ASID16, MSI, LE, no stall, TERM, 2-level
+             * STE
+             */
+            g_assert_cmphex(idr0, ==, 0x0d40301a);
             /* no HAD, no BBML: no host has promised them */
             g_assert_cmphex(idr3, ==, idrs[i].ril << 10);
             /* 4K and 64K granules */

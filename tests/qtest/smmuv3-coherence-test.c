@@ -190,8 +190,14 @@ static void inv(Run *run, unsigned i, HostCmd cmd)
 
 static void cmd_sync(Run *run, unsigned i)
 {
-    unsigned error = smmu_sync(run->g, i);
+    unsigned error = SMMU_CERROR_NONE;
 
+    /* By memory and by register in turn */
+    if (run->at & 1) {
+        smmu_sync_msi(run->g, i);
+    } else {
+        error = smmu_sync(run->g, i);
+    }
     run->smmu[i].pending = false;
     if (error) {
         fail(run, "vSMMU %u: CERROR %u", i, error);

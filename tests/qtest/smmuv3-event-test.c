@@ -449,6 +449,129 @@ static void test_abort(void)
     host_finish(g);
 }
 
+static void wait_for(HostGuest *g, uint64_t gpa, uint32_t want)
+{
+    uint32_t got = 0;
+
+    for (int n = 0; n < 1000; n++) {
+        got = le32_to_cpu(qatomic_read((uint32_t *)host_ram(g, gpa)));
+        if (got == want) {
+            return;
+        }
+        g_usleep(1000);
+    }
+    g_error("0x%x is not written, but 0x%x", want, got);
+}
+
+/* Messages in place of reads and wires, each when what it says is done */
+static void test_msi(void)
+{
+    const unsigned irqs = 1 << 0 | 1 << 2;      /* GERROR, EVENTQ */
+    uint64_t page, done, event, gerror;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    g_assert_cmphex(smmu_read(g, 0, SMMU_IDR0) & 1 << 13, !=, 0);
+    page = host_new_page(g, 9);
+    done = host_alloc(g, 4096);
+    event = done + 8;
+    gerror = done + 16;
+
+    /* Where software likes, whatever it likes */
+    smmu_cmd(g, 0, CMD_SYNC_MSI(done, 0x12345678));
+    smmu_sync_ok(g, 0);
+    wait_for(g, done, 0x12345678);
+    /* Its own place in the queue, round and round; the STE moved before */
+    for (unsigned n = 0; n < 3u << HOST_CMDQ_LOG2; n++) {
+        uint64_t cd = n % 64 ? 0 : host_one_page_cd(g, 1, page);
+
+        if (cd) {
+            *smmu_ste(g, 0, host_sid(g, 0)) = cpu_to_le64(STE_S1(cd));
+            smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
+            smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        }
+        smmu_sync_msi(g, 0);
+        if (cd) {
+            host_check_reads(g, 0, HOST_VA, 9);
+        }
+    }
+
+    smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, event);
+    smmu_write(g, 0, SMMU_EVENTQ_IRQ_CFG + 8, 0xe7e7);
+    smmu_write64(g, 0, SMMU_GERROR_IRQ_CFG, gerror);
+    smmu_write(g, 0, SMMU_GERROR_IRQ_CFG + 8, 0x6e6e);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_EVENTQ_IRQ_CFG), ==, event);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_EVENTQ_IRQ_CFG + 8), ==, 0xe7e7);
+    raise_events(g, 0, F_TRANSLATION, 0, 1);
+    expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
+    g_assert_cmphex(*(uint32_t *)host_ram(g, event), ==, 0);  /* not enabled */
+    smmu_write(g, 0, SMMU_IRQ_CTRL, irqs);
+    raise_events(g, 0, F_TRANSLATION, 0, 1);
+    wait_for(g, event, 0xe7e7);
+    expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
+    smmu_cmd(g, 0, HOST_CMD(0xff, 0));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+    wait_for(g, gerror, 0x6e6e);
+    smmu_ack(g, 0);
+
+    /* Where nothing is: a CMD_SYNC is done all the same, and GERROR says so */
+    smmu_cmd(g, 0, CMD_SYNC_MSI(0xfff000000000ull, 1));
+    smmu_sync_ok(g, 0);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR) ^
+                    smmu_read(g, 0, SMMU_GERRORN), ==, 1 << 4);
+    smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
+    smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, 0xfff000000000ull);
+    raise_events(g, 0, F_TRANSLATION, 0, 1);
+    expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR) ^
+                    smmu_read(g, 0, SMMU_GERRORN), ==, 1 << 5);
+    host_finish(g);
+}
+
+/* Into the SMMU's own registers, and where the device itself hangs on it */
+static void test_hostile_msi(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .dev = { { .hotplug = true } },
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    g_assert_null(host_guest_plug(g, 0));
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    for (unsigned reg = 0; reg < 0x100; reg += 4) {
+        if (reg == SMMU_CR0 || reg == SMMU_IRQ_CTRL) {
+            continue;
+        }
+        smmu_cmd(g, 0, CMD_SYNC_MSI(g->smmu[0].base + reg, 0xffffffff));
+        smmu_sync_ok(g, 0);
+        smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
+    }
+    host_check_reads(g, 0, HOST_VA, 1);
+
+    /* An event about a device turns the slot that the device is in off */
+    smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, host_slot_control(g, 0));
+    smmu_write(g, 0, SMMU_EVENTQ_IRQ_CFG + 8, host_slot_off(g, 0));
+    smmu_write(g, 0, SMMU_IRQ_CTRL, 1 << 2);
+    *smmu_ste(g, 0, host_sid(g, 0)) = cpu_to_le64(STE_V | 6ull << 1);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
+    smmu_sync_ok(g, 0);
+    qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+    g_assert_cmpuint(host_objects(g, "viommu"), ==, 0);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    host_finish(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -458,6 +581,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/nonsense", test_nonsense);
     qtest_add_func("/smmuv3-event/storm", test_storm);
     qtest_add_func("/smmuv3-event/enable", test_enable);
+    qtest_add_func("/smmuv3-event/msi", test_msi);
+    qtest_add_func("/smmuv3-event/hostile-msi", test_hostile_msi);
     qtest_add_func("/smmuv3-event/bad-stes", test_bad_stes);
     qtest_add_func("/smmuv3-event/illegal", test_illegal);
     qtest_add_func("/smmuv3-event/abort", test_abort);

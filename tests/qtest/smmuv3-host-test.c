@@ -612,9 +612,12 @@ static void test_order(void)
         "smmuv3_accel_invalidate", "smmuv3_trigger_irq",
         "smmuv3_accel_invalidate", "smmuv3_accel_stream_attach",
         "smmuv3_accel_invalidate", "smmuv3_trigger_irq",
+        "smmuv3_accel_invalidate", "smmuv3_write_msi",
+        "smmuv3_accel_invalidate", "smmuv3_write_msi",
     };
     HostGuestConfig config = { .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1 };
     g_autofree char *log = NULL, *args = NULL, *text = NULL;
+    uint64_t done;
     HostGuest *g;
     const char *at;
     gsize before;
@@ -627,10 +630,12 @@ static void test_order(void)
     g_assert_cmpint(fd, >=, 0);
     close(fd);
     args = g_strdup_printf("-D %s -trace smmuv3_trigger_irq "
+                           "-trace smmuv3_write_msi "
                            "-trace smmuv3_accel_invalidate "
                            "-trace smmuv3_accel_stream_attach", log);
     config.args = args;
     g = host_guest_new(&config);
+    done = host_alloc(g, 4096);
     host_enable(g, 0);
     host_set_ste(g, 0, STE_BYPASS);
     g_assert_true(g_file_get_contents(log, &text, &before, NULL));
@@ -643,7 +648,12 @@ static void test_order(void)
     smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(3));
     smmu_cmd(g, 0, CMD_SYNC_IRQ);
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(4));
+    smmu_cmd(g, 0, CMD_SYNC_MSI(done, 1));
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(5));
+    smmu_cmd(g, 0, CMD_SYNC_MSI(done, 2));
     smmu_sync_ok(g, 0);
+    g_assert_cmphex(*(uint32_t *)host_ram(g, done), ==, 2);
 
     g_assert_true(g_file_get_contents(log, &text, NULL, NULL));
     at = text + before;

@@ -160,6 +160,19 @@ void host_bus_reset(HostGuest *g, unsigned dev)
     host_setup_device(g, dev);
 }
 
+uint64_t host_slot_control(HostGuest *g, unsigned dev)
+{
+    HostDevice *d = &g->dev[dev];
+    uint64_t config = ecam(d->port_bus, d->port_devfn, 0);
+
+    return config + find_cap(g, config, PCI_CAP_ID_EXP) + PCI_EXP_SLTCTL;
+}
+
+uint32_t host_slot_off(HostGuest *g, unsigned dev)
+{
+    return PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_PCC;
+}
+
 void host_flr(HostGuest *g, unsigned dev)
 {
     unsigned cap = find_cap(g, device_config(g, dev, 0), PCI_CAP_ID_EXP);
@@ -436,15 +449,19 @@ static unsigned publish(HostGuest *g, unsigned i)
     return SMMU_CERROR_NONE;
 }
 
-void smmu_cmd(HostGuest *g, unsigned i, HostCmd cmd)
+/* Full but for the CMD_SYNC: let it work */
+static void make_room(HostGuest *g, unsigned i)
 {
-    HostVsmmu *s = &g->smmu[i];
     uint32_t cons = smmu_read(g, i, SMMU_CMDQ_CONS) & CMDQ_WRAP;
 
-    /* Full but for the CMD_SYNC: let it work */
-    if (((s->prod - cons) & CMDQ_WRAP) >= CMDQ_INDEX) {
+    if (((g->smmu[i].prod - cons) & CMDQ_WRAP) >= CMDQ_INDEX) {
         g_assert_cmpuint(publish(g, i), ==, SMMU_CERROR_NONE);
     }
+}
+
+void smmu_cmd(HostGuest *g, unsigned i, HostCmd cmd)
+{
+    make_room(g, i);
     put(g, i, cmd);
 }
 
@@ -452,6 +469,21 @@ unsigned smmu_sync(HostGuest *g, unsigned i)
 {
     smmu_cmd(g, i, CMD_SYNC);
     return publish(g, i);
+}
+
+void smmu_sync_msi(HostGuest *g, unsigned i)
+{
+    HostVsmmu *s = &g->smmu[i];
+    uint64_t slot;
+
+    make_room(g, i);
+    slot = s->cmdq + (s->prod & CMDQ_INDEX) * 16ull;
+    put(g, i, CMD_SYNC_MSI(slot, 0));
+    smmu_write(g, i, SMMU_CMDQ_PROD, s->prod);
+    for (int n = 0; qatomic_read((uint32_t *)host_ram(g, slot)); n++) {
+        g_assert_cmpint(n, <, 100000);
+        g_usleep(10);
+    }
 }
 
 void smmu_sync_ok(HostGuest *g, unsigned i)

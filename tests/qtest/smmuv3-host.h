@@ -120,6 +120,10 @@ char *host_guest_plug(HostGuest *g, unsigned dev);
 char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model);
 void host_guest_unplug(HostGuest *g, unsigned dev);
 
+/* Where the slot of @dev is controlled, and what turns it off there */
+uint64_t host_slot_control(HostGuest *g, unsigned dev);
+uint32_t host_slot_off(HostGuest *g, unsigned dev);
+
 /* The root port of @dev: bus number and window, as after a machine reset */
 void host_setup_port(HostGuest *g, unsigned dev);
 
@@ -143,6 +147,9 @@ void host_setup_device(HostGuest *g, unsigned dev);
 #define SMMU_CMDQ_PROD      0x98
 #define SMMU_CMDQ_CONS      0x9c
 #define SMMU_EVENTQ_BASE    0xa0
+#define SMMU_GERROR_IRQ_CFG 0x68
+#define SMMU_EVENTQ_IRQ_CFG 0xb0
+#define SMMU_IRQ_CTRL       0x50
 #define SMMU_EVENTQ_PROD    0x100a8
 #define SMMU_EVENTQ_CONS    0x100ac
 
@@ -199,6 +206,12 @@ unsigned smmu_sync(HostGuest *g, unsigned i);
 /* As smmu_sync(), and the test fails if the queue stops. */
 void smmu_sync_ok(HostGuest *g, unsigned i);
 
+/*
+ * As Linux waits where IDR0.MSI is set: the CMD_SYNC is overwritten by its
+ * message, and no register is read. The test fails if that does not happen.
+ */
+void smmu_sync_msi(HostGuest *g, unsigned i);
+
 /* Acknowledge a command error and skip what is in the queue. */
 void smmu_ack(HostGuest *g, unsigned i);
 
@@ -225,6 +238,8 @@ bool smmu_event_overflow(HostGuest *g, unsigned i);
 #define CMD_TLBI_NSNH_ALL   HOST_CMD(0x30, 0)
 #define CMD_SYNC            HOST_CMD(0x46, 0)
 #define CMD_SYNC_IRQ        HOST_CMD(0x46 | 1ull << 12, 0)
+#define CMD_SYNC_MSI(addr, data) \
+    HOST_CMD(0x46 | 1ull << 12 | (uint64_t)(data) << 32, addr)
 
 /* STEs and CDs */
 #define STE_V                   1ull
