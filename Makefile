@@ -13,6 +13,7 @@ help:
 	@echo "make soak          random guests on the host model for SECONDS=3600"
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
+	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into docs/bench.md"
 	@echo "make series        write the mails to build/mails"
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
 	@echo "make clean         remove build/ (what was fetched stays in the cache)"
@@ -62,10 +63,16 @@ soak: build/config.mak
 	@SMMUV3_SOAK=$(SECONDS) scripts/tests run qtest-aarch64/smmuv3-coherence-test \
 	        -p /aarch64/smmuv3-coherence/random/grace
 
+# ours against Debian's 11.1, on the emulated host
+TIMES = 5
+bench: build/config.mak
+	@$(STEP) $(BASE) x86 $(BED)
+	@tests/nested/run --times $(TIMES) bench docs/bench.md
+
 series: build/config.mak
 	@$(STEP) $(BASE) mails
 
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build check nested check-series check-mutants soak series clean
+.PHONY: help demo demo-nested build check nested check-series check-mutants soak bench series clean
