@@ -996,6 +996,9 @@ static void begin(Run *run, const char *host, const char *smmu_args)
 
 static void end(Run *run)
 {
+    if (!run->failure) {
+        host_check_empty(run->g);
+    }
     host_guest_free(run->g);
     g_free(run->failure);
 }

@@ -767,11 +767,31 @@ HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs)
     return host_guest_new(&config);
 }
 
-/* All is well at the end: nothing stale was used, QEMU ends by itself */
+void host_check_empty(HostGuest *g)
+{
+    static const char *const types[] = {
+        "veventq", "vdevice", "hwpt_nested", "viommu", "hwpt_paging", "ioas",
+    };
+
+    for (unsigned dev = 0; dev < g->config.n_devs; dev++) {
+        if (g->dev[dev].present) {
+            host_guest_unplug(g, dev);
+        }
+    }
+    for (int n = 0; n < ARRAY_SIZE(types); n++) {
+        g_autofree char *left = g_strconcat("left.", types[n], NULL);
+
+        g_assert_cmpuint(host_objects(g, types[n]), ==, 0);
+        g_assert_cmpuint(host_counter(g, left), ==, 0);
+    }
+}
+
+/* All is well at the end: nothing stale was used, nothing is left behind */
 void host_finish(HostGuest *g)
 {
     g_assert_cmpuint(host_counter(g, "smmu.stale"), ==, 0);
     g_assert_cmpuint(host_counter(g, "smmu.conflict"), ==, 0);
+    host_check_empty(g);
     host_guest_free(g);
 }
 

@@ -334,7 +334,10 @@ bool host_skipped(void);
 /* One physical SMMU, devices on the vSMMUs in turn */
 HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs);
 
-/* Nothing stale was used, and QEMU ends by itself */
+/* Unplugs all devices; the test fails if anything of theirs is left */
+void host_check_empty(HostGuest *g);
+
+/* Nothing stale was used, host_check_empty(), and QEMU ends by itself */
 void host_finish(HostGuest *g);
 
 /* smmu_enable(), and all is invalidated */
