@@ -29,6 +29,14 @@ WHAT = {
 }
 
 
+HEAD = '''<!-- written by `make bench` -->
+
+The same guest with the same disk, in strict mode, on both in turn, in one emulated host (`make nested`).
+Medians of %d, ± half of the range. Times are of an emulated computer: their ratio counts.
+
+'''
+
+
 def traced(guest, on):
     """Have the inner QEMU write its trace, or not: it takes time."""
     for name in TRACE:
