@@ -541,6 +541,120 @@ static void test_hotplug(void)
     host_finish(g);
 }
 
+static char *add_device(HostGuest *g, const char *driver, const char *id,
+                        const char *bus, const char *more)
+{
+    g_autofree char *json = g_strdup_printf(
+        "{'execute': 'device_add', 'arguments': {'driver': '%s', 'id': '%s', "
+        "'bus': '%s'%s}}", driver, id, bus, more);
+    QDict *rsp = qtest_qmp(g->qts, json, NULL);
+    char *error = NULL;
+
+    if (qdict_haskey(rsp, "error")) {
+        error = g_strdup(qdict_get_str(qdict_get_qdict(rsp, "error"), "desc"));
+    }
+    qobject_unref(rsp);
+    return error;
+}
+
+/* A device comes to a switch whose buses get their numbers after it is there */
+static void test_switch(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+        .dev = { { .below_switch = true, .hotplug = true } },
+    };
+    g_autofree char *error = NULL;
+    HostGuest *g;
+    uint64_t page, cd;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    page = host_new_page(g, 0x5151);
+    cd = host_one_page_cd(g, 1, page);
+    host_enable(g, 0);
+    host_set_ste(g, 1, STE_BYPASS);
+
+    /* Its bus has number 0 as yet, at which the guest has something else */
+    *smmu_ste(g, 0, 0) = cpu_to_le64(STE_BYPASS);
+    *smmu_ste(g, 0, 0x2200) = *smmu_ste(g, 0, 0x3200) = cpu_to_le64(STE_S1(cd));
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    host_set_switch(g, 0, 0x20);
+    host_set_bus(g, 0, 0);
+    error = host_guest_plug(g, 0);
+    g_assert_null(error);
+    host_set_bus(g, 0, 0x22);
+    host_setup_device(g, 0);
+    g_assert_cmphex(host_sid(g, 0), ==, 0x2200);
+    comes_to_read(g, 0, 0x5151);
+
+    /* All of the switch moves; in between, nothing passes */
+    host_set_bus(g, 0, 0x23);
+    smmu_sync_ok(g, 0);
+    host_check_faults(g, 0, HOST_VA);
+    host_check_faults(g, 0, page);
+    host_set_switch(g, 0, 0x30);
+    host_setup_device(g, 0);
+    comes_to_read(g, 0, 0x5151);
+
+    /* Commands for where it was reach nobody, those for where it is do */
+    *smmu_ste(g, 0, 0x2200) = 0;
+    smmu_cmd(g, 0, CMD_CFGI_STE(0x2200));
+    smmu_sync_ok(g, 0);
+    host_check_reads(g, 0, HOST_VA, 0x5151);
+    host_set_ste(g, 0, STE_ABORT);
+    host_check_faults(g, 0, HOST_VA);
+    host_check_reads(g, 1, page, 0x5151);
+    host_finish(g);
+}
+
+/* Bridges that come and go leave the streams of others alone */
+static void test_bridge_hotplug(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 3,
+        .dev = { [1] = { .hotplug = true }, [2] = { .hotplug = true } },
+    };
+    g_autofree char *error = NULL, *fd = NULL;
+    QDict *answer;
+    HostGuest *g;
+    uint64_t page;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    page = host_new_page(g, 0x6161);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
+
+    g_assert_null(add_device(g, "x3130-upstream", "dev1", "rp1", ""));
+    g_assert_null(add_device(g, "pcie-pci-bridge", "dev2", "rp2", ""));
+    /* The other one stays: the base leaks its SHPC when it goes */
+    g->dev[1].present = true;
+    host_check_reads(g, 0, HOST_VA, 0x6161);
+
+    /* Requests from there would carry the bridge's StreamID */
+    answer = host_control(g, "open dma1");
+    fd = g_strdup_printf(", 'fd': '%d', 'iommufd': 'iommufd0', 'addr': '1'",
+                         (int)qdict_get_int(answer, "fd"));
+    qobject_unref(answer);
+    error = add_device(g, "vfio-pci", "below", "dev2", fd);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "conventional PCI bus"));
+    host_check_reads(g, 0, HOST_VA, 0x6161);
+
+    host_guest_unplug(g, 1);
+    host_check_reads(g, 0, HOST_VA, 0x6161);
+    g_assert_null(host_guest_plug(g, 1));
+    host_set_ste(g, 1, STE_BYPASS);
+    host_check_reads(g, 1, page, 0x6161);
+    host_finish(g);
+}
+
 /* Two physical SMMUs cannot be one virtual one */
 static void test_two_hosts(void)
 {
@@ -909,6 +1023,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/renumber", test_renumber);
     qtest_add_func("/smmuv3-host/swap", test_swap);
     qtest_add_func("/smmuv3-host/hotplug", test_hotplug);
+    qtest_add_func("/smmuv3-host/switch", test_switch);
+    qtest_add_func("/smmuv3-host/bridge-hotplug", test_bridge_hotplug);
     qtest_add_func("/smmuv3-host/two-hosts", test_two_hosts);
     qtest_add_func("/smmuv3-host/queue", test_queue);
     qtest_add_func("/smmuv3-host/order", test_order);

@@ -22,6 +22,7 @@
 #define HOST_FD(dev)            (100 + (dev))
 
 #define PXB_BUS(vsmmu)          (0x40 * (vsmmu))
+#define PORT_DEVFN(dev)         ((0x10 + (dev)) << 3)
 #define PORT_WINDOW(dev)        (VIRT_PCIE_MMIO_BASE + (dev) * 0x100000)
 #define SMMU_STRIDE             0x20000
 
@@ -73,18 +74,14 @@ static uint64_t ecam(unsigned bus, unsigned devfn, unsigned offset)
     return VIRT_ECAM_BASE | bus << 20 | devfn << 12 | offset;
 }
 
-static void port_write8(HostGuest *g, unsigned dev, unsigned reg, uint8_t v)
+static uint64_t port_config(HostGuest *g, unsigned dev)
 {
-    HostDevice *d = &g->dev[dev];
-
-    qtest_writeb(g->qts, ecam(d->port_bus, d->port_devfn, reg), v);
+    return ecam(g->dev[dev].port_bus, g->dev[dev].port_devfn, 0);
 }
 
 static void port_write16(HostGuest *g, unsigned dev, unsigned reg, uint16_t v)
 {
-    HostDevice *d = &g->dev[dev];
-
-    qtest_writew(g->qts, ecam(d->port_bus, d->port_devfn, reg), v);
+    qtest_writew(g->qts, port_config(g, dev) + reg, v);
 }
 
 static uint64_t device_config(HostGuest *g, unsigned dev, unsigned reg)
@@ -97,22 +94,56 @@ uint32_t host_sid(HostGuest *g, unsigned dev)
     return g->dev[dev].bus << 8;
 }
 
+/* The bridge at @config leads to @bus, and to @last below that */
+static void set_buses(HostGuest *g, uint64_t config, unsigned bus,
+                      unsigned last)
+{
+    qtest_writeb(g->qts, config + PCI_SECONDARY_BUS, bus);
+    qtest_writeb(g->qts, config + PCI_SUBORDINATE_BUS, last);
+}
+
 void host_set_bus(HostGuest *g, unsigned dev, unsigned bus)
 {
-    port_write8(g, dev, PCI_SECONDARY_BUS, bus);
-    port_write8(g, dev, PCI_SUBORDINATE_BUS, bus);
+    set_buses(g, port_config(g, dev), bus, bus);
     g->dev[dev].bus = bus;
+}
+
+/* A bridge of which @dev uses the window is to pass on what goes there */
+static void open_window(HostGuest *g, uint64_t config, unsigned dev)
+{
+    uint16_t window = PORT_WINDOW(dev) >> 16;
+
+    qtest_writew(g->qts, config + PCI_MEMORY_BASE, window);
+    qtest_writew(g->qts, config + PCI_MEMORY_LIMIT, window);
+    qtest_writew(g->qts, config + PCI_COMMAND,
+                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+static unsigned root_bus(HostGuest *g, unsigned dev)
+{
+    return PXB_BUS(g->dev[dev].vsmmu);
 }
 
 void host_setup_port(HostGuest *g, unsigned dev)
 {
-    uint64_t window = PORT_WINDOW(dev);
-
-    port_write8(g, dev, PCI_PRIMARY_BUS, g->dev[dev].port_bus);
+    qtest_writeb(g->qts, port_config(g, dev) + PCI_PRIMARY_BUS,
+                 g->dev[dev].port_bus);
     host_set_bus(g, dev, g->dev[dev].port_bus + dev + 1);
-    port_write16(g, dev, PCI_MEMORY_BASE, window >> 16);
-    port_write16(g, dev, PCI_MEMORY_LIMIT, window >> 16);
-    port_write16(g, dev, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    open_window(g, port_config(g, dev), dev);
+}
+
+void host_set_switch(HostGuest *g, unsigned dev, unsigned bus)
+{
+    uint64_t root_port = ecam(root_bus(g, dev), PORT_DEVFN(dev), 0);
+
+    set_buses(g, root_port, bus, bus + 2);
+    open_window(g, root_port, dev);
+    set_buses(g, ecam(bus, 0, 0), bus + 1, bus + 2);
+    open_window(g, ecam(bus, 0, 0), dev);
+    g->dev[dev].port_bus = bus + 1;
+    g->dev[dev].port_devfn = 0;
+    host_set_bus(g, dev, bus + 2);
+    open_window(g, port_config(g, dev), dev);
 }
 
 void host_setup_device(HostGuest *g, unsigned dev)
@@ -144,9 +175,7 @@ static unsigned find_cap(HostGuest *g, uint64_t config, unsigned id)
 /* The guest's part of hot-plug: slot power, and the light that says so */
 static void slot_power(HostGuest *g, unsigned dev, bool on)
 {
-    HostDevice *d = &g->dev[dev];
-    unsigned cap = find_cap(g, ecam(d->port_bus, d->port_devfn, 0),
-                            PCI_CAP_ID_EXP);
+    unsigned cap = find_cap(g, port_config(g, dev), PCI_CAP_ID_EXP);
 
     port_write16(g, dev, cap + PCI_EXP_SLTCTL,
                  on ? PCI_EXP_SLTCTL_PWR_IND_ON
@@ -162,8 +191,7 @@ void host_bus_reset(HostGuest *g, unsigned dev)
 
 uint64_t host_slot_control(HostGuest *g, unsigned dev)
 {
-    HostDevice *d = &g->dev[dev];
-    uint64_t config = ecam(d->port_bus, d->port_devfn, 0);
+    uint64_t config = port_config(g, dev);
 
     return config + find_cap(g, config, PCI_CAP_ID_EXP) + PCI_EXP_SLTCTL;
 }
@@ -275,11 +303,18 @@ static char *arguments(HostGuest *g, const char *ram)
 
         d->vsmmu = c->dev[i].vsmmu;
         d->port_bus = PXB_BUS(d->vsmmu);
-        d->port_devfn = (0x10 + i) << 3;
-        g_string_append_printf(args, "-device pcie-root-port,id=rp%u,"
-                               "bus=%s%.0u,addr=0x%x,chassis=%u ", i,
+        d->port_devfn = PORT_DEVFN(i);
+        g_string_append_printf(args, "-device pcie-root-port,id=%s%u,"
+                               "bus=%s%.0u,addr=0x%x,chassis=%u ",
+                               c->dev[i].below_switch ? "top" : "rp", i,
                                d->vsmmu ? "pxb" : "pcie.0", d->vsmmu,
                                0x10 + i, i + 1);
+        if (c->dev[i].below_switch) {
+            g_string_append_printf(args, "-device x3130-upstream,id=up%u,"
+                                   "bus=top%u -device xio3130-downstream,"
+                                   "id=rp%u,bus=up%u,chassis=%u ", i, i, i, i,
+                                   0x40 + i);
+        }
         if (!c->dev[i].hotplug) {
             d->present = true;
             g_string_append_printf(args, "-device vfio-pci,id=dev%u,bus=rp%u,"
@@ -338,6 +373,9 @@ HostGuest *host_guest_new(const HostGuestConfig *config)
         g->smmu[i].base = VIRT_PLATFORM_BUS_BASE + i * SMMU_STRIDE;
     }
     for (unsigned i = 0; i < config->n_devs; i++) {
+        if (config->dev[i].below_switch) {
+            continue;
+        }
         host_setup_port(g, i);
         if (g->dev[i].present) {
             host_setup_device(g, i);

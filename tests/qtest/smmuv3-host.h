@@ -26,6 +26,7 @@ typedef struct HostDeviceConfig {
     unsigned vsmmu;             /* index of the vSMMU it is below */
     unsigned psmmu;             /* index of the physical SMMU behind it */
     bool hotplug;               /* not there at start: host_guest_plug() */
+    bool below_switch;          /* its port is a switch's: host_set_switch() */
 } HostDeviceConfig;
 
 typedef struct HostGuestConfig {
@@ -51,7 +52,7 @@ typedef struct HostVsmmu {
 
 typedef struct HostDevice {
     unsigned vsmmu;
-    unsigned port_bus;          /* where its root port is */
+    unsigned port_bus;          /* where its port is */
     unsigned port_devfn;
     unsigned bus;               /* secondary bus of the port, 0 if unnumbered */
     uint64_t bar;
@@ -79,8 +80,8 @@ bool host_model_available(void);
 /**
  * host_guest_new: start QEMU on the model, with PCI set up and all SMMUs off
  *
- * Root port n has secondary bus @n + 1 after the root bus that it is on. A QEMU
- * that does not start fails the test.
+ * Root port n has secondary bus @n + 1 after the root bus that it is on; buses
+ * of switches have no numbers yet. A QEMU that does not start fails the test.
  */
 HostGuest *host_guest_new(const HostGuestConfig *config);
 
@@ -104,6 +105,12 @@ uint32_t host_sid(HostGuest *g, unsigned dev);
 
 /* Give the root port of @dev another secondary bus number, 0 for none */
 void host_set_bus(HostGuest *g, unsigned dev, unsigned bus);
+
+/*
+ * Number the buses of the switch that @dev is below: its upstream port is on
+ * @bus, its downstream port on @bus + 1, which leads to @bus + 2
+ */
+void host_set_switch(HostGuest *g, unsigned dev, unsigned bus);
 
 /* A function-level reset of @dev by the guest, after which it is set up anew */
 void host_flr(HostGuest *g, unsigned dev);
