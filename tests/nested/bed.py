@@ -228,6 +228,8 @@ class Outer:
                 '-drive', 'if=none,id=root,format=raw,snapshot=on,file=' + root,
                 '-device', 'virtio-blk-device,drive=root',
                 '-device', 'virtio-serial-device,max_ports=%d' % (len(names) + 1)]
+        # refused DMA, for refused()
+        args += ['-trace', 'smmuv3_translate_abort', '-trace', 'smmuv3_record_event']
         if has_s2fwb(qemu):
             args += ['-global', 'arm-smmuv3.s2fwb=on']
         for name in names:
@@ -239,7 +241,8 @@ class Outer:
                      '-device', 'pcie-root-port,id=rp%d,bus=pcie.0,chassis=%d,addr=%d'
                      % (n, n + 1, n + 1),
                      '-device', 'nvme,serial=%s,drive=d%d,bus=rp%d' % (disk.serial, n, n)]
-        with open(os.path.join(logs, 'l0.log'), 'w') as log:
+        self.log = os.path.join(logs, 'l0.log')
+        with open(self.log, 'w') as log:
             log.write(' '.join(shlex.quote(a) for a in args) + '\n')
             log.flush()
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log,
@@ -273,6 +276,14 @@ class Outer:
     def tail(self, size=4000):
         with open(self.console, errors='replace') as f:
             return f.read()[-size:]
+
+    def refused(self, disk):
+        """How often the physical SMMU, which is L0's, refused a request of DISK."""
+        bus, devfn = disk.address.split(':')[1:]
+        slot, function = devfn.split('.')
+        sid = 'sid=0x%x' % (int(bus, 16) << 8 | int(slot, 16) << 3 | int(function))
+        with open(self.log, errors='replace') as log:
+            return sum(sid in line.split() for line in log)
 
     def stop(self):
         self.process.kill()
