@@ -175,6 +175,24 @@ static void del_iommufd(Fixture *f)
                              "'arguments': {'id': 'iommufd0'}}");
 }
 
+/* Under its new StreamID the device has an STE already: the same */
+static bool renumber(Fixture *f, unsigned dev, int by)
+{
+    HostGuest *g = f->g;
+    bool well;
+
+    if (!g->dev[dev].present) {
+        return false;
+    }
+    host_set_bus(g, dev, g->dev[dev].bus + by);
+    set_ste(f, dev, STE_S1(f->cd[dev]));
+    host_set_bus(g, dev, g->dev[dev].bus - by);
+    well = cmd_sync(f);
+    host_set_bus(g, dev, g->dev[dev].bus + by);
+    well &= cmd_sync(f);
+    return reads(f, dev, true) && well;
+}
+
 /* All that a device goes through; true if all of it worked */
 static bool scenario(Fixture *f)
 {
@@ -223,7 +241,11 @@ static bool scenario(Fixture *f)
     if (g->dev[1].present) {
         host_flr(g, 1);
         well &= reads(f, 1, true);
+        host_bus_reset(g, 1);
+        well &= reads(f, 1, true);
     }
+    well &= renumber(f, 0, 8);
+    well &= renumber(f, 0, -8);
     for (unsigned dev = 0; dev < N_DEVS; dev++) {
         if (g->dev[dev].present) {
             host_guest_unplug(g, dev);
