@@ -115,12 +115,63 @@ SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdTraits *traits,
     return kind;
 }
 
+static unsigned opcode(const SMMUv3HostCmd *cmd)
+{
+    return le64_to_cpu(cmd->word[0]) & CMD0_OP;
+}
+
+static bool is_tlbi_all(const SMMUv3HostCmd *cmd)
+{
+    return opcode(cmd) == SMMUV3_OP_TLBI_NSNH_ALL ||
+           opcode(cmd) == SMMUV3_OP_TLBI_NH_ALL;
+}
+
+static bool is_tlbi(const SMMUv3HostCmd *cmd)
+{
+    return is_tlbi_all(cmd) || opcode(cmd) == SMMUV3_OP_TLBI_NH_ASID ||
+           opcode(cmd) == SMMUV3_OP_TLBI_NH_VA ||
+           opcode(cmd) == SMMUV3_OP_TLBI_NH_VAA;
+}
+
+static void drop_tlbi(SMMUv3AccelBatch *batch)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < batch->n; i++) {
+        if (!is_tlbi(&batch->cmd[i])) {
+            batch->cmd[kept] = batch->cmd[i];
+            batch->cons[kept++] = batch->cons[i];
+        }
+    }
+    batch->dropped |= kept < batch->n;
+    batch->n = kept;
+}
+
+void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
+                            uint32_t cons)
+{
+    bool tlbi = is_tlbi(cmd);
+
+    if ((batch->all && tlbi) ||
+        (batch->n && !memcmp(cmd, &batch->cmd[batch->n - 1], sizeof(*cmd)))) {
+        return;
+    }
+    if (is_tlbi_all(cmd)) {
+        drop_tlbi(batch);
+        batch->all = true;
+    } else if (!tlbi) {
+        batch->all = false;
+    }
+    batch->cmd[batch->n] = *cmd;
+    batch->cons[batch->n] = cons;
+    batch->n++;
+}
+
 static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
 {
     int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, cmd, n);
 
-    trace_smmuv3_accel_invalidate(vsmmu->name, n,
-                                  le64_to_cpu(cmd[0].word[0]) & CMD0_OP, ret);
+    trace_smmuv3_accel_invalidate(vsmmu->name, n, opcode(cmd), ret);
     return ret;
 }
 
@@ -135,45 +186,44 @@ static void park_all(SMMUv3AccelVsmmu *vsmmu)
     }
 }
 
-static bool is_atc(const SMMUv3HostCmd *cmd)
+/* Have nothing old be used, whatever was to be invalidated */
+static void invalidate_all(SMMUv3AccelVsmmu *vsmmu)
 {
-    return (le64_to_cpu(cmd->word[0]) & CMD0_OP) == SMMUV3_OP_ATC_INV;
+    bool told = vsmmu->stale;
+    int ret = smmuv3_accel_vsmmu_resync(vsmmu);
+
+    if (!ret) {
+        return;
+    }
+    if (!told) {
+        error_report("%s: the host SMMUv3 does not take invalidations (%s): "
+                     "its streams abort until the guest configures them "
+                     "again; see the host's log", vsmmu->name, strerror(-ret));
+    }
+    park_all(vsmmu);
 }
 
 static SMMUv3AccelFlush recover(SMMUv3AccelVsmmu *vsmmu,
                                 const SMMUv3AccelBatch *batch, uint32_t *cons)
 {
     SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
-    unsigned i;
-    int ret = 0;
 
-    for (i = 0; i < batch->n; i++) {
-        ret = issue(vsmmu, &batch->cmd[i], 1);
+    for (unsigned i = 0; i < batch->n; i++) {
+        int ret = issue(vsmmu, &batch->cmd[i], 1);
+
         if (ret == -EIO) {
+            if (batch->dropped) {
+                invalidate_all(vsmmu);
+            }
             *cons = batch->cons[i];
             return SMMUV3_ACCEL_FLUSH_ILLEGAL;
         }
-        if (ret == -ETIMEDOUT && is_atc(&batch->cmd[i])) {
+        if (ret == -ETIMEDOUT && opcode(&batch->cmd[i]) == SMMUV3_OP_ATC_INV) {
             /* IHI 0070 4.5.1: the device's fault; others go on */
             result = SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
-            continue;
-        }
-        if (ret) {
+        } else if (ret) {
+            invalidate_all(vsmmu);
             break;
-        }
-    }
-    if (i < batch->n) {
-        bool told = vsmmu->stale;
-
-        ret = smmuv3_accel_vsmmu_resync(vsmmu);
-        if (ret && !told) {
-            error_report("%s: the host SMMUv3 does not take invalidations "
-                         "(%s): its streams abort until the guest configures "
-                         "them again; see the host's log",
-                         vsmmu->name, strerror(-ret));
-        }
-        if (ret) {
-            park_all(vsmmu);
         }
     }
     return result;
@@ -189,6 +239,6 @@ SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
         issue(vsmmu, batch->cmd, batch->n)) {
         result = recover(vsmmu, batch, cons);
     }
-    batch->n = 0;
+    smmuv3_accel_batch_clear(batch);
     return result;
 }

@@ -36,6 +36,8 @@ typedef enum SMMUv3AccelCmdKind {
 
 typedef struct SMMUv3AccelBatch {
     unsigned n;
+    bool all;           /* all of the TLB, and only TLBIs since */
+    bool dropped;       /* commands that one behind them does for */
     SMMUv3HostCmd cmd[SMMUV3_ACCEL_BATCH_MAX];
     uint32_t cons[SMMUV3_ACCEL_BATCH_MAX];  /* CMDQ_CONS.RD of each */
 } SMMUv3AccelBatch;
@@ -74,18 +76,27 @@ static inline bool smmuv3_accel_batch_full(const SMMUv3AccelBatch *batch)
 }
 
 /**
- * smmuv3_accel_batch_add: append a command
+ * smmuv3_accel_batch_add: append a command, or nothing if another covers it
  * @batch: not full
  * @cmd: prepared
  * @cons: CMDQ_CONS.RD that points at it
+ *
+ * The commands of a batch are done in one call, when all of them, and the
+ * tables that they are about, have long been written, and no CMD_SYNC is
+ * between them (IHI 0070 4.7.3). So a TLBI_NSNH_ALL or TLBI_NH_ALL does for
+ * every TLBI of the batch before it, and for those after it until another kind
+ * of command; and a command for its repetition. No more is merged: a
+ * TLBI_NH_ASID spares global entries, which a TLBI_NH_VA of that ASID does
+ * not, and pages side by side make a range only to who knows their granule.
  */
-static inline void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch,
-                                          const SMMUv3HostCmd *cmd,
-                                          uint32_t cons)
+void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
+                            uint32_t cons);
+
+/* Forget what the batch holds */
+static inline void smmuv3_accel_batch_clear(SMMUv3AccelBatch *batch)
 {
-    batch->cmd[batch->n] = *cmd;
-    batch->cons[batch->n] = cons;
-    batch->n++;
+    batch->n = 0;
+    batch->all = batch->dropped = false;
 }
 
 /**

@@ -45,7 +45,8 @@ void smmuv3_accel_eventq_moved(SMMUv3State *s)
     g_assert_not_reached();
 }
 
-SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
+SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
+                                  bool *collected)
 {
     g_assert_not_reached();
 }

@@ -505,7 +505,8 @@ static SMMUCmdError accel_collect_for_sid(SMMUv3State *s, uint32_t sid,
     return error;
 }
 
-SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
+SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
+                                  bool *collected)
 {
     SMMUv3Accel *accel = s->accel_state;
     const SMMUv3AccelCmdTraits traits = {
@@ -521,6 +522,7 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
     SMMUCmdError error;
 
     refresh_renumbered(accel);
+    *collected = true;
     switch (smmuv3_accel_cmd_prepare(&traits, words, &out)) {
     case SMMUV3_ACCEL_CMD_TLB:
         return accel_collect(s, &out);
@@ -532,6 +534,7 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd)
         break;
     }
 
+    *collected = false;
     error = accel_flush(s);
     if (error) {
         return error;
@@ -893,7 +896,7 @@ void smmuv3_accel_init_regs(SMMUv3State *s)
     s->eventq_irq_cfg0 = 0;
     s->gerror_irq_cfg0 = 0;
     s->msi_pending = 0;
-    accel->batch.n = 0;
+    smmuv3_accel_batch_clear(&accel->batch);
     accel->atc_timeout = false;
     accel->renumbered = false;
     accel_events_stop(accel);

@@ -73,16 +73,19 @@ void smmuv3_accel_eventq_moved(SMMUv3State *s);
 /**
  * smmuv3_accel_command: a command is about to take effect
  * @s: whose command queue it stands in, at CMDQ_CONS
- * @cmd: the command
+ * @cmd: the command, its words in host endianness
+ * @collected: whether it is one that invalidates in the host, so that nothing
+ *             is left to do but for QEMU's own caches, which are the caller's
  *
- * Forwards it, or collects it to be forwarded, or, for a command that is no
- * invalidation of the host's, forwards what was collected first and then moves
- * the streams that it concerns.  QEMU's own caches are the caller's.
+ * Collects it to be forwarded or, if it is no invalidation of the host's,
+ * forwards what was collected first and then moves the streams that it
+ * concerns (IHI 0070 4.3 to 4.7).
  *
  * Returns: an error for CMDQ_CONS.ERR; CMDQ_CONS.RD is at the command to blame
  * then, which may be an earlier one.
  */
-SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd);
+SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
+                                  bool *collected);
 
 /**
  * smmuv3_accel_drained: no command follows for now

@@ -415,6 +415,9 @@ static void answer(GString *json, char **words)
     } else if (!strcmp(verb, "open") && dev) {
         g_string_append_printf(json, "{\"fd\": %d}",
                                hm_fd_new_device(dev, -1));
+    } else if (!strcmp(verb, "watch") && dev && words[2]) {
+        hm_driver_watch(dev, g_ascii_strtoull(words[2], NULL, 0));
+        g_string_append(json, "{}");
     } else if (!strcmp(verb, "msix") && dev && words[2]) {
         hm_device_msix(dev, atoi(words[2]));
         g_string_append(json, "{}");

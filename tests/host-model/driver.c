@@ -1435,6 +1435,38 @@ static int copy_commands(uint64_t (*cmds)[2], uint32_t type, uint64_t data,
     return ret;
 }
 
+/*
+ * Orders by number: the watched word of the guest's memory, read through a
+ * device of its, has the number of the last command that the guest was told is
+ * done.  One that only comes now broke that promise.
+ */
+static HmDevice *watch_dev;
+static uint64_t watch_iova;
+
+void hm_driver_watch(HmDevice *dev, uint64_t iova)
+{
+    watch_dev = dev;
+    watch_iova = iova;
+}
+
+static void watch_commands(uint64_t (*cmds)[2], uint32_t num)
+{
+    uint32_t done;
+
+    if (!watch_dev || hm_dma(watch_dev, HM_NO_PASID, watch_iova, &done,
+                             sizeof(done), false)) {
+        return;
+    }
+    for (uint32_t i = 0; i < num; i++) {
+        if ((cmds[i][0] & 0xff) == OP_TLBI_NH_VA) {
+            HM_COUNT("watch.seen");
+            if (le32toh(done) >= cmds[i][1] >> 12) {
+                HM_COUNT("watch.late");
+            }
+        }
+    }
+}
+
 int hm_driver_invalidate(HmViommu *viommu, uint32_t type, uint64_t data,
                          uint32_t entry_len, uint32_t *num)
 {
@@ -1447,6 +1479,9 @@ int hm_driver_invalidate(HmViommu *viommu, uint32_t type, uint64_t data,
     }
     cmds = g_malloc0(MAX(*num, 1) * sizeof(*cmds));
     ret = copy_commands(cmds, type, data, entry_len, *num);
+    if (!ret) {
+        watch_commands(cmds, *num);
+    }
     while (!ret && cur < *num) {
         ret = convert_command(viommu, cmds[cur]);
         if (ret) {

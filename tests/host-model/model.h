@@ -248,6 +248,13 @@ void hm_iommufd_objects(GString *json);
 int hm_driver_raise_event(HmDevice *dev, const uint64_t event[4]);
 
 /*
+ * Have each TLBI_NH_VA that a guest's vIOMMU is given compared, by the number
+ * that is its page, with the number in the 32-bit word at @iova of @dev:
+ * "watch.late" counts those that are no higher.
+ */
+void hm_driver_watch(HmDevice *dev, uint64_t iova);
+
+/*
  * preload.c
  */
 

@@ -12,7 +12,9 @@
 #include "qemu/bitops.h"
 #include "qemu/units.h"
 #include "qemu/bswap.h"
+#include "hw/pci/pci_regs.h"
 #include "smmuv3-host.h"
+#include "smmuv3-test-util.h"
 
 #define VA_HIGH     0xffffff8000000000ull
 
@@ -785,6 +787,177 @@ static void test_order(void)
 }
 
 /*
+ * No command reaches the host after a CMD_SYNC behind it has completed: the
+ * TLBIs have numbers, the message of a CMD_SYNC is the number of the last one
+ * before it, and the model compares.
+ */
+static void test_linear(const void *drain)
+{
+    g_autofree char *smmu_args = g_strconcat(",x-drain-us=", drain, NULL);
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2, .smmu_args = smmu_args,
+    };
+    uint32_t number = 0;
+    uint64_t done;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    done = host_alloc(g, 4096);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, done)));
+    host_set_ste(g, 1, STE_BYPASS);
+    host_check_reads(g, 1, done, 0);
+    qobject_unref(host_control(g, "watch dma1 0x%" PRIx64, done));
+
+    for (int round = 0; round < 300; round++) {
+        int n = g_test_rand_int_range(0, g_test_rand_int_range(2, 200));
+
+        while (n--) {
+            number++;
+            smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, (uint64_t)number << 12, 1));
+            switch (g_test_rand_int_range(0, 60)) {
+            case 0:
+                smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
+                break;
+            case 1:
+                smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0)));
+                break;
+            case 2:
+                smmu_cmd(g, 0, CMD_SYNC);
+                break;
+            case 3:
+                smmu_kick(g, 0);
+                break;
+            }
+        }
+        smmu_cmd(g, 0, CMD_SYNC_MSI(done, number));
+        if (g_test_rand_bit()) {
+            smmu_kick(g, 0);
+        }
+    }
+    smmu_sync_ok(g, 0);
+    g_assert_cmpuint(*(uint32_t *)host_ram(g, done), ==, number);
+    g_assert_cmpuint(host_counter(g, "watch.seen"), ==, number);
+
+    /* What no CMD_SYNC waits for comes there as well */
+    smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, (uint64_t)(number + 1) << 12, 1));
+    smmu_kick(g, 0);
+    for (int n = 0; host_counter(g, "watch.seen") == number; n++) {
+        g_assert_cmpint(n, <, 10000);
+        g_usleep(100);
+    }
+    g_assert_cmpuint(host_counter(g, "watch.late"), ==, 0);
+    host_finish(g);
+}
+
+/*
+ * The queue ends where memory does: the commands that can be read are carried
+ * out, CONS is at the one that cannot.
+ */
+static void test_abort(void)
+{
+    const unsigned readable = 40;
+    uint64_t base = HOST_RAM_BASE + HOST_RAM_SIZE - readable * 16;
+    HostGuest *g;
+    uint64_t page, cd;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    page = host_new_page(g, 0xcccc);
+    cd = host_one_page_cd(g, 1, page);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(cd));
+    host_check_reads(g, 0, HOST_VA, 0xcccc);
+
+    for (unsigned n = 0; n < readable; n++) {
+        *(HostCmd *)host_ram(g, base + n * 16) = CMD_TLBI_NH_ASID(n);
+    }
+    host_clear_cd(g, cd);
+    *(HostCmd *)host_ram(g, base + (readable - 1) * 16) =
+        CMD_CFGI_CD(host_sid(g, 0), 0);
+    smmu_write(g, 0, SMMU_CR0, 0);
+    smmu_write64(g, 0, SMMU_CMDQ_BASE, base | 8);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
+    smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
+    smmu_write(g, 0, SMMU_CR0, 1 | 8);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, readable + 3);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
+                    readable | SMMU_CERROR_ABT << 24);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==, SMMU_GERROR_CMDQ);
+    host_check_faults(g, 0, HOST_VA);
+
+    /* The guest puts it right, and all goes on */
+    smmu_write(g, 0, SMMU_CR0, 1);
+    smmu_write(g, 0, SMMU_GERRORN, SMMU_GERROR_CMDQ);
+    smmu_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    host_check_reads(g, 0, page, 0xcccc);
+    host_finish(g);
+}
+
+/*
+ * QEMU translates the MSIs of bridges, with caches of its own: those obey the
+ * commands too, which reach the host all the same.
+ */
+static void test_bridge_msi(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .dev = { { .hotplug = true } },
+    };
+    const uint64_t table = VIRT_PCIE_MMIO_BASE + 0x8000000;
+    uint64_t port, page[2], root, cd, sid;
+    unsigned msix;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    root = host_alloc(g, 4096);
+    cd = host_alloc(g, 64);
+    host_write_cd(g, cd, &(HostCd) {
+        .asid = 9, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
+    });
+    host_enable(g, 0);
+    sid = g->dev[0].port_bus << 8 | g->dev[0].port_devfn;
+    *smmu_ste(g, 0, sid) = cpu_to_le64(STE_S1(cd));
+    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+    smmu_sync_ok(g, 0);
+
+    /* The port's message goes to HOST_VA */
+    port = host_port_config(g, 0);
+    qtest_writel(g->qts, port + PCI_BASE_ADDRESS_0, table);
+    msix = host_find_cap(g, port, PCI_CAP_ID_MSIX);
+    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, HOST_VA);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0xabcd);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+    qtest_writew(g->qts, port + msix + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
+
+    for (int round = 0; round < 2; round++) {
+        uint64_t slot = host_slot_control(g, 0);
+
+        page[round] = host_alloc(g, 4096);
+        *host_pte(g, root, 12, 25, HOST_VA, 3, true) =
+            cpu_to_le64(host_leaf(3, page[round], PTE_DATA));
+        smmu_cmd(g, 0, CMD_TLBI_NH_VA(9, HOST_VA, 1));
+        smmu_sync_ok(g, 0);
+        qtest_writew(g->qts, slot, PCI_EXP_SLTCTL_PDCE | PCI_EXP_SLTCTL_HPIE |
+                     host_slot_off(g, 0));
+        qtest_writew(g->qts, slot + 2, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_ABP);
+        g_assert_null(host_guest_plug(g, 0));
+        g_assert_cmphex(*(uint32_t *)host_ram(g, page[round]), ==, 0xabcd);
+        host_guest_unplug(g, 0);
+    }
+    host_finish(g);
+}
+
+/*
  * Hosts: what the guest is told of each, and which are refused
  */
 
@@ -1028,6 +1201,11 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/two-hosts", test_two_hosts);
     qtest_add_func("/smmuv3-host/queue", test_queue);
     qtest_add_func("/smmuv3-host/order", test_order);
+    qtest_add_data_func("/smmuv3-host/linear/trap", "1000", test_linear);
+    qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);
+    qtest_add_data_func("/smmuv3-host/linear/main-loop", "0", test_linear);
+    qtest_add_func("/smmuv3-host/abort", test_abort);
+    qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_func("/smmuv3-host/asid16", test_asid16);
     qtest_add_func("/smmuv3-host/gapless", test_gapless);
     return g_test_run();

@@ -127,6 +127,12 @@ char *host_guest_plug(HostGuest *g, unsigned dev);
 char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model);
 void host_guest_unplug(HostGuest *g, unsigned dev);
 
+/* The configuration space of the port of @dev */
+uint64_t host_port_config(HostGuest *g, unsigned dev);
+
+/* The offset of a capability in the configuration space at @config */
+unsigned host_find_cap(HostGuest *g, uint64_t config, unsigned id);
+
 /* Where the slot of @dev is controlled, and what turns it off there */
 uint64_t host_slot_control(HostGuest *g, unsigned dev);
 uint32_t host_slot_off(HostGuest *g, unsigned dev);
@@ -202,6 +208,9 @@ typedef struct HostCmd {
 
 /* Put a command into the queue; nobody is told of it before smmu_sync(). */
 void smmu_cmd(HostGuest *g, unsigned i, HostCmd cmd);
+
+/* Tell the SMMU of the commands, and do not wait. */
+void smmu_kick(HostGuest *g, unsigned i);
 
 /*
  * Put a CMD_SYNC, write PROD, and wait until all is consumed or the queue

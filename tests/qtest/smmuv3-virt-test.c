@@ -94,6 +94,7 @@ static const PropertyRow properties[] = {
     { "smmu_per_bus", "bool", "false" },
     { "ssidsize", "SsidSizeMode", "\"auto\"" },
     { "stage", "str", NULL },
+    { "x-drain-us", "uint32", "1000" },
 };
 
 static void test_properties(void)

@@ -659,9 +659,9 @@ static void test_unknown_streamid(void)
     Bed bed;
 
     bed_init(&bed, true);
-    add(&bed, NH_ALL, 0, 1);
+    add(&bed, NH_ASID, 0, 1);
     add(&bed, CFGI_CD_ALL | 0x7777ull << 32, 0, 2);
-    add(&bed, NH_ALL, 0, 3);
+    add(&bed, NH_ASID, 0, 3);
     expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL, 2);
     g_assert_cmpuint(bed.host->done->len, ==, 1);
     bed_fini(&bed);
@@ -690,6 +690,24 @@ static bool was_done(const Bed *bed, uint64_t word0)
         }
     }
     return false;
+}
+
+/* All before the illegal one are done, those too that one behind it did for */
+static void test_unknown_streamid_merged(void)
+{
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, NH_ASID, 0, 1);
+    add(&bed, CFGI_CD_ALL | 0x7777ull << 32, 0, 2);
+    add(&bed, NH_ALL, 0, 3);
+    g_assert_cmpuint(bed.batch.n, ==, 2);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL, 2);
+    g_assert_true(was_done(&bed, NSNH_ALL));
+    for (int i = 0; i < DEVICES; i++) {
+        g_assert_true(translates(&bed, i));
+    }
+    bed_fini(&bed);
 }
 
 /* The host fails for reasons of its own, then recovers: all is invalidated */
@@ -938,6 +956,98 @@ static bool done_or_moot(const Bed *bed, const SMMUv3HostCmd *cmd)
            was_done(bed, NSNH_ALL);
 }
 
+static unsigned op_of(const SMMUv3HostCmd *cmd)
+{
+    return le64_to_cpu(cmd->word[0]) & 0xff;
+}
+
+/*
+ * Does what the batch holds do for command @i of @all, which had CONS i?  By
+ * itself, or as the repetition of one that stands before it, or by an
+ * invalidation of the whole TLB, which for all that is not a TLBI has to stand
+ * behind.
+ */
+static bool is_covered(const SMMUv3AccelBatch *batch, const SMMUv3HostCmd *all,
+                       uint32_t i)
+{
+    for (unsigned b = 0; b < batch->n; b++) {
+        const SMMUv3HostCmd *cmd = &batch->cmd[b];
+        uint32_t at = batch->cons[b], from = MIN(at, i);
+        bool same = !memcmp(cmd, &all[i], sizeof(*cmd)), tlbis = true;
+
+        for (uint32_t j = from; j < i; j++) {
+            same &= !memcmp(&all[j], &all[i], sizeof(*cmd));
+            tlbis &= !names_stream(op_of(&all[j]));
+        }
+        if ((same && at <= i) ||
+            (!names_stream(op_of(&all[i])) && tlbis &&
+             (op_of(cmd) == NSNH_ALL || op_of(cmd) == NH_ALL))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void test_merge(void)
+{
+    static const uint64_t words[][2] = {
+        { NH_VA | 1ull << 48, 0x1000 }, { NH_VA | 1ull << 48, 0x1001 },
+        { NH_VA | 2ull << 48, 0x1000 }, { NH_VAA, 0x2000 },
+        { NH_ASID | 1ull << 48, 0 }, { CFGI_CD | 0x100ull << 32, 1 },
+        { CFGI_CD_ALL | 0x200ull << 32, 0 }, { NH_ALL, 0 }, { NSNH_ALL, 0 },
+        { ATC_INV | 0x100ull << 32, 52 },
+    };
+    unsigned merged = 0;
+
+    for (int round = 0; round < 2000; round++) {
+        SMMUv3HostCmd all[24];
+        uint32_t last = 0;
+        Bed bed;
+
+        memset(&bed, 0, sizeof(bed));
+        for (uint32_t i = 0; i < ARRAY_SIZE(all); i++) {
+            const uint64_t *w = words[g_test_rand_int_range(
+                                          0, ARRAY_SIZE(words))];
+
+            all[i].word[0] = cpu_to_le64(w[0]);
+            all[i].word[1] = cpu_to_le64(w[1]);
+            add(&bed, w[0], w[1], i);
+        }
+        for (unsigned b = 0; b < bed.batch.n; b++) {
+            /* Only what was there, where it was, and in order */
+            g_assert_cmpmem(&bed.batch.cmd[b], sizeof(all[0]),
+                            &all[bed.batch.cons[b]], sizeof(all[0]));
+            g_assert_true(!b || bed.batch.cons[b] > last);
+            last = bed.batch.cons[b];
+        }
+        for (uint32_t i = 0; i < ARRAY_SIZE(all); i++) {
+            if (!is_covered(&bed.batch, all, i)) {
+                g_error("round %d: nothing does for command %u", round, i);
+            }
+        }
+        merged += ARRAY_SIZE(all) - bed.batch.n;
+    }
+    g_assert_cmpuint(merged, >, 2000);
+}
+
+/* What one batch covers says nothing of the next */
+static void test_merge_ends(void)
+{
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, NSNH_ALL, 0, 0);
+    add(&bed, NH_ASID, 0, 1);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    g_assert_cmpuint(bed.host->done->len, ==, 1);
+    add(&bed, NH_ASID, 0, 2);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    add(&bed, NH_ASID, 0, 3);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    g_assert_cmpuint(bed.host->done->len, ==, 3);
+    bed_fini(&bed);
+}
+
 static void test_random_failures(void)
 {
     for (int round = 0; round < 500; round++) {
@@ -972,7 +1082,7 @@ static void test_random_failures(void)
         g_assert_cmpint(cons != UNTOUCHED, ==,
                         result == SMMUV3_ACCEL_FLUSH_ILLEGAL);
         until = result == SMMUV3_ACCEL_FLUSH_ILLEGAL ? cons : n;
-        for (unsigned i = 0; i < until; i++) {
+        for (unsigned i = 0; i < batch.n && batch.cons[i] < until; i++) {
             bool atc = (le64_to_cpu(batch.cmd[i].word[0]) & 0xff) == ATC_INV;
 
             /* An ATC_INV may time out, which is told or overtaken by ILLEGAL */
@@ -1010,6 +1120,8 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/cmdq/illegal-is-the-kth", test_illegal_at);
     g_test_add_func("/smmuv3-accel/cmdq/unknown-streamid",
                     test_unknown_streamid);
+    g_test_add_func("/smmuv3-accel/cmdq/unknown-streamid-merged",
+                    test_unknown_streamid_merged);
     g_test_add_func("/smmuv3-accel/cmdq/resync", test_resync);
     g_test_add_func("/smmuv3-accel/cmdq/resync-fails-all-park", test_park);
     g_test_add_func("/smmuv3-accel/cmdq/park-fails", test_park_fails);
@@ -1020,6 +1132,8 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/cmdq/atc-timeout", test_atc_timeout);
     g_test_add_func("/smmuv3-accel/cmdq/timeout-without-atc",
                     test_timeout_without_atc);
+    g_test_add_func("/smmuv3-accel/cmdq/merge", test_merge);
+    g_test_add_func("/smmuv3-accel/cmdq/merge-ends", test_merge_ends);
     g_test_add_func("/smmuv3-accel/cmdq/random-failures",
                     test_random_failures);
     return g_test_run();
