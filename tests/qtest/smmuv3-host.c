@@ -9,6 +9,7 @@
 #include "qemu/units.h"
 #include "qemu/bswap.h"
 #include "qemu/bitops.h"
+#include "hw/pci/pci.h"
 #include "hw/pci/pci_regs.h"
 #include "qapi/error.h"
 #include "qobject/qjson.h"
@@ -21,8 +22,8 @@
 /* By which fd a device is plugged at start; later ones come from the model */
 #define HOST_FD(dev)            (100 + (dev))
 
-#define PXB_BUS(vsmmu)          (0x40 * (vsmmu))
-#define PORT_DEVFN(dev)         ((0x10 + (dev)) << 3)
+#define PXB_BUS(vsmmu)          (0x50 * (vsmmu))
+#define PORT_DEVFN(dev)         (0x80 + (dev))
 #define PORT_WINDOW(dev)        (VIRT_PCIE_MMIO_BASE + (dev) * 0x100000)
 #define SMMU_STRIDE             0x20000
 
@@ -304,10 +305,12 @@ static char *arguments(HostGuest *g, const char *ram)
         d->port_bus = PXB_BUS(d->vsmmu);
         d->port_devfn = PORT_DEVFN(i);
         g_string_append_printf(args, "-device pcie-root-port,id=%s%u,"
-                               "bus=%s%.0u,addr=0x%x,chassis=%u ",
+                               "bus=%s%.0u,addr=0x%x.%u,multifunction=on,"
+                               "chassis=%u ",
                                c->dev[i].below_switch ? "top" : "rp", i,
                                d->vsmmu ? "pxb" : "pcie.0", d->vsmmu,
-                               0x10 + i, i + 1);
+                               PCI_SLOT(d->port_devfn),
+                               PCI_FUNC(d->port_devfn), i + 1);
         if (c->dev[i].below_switch) {
             g_string_append_printf(args, "-device x3130-upstream,id=up%u,"
                                    "bus=top%u -device xio3130-downstream,"

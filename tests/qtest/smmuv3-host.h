@@ -19,7 +19,7 @@
 #define HOST_RAM_SIZE   (256 * MiB)
 
 #define HOST_MAX_SMMUS  4
-#define HOST_MAX_DEVS   8
+#define HOST_MAX_DEVS   64
 
 /* One device: a DMA engine of the model behind a root port of its own */
 typedef struct HostDeviceConfig {
