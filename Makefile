@@ -13,7 +13,7 @@ help:
 	@echo "make soak          random guests on the host model for SECONDS=3600"
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
-	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into tests/nested/bench.md"
+	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into docs/bench (an hour)"
 	@echo "make series        write the mails to build/mails"
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
 	@echo "make clean         remove build/ (what was fetched stays in the cache)"
@@ -63,11 +63,11 @@ soak: build/config.mak
 	@SMMUV3_SOAK=$(SECONDS) scripts/tests run qtest-aarch64/smmuv3-coherence-test \
 	        -p /aarch64/smmuv3-coherence/random/grace
 
-# ours against Debian's 11.1, on the emulated host
+# ours against Debian's 11.1, on the emulated host; a command's cost, on the host model
 TIMES = 5
 bench: build/config.mak
-	@$(STEP) $(BASE) x86 $(BED)
-	@tests/nested/run --times $(TIMES) bench tests/nested/bench.md
+	@$(STEP) $(BASE) x86 model $(BED)
+	@scripts/bench --times $(TIMES)
 
 series: build/config.mak
 	@$(STEP) $(BASE) mails

@@ -217,12 +217,13 @@ class Outer:
         self.console = os.path.join(logs, 'l1.log')
         open(self.console, 'w').close()
         names = ['%s%d' % (kind, n) for n in range(slots) for kind in ('shell', 'serial', 'qmp')]
+        qmp = os.path.join(self.dir, 'qmp')
         args = [qemu, '-nodefaults', '-no-reboot', '-display', 'none',
                 '-serial', 'file:' + self.console,
                 '-machine', 'virt,virtualization=on,gic-version=3,iommu=smmuv3',
                 '-global', 'arm-smmuv3.stage=nested',
                 '-cpu', 'max,pauth-impdef=on', '-smp', '2', '-m', str(memory),
-                '-accel', 'tcg,thread=multi',
+                '-accel', 'tcg,thread=multi', '-qmp', 'unix:%s,server=on,wait=off' % qmp,
                 '-kernel', kernel,
                 '-append', 'console=ttyAMA0 root=/dev/vda rw init=/init panic=-1 slots=%d' % slots,
                 '-drive', 'if=none,id=root,format=raw,snapshot=on,file=' + root,
@@ -259,6 +260,8 @@ class Outer:
             if self.process.poll() is not None or time.monotonic() > end:
                 raise Failure('L1 does not boot; its console:\n' + self.tail())
             time.sleep(0.1)
+        self.qmp = Qmp(Port(os.path.join(self.dir, 'qmp'), os.path.join(self.logs, 'l0-qmp.log')))
+        self.qmp.connect(10, lambda: None)
         self.slots = [Slot(self, n) for n in range(slots)]
         self.slots[0].shell.wait('[ $(ls -d /sys/class/nvme/nvme*/nvme*n1 | wc -l) = %d ]'
                                  % len(self.disks), 30, 'NVMe disks in L1')

@@ -1,98 +1,199 @@
-# What `make bench` measures: the same guest and the same reads on our QEMU and on Debian's
-# packaged 11.1, in turn, in one emulated host.
+# What `make bench` measures on the nested bed: the same guest and the same work on our QEMU and
+# on Debian's packaged 11.1, in turn, in one emulated host.
 #
-# Figures are medians; times are of an emulated computer, so that only their ratio means
-# anything.  What is counted (exits, ioctls) is the same on any.
+# Times are of an emulated computer, so that only their ratio means anything.  What is counted
+# (exits, ioctls) is the same on any.  scripts/bench makes tables and plots of it.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 import re
-import statistics
+import signal
+import subprocess
+import threading
 import time
 
-from bed import Guest
+from bed import Failure, Guest
 
-SMALL, LARGE = 2000, 64         # reads of 4 KiB, of 512 KiB
+STRICT = 'iommu.passthrough=0 iommu.strict=1'
+# Enough reads that the exits for the command itself, which is typed into a serial port, and for
+# dd's start do not count
+SMALL, LARGE = 6000, 1024       # of 4 KiB, of 512 KiB
+DISK = 64 << 20
 # the events by which each counts invalidation calls; ours by another name
 CALLS = ('smmuv3_accel_invalidate', 'iommufd_backend_invalidate_cache')
-TRACE = [event + '*' for event in CALLS] + ['smmuv3_cmdq_opcode']
-
-WHAT = {
-    'boot exits': 'exits to QEMU from power-on to the shell',
-    'boot s': 'seconds from power-on to the shell',
-    '4k exits': 'exits to QEMU for a read of 4 KiB',
-    '4k calls': 'invalidation calls for a CMD_SYNC, reads of 4 KiB',
-    '4k s': 'seconds for %d reads of 4 KiB' % SMALL,
-    '512k exits': 'exits to QEMU for a read of 512 KiB',
-    '512k calls': 'invalidation calls for a CMD_SYNC, reads of 512 KiB',
-    '512k s': 'seconds for %d reads of 512 KiB' % LARGE,
-}
+REGISTERS = ('smmuv3_read_mmio', 'smmuv3_write_mmio')
+WORK = CALLS + ('smmuv3_cmdq_opcode',)
+DRAINED = ('smmuv3_cmdq_drained',)
 
 
-HEAD = '''<!-- written by `make bench` -->
-
-The same guest with the same disk, in strict mode, on both in turn, in one emulated host (`make nested`).
-Medians of %d, ± half of the range. Times are of an emulated computer: their ratio counts.
-
-'''
-
-
-def traced(guest, on):
+def traced(guest, on, events):
     """Have the inner QEMU write its trace, or not: it takes time."""
-    for name in TRACE:
-        guest.qmp.hmp('trace-event %s %s' % (name, 'on' if on else 'off'))
+    for name in events:
+        guest.qmp.hmp('trace-event %s* %s' % (name, 'on' if on else 'off'))
 
 
-def one(slot, inner, devices):
-    """One guest: its figures by name."""
+def reads(size, total, cpus):
+    """A command that reads TOTAL blocks of SIZE bytes, each CPU its share at a time, over and
+    over the disk."""
+    share = DISK // size // cpus
+    rounds, rest = divmod(total // cpus, share)
+    dd = ('dd if=/dev/nvme0n1 of=/dev/null bs=%d count=%%d skip=$((%d * cpu)) iflag=direct'
+          ' 2>/dev/null' % (size, share))
+    one = ' '.join(['%s;' % (dd % share)] * rounds + ['%s;' % (dd % rest)] * bool(rest))
+    return ('for cpu in $(seq 0 %d); do (%s) & done; wait' % (cpus - 1, one))
+
+
+def map_benchmark(guest, figures, cpus):
+    """The kernel's own benchmark takes the disk's place: microseconds to unmap, by pages."""
+    device = guest.shell.run('basename $(readlink -f /sys/class/nvme/nvme0/device)')
+    guest.shell.run('cd /sys/bus/pci; echo dma_map_benchmark > devices/%s/driver_override;'
+                    ' echo %s > drivers/nvme/unbind; echo %s > drivers/dma_map_benchmark/bind'
+                    % (device, device, device))
+    for pages in (1, 128):
+        out = guest.shell.run('dma_map_benchmark -t %d -s 2 -g %d' % (cpus, pages), 60)
+        match = re.search(r'average unmap latency\(us\): *([\d.]+)', out)
+        if not match:
+            raise Failure('dma_map_benchmark says: ' + out)
+        figures['unmap %d' % pages] = float(match.group(1))
+
+
+def one(slot, inner, devices, cpus):
+    """One guest: its figures by name, and the version of its QEMU."""
     figures = {}
-    with Guest(slot, inner, devices, 'iommu.passthrough=0 iommu.strict=1', trace=TRACE) as guest:
-        traced(guest, False)
+    with Guest(slot, inner, devices, STRICT, cpus=cpus, trace=REGISTERS) as guest:
         figures['boot s'] = guest.boot_time
         figures['boot exits'] = guest.exits()[1]
+        figures['boot registers'] = guest.count('|'.join(REGISTERS))
+        traced(guest, False, REGISTERS)
         guest.shell.wait('[ -b /dev/nvme0n1 ]', 30, 'the disk')
-        for name, size, n in (('4k', '4k', SMALL), ('512k', '512k', LARGE)):
-            read = ('dd if=/dev/nvme0n1 of=/dev/null bs=%s count=%d iflag=direct 2>/dev/null'
-                    % (size, n))
-            guest.shell.run(read, 120)                          # warm
+        for name, size, n in (('4k', 4096, SMALL), ('512k', 512 << 10, LARGE)):
+            few = reads(size, n // 8, cpus)
+            guest.shell.run(few, 120)                           # warm
             before, start = guest.exits()[1], time.monotonic()
-            guest.shell.run(read, 120)
+            guest.shell.run(reads(size, n, cpus), 120)
             figures[name + ' s'] = time.monotonic() - start
             figures[name + ' exits'] = (guest.exits()[1] - before) / n
             calls, syncs = [guest.count(p) for p in ('|'.join(CALLS), 'CMD_SYNC')]
-            traced(guest, True)
-            guest.shell.run(read, 120)
-            traced(guest, False)
+            traced(guest, True, WORK)
+            guest.shell.run(few, 120)
+            traced(guest, False, WORK)
             calls = guest.count('|'.join(CALLS)) - calls
             syncs = guest.count('CMD_SYNC') - syncs
-            figures[name + ' calls'] = calls / max(syncs, 1)
+            if not syncs:
+                raise Failure('no CMD_SYNC in the trace')
+            figures[name + ' calls'] = calls / syncs
+        map_benchmark(guest, figures, cpus)
+        if inner == 'test':
+            traced(guest, True, DRAINED)
+            guest.shell.run('dma_map_benchmark -t %d -s 1 -g 1' % cpus, 60)
+            figures['drain us'] = drain_time(guest)
+        version = guest.qmp.command('query-version')
         guest.quit()
-    return figures
+    return figures, '%(major)d.%(minor)d.%(micro)d' % version['qemu']
 
 
-def bench(outer, inners, devices, times):
-    """The table, as text: INNERS are (name, what a reader calls it), ours first."""
+def drain_time(guest):
+    """Microseconds that a drain of the queue holds the BQL, by the trace."""
+    times = [int(re.search(r'(\d+) ns', line).group(1)) for line in guest.trace(DRAINED[0])]
+    if not times:
+        raise Failure('no %s in the trace' % DRAINED)
+    return sum(times) / len(times) / 1000
+
+
+def bench(outer, variants, devices, times, configs):
+    """What was measured, for JSON.
+
+    VARIANTS are (title, inner QEMU, further options of the SMMU, in all CONFIGS or only in
+    those with ril=on), and take turns.  CONFIGS are (ril, cpus).
+    """
     slot = outer.slots[0]
-    rows = []
-    for ril in ('on', 'off'):
-        figures = {name: [] for name, _ in inners}
-        with_ril = [re.sub('accel=on', 'accel=on,ril=' + ril, d) for d in devices]
+    results, versions = [], {'host': slot.shell.run('uname -r')}
+    for ril, cpus in configs:
+        found = {}
         for n in range(times):
-            for name, _ in inners:
-                figures[name].append(one(slot, name, with_ril))
-                print('# ril=%s, %d of %d: %s %s'
-                      % (ril, n + 1, times, name,
-                         ', '.join('%s %.3g' % kv for kv in figures[name][-1].items())),
-                      flush=True)
-        for key, what in WHAT.items():
-            medians = [statistics.median(f[key] for f in figures[name]) for name, _ in inners]
-            spread = [max(f[key] for f in figures[name]) - min(f[key] for f in figures[name])
-                      for name, _ in inners]
-            rows.append((ril, what, medians, spread))
-    lines = ['| ril | what | %s | ratio |' % ' | '.join(title for _, title in inners),
-             '|---|---|%s---:|' % ('---:|' * len(inners))]
-    for ril, what, medians, spread in rows:
-        values = ['%.4g (± %.2g)' % (m, s / 2) for m, s in zip(medians, spread)]
-        ratio = '%.2f' % (medians[0] / medians[1]) if medians[1] else ''
-        lines.append('| %s | %s | %s | %s |' % (ril, what, ' | '.join(values), ratio))
-    return '\n'.join(lines)
+            for title, inner, more, everywhere in variants:
+                if not everywhere and ril != 'on':
+                    continue
+                options = [re.sub('accel=on', 'accel=on,ril=%s%s' % (ril, more), d)
+                           for d in devices]
+                figures, versions[title] = one(slot, inner, options, cpus)
+                for key, value in figures.items():
+                    found.setdefault(title, {}).setdefault(key, []).append(value)
+                print('# ril=%s, %d vCPUs, %d of %d: %s: %s'
+                      % (ril, cpus, n + 1, times, title,
+                         ', '.join('%s %.4g' % kv for kv in figures.items())), flush=True)
+        results.append({'ril': ril, 'cpus': cpus, 'figures': found})
+    return {'times': times, 'small': SMALL, 'large': LARGE, 'versions': versions,
+            'results': results}
+
+
+# Where the time of the outer machine goes: what perf sees of the emulator, and of the code
+# that it runs the exception level, which its monitor tells.
+
+NATIVE = (
+    ('the outer SMMU, emulated', r'smmu|iommu'),
+    ('the outer disk, emulated', r'nvme|blk_|bdrv_|raw_|aio_|coroutine|dma_blk|pread|ext4|copy_'),
+)
+LEVELS = {'2': "the host's kernel", '1': "the guest's kernel",
+          '0': 'the QEMU under test (and programs of the guest)'}
+
+
+class Sampler(threading.Thread):
+    """Counts where the CPUs of the outer machine are, until told to stop."""
+
+    def __init__(self, outer):
+        super().__init__(daemon=True)
+        self.outer, self.ended, self.levels = outer, threading.Event(), {}
+
+    def run(self):
+        before = None
+        while not self.ended.wait(0.005):
+            text = self.outer.qmp.hmp('info registers -a')
+            now = re.findall(r'PC=([0-9a-f]+).*?PSTATE=\S+ \S+ (?:\w+ )?EL(\d)', text, re.S)
+            # a CPU that stands still waits for an interrupt
+            for (pc, level), old in zip(now, before or now):
+                if before and pc != old[0]:
+                    self.levels[LEVELS[level]] = self.levels.get(LEVELS[level], 0) + 1
+            before = now
+
+
+def cpu_time(pid):
+    """Seconds of CPU that a process has used."""
+    with open('/proc/%d/stat' % pid) as f:
+        fields = f.read().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def profile(outer, inner, devices, logs):
+    """Seconds of CPU that LARGE reads of 512 KiB take of this computer, by what it does."""
+    data = os.path.join(logs, 'perf.data')
+    pid = outer.process.pid
+    with Guest(outer.slots[0], inner, devices, STRICT, trace=[]) as guest:
+        guest.shell.wait('[ -b /dev/nvme0n1 ]', 30, 'the disk')
+        guest.shell.run(reads(512 << 10, LARGE // 8, 1), 60)
+        sampler = Sampler(outer)
+        sampler.start()
+        with subprocess.Popen(['perf', 'record', '-q', '-F', '999', '-o', data,
+                               '-p', str(pid)]) as perf:
+            spent = cpu_time(pid)
+            guest.shell.run(reads(512 << 10, LARGE, 1), 120)
+            spent = cpu_time(pid) - spent
+            perf.send_signal(signal.SIGINT)
+        sampler.ended.set()
+        sampler.join()
+        guest.quit()
+    out = subprocess.run(['perf', 'report', '-i', data, '--stdio', '-q', '--sort', 'symbol'],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                         check=True).stdout
+    shares = {}
+    for share, symbol in re.findall(r'^ *([\d.]+)% +\[\S\] (.*\S)', out, re.M):
+        # TCG's code, and what it calls, is for whoever runs in it
+        what = next((w for w, pattern in NATIVE if re.search(pattern, symbol)), None)
+        shares[what] = shares.get(what, 0) + float(share)
+    if not shares or not sampler.levels:
+        raise Failure('perf or the monitor tells nothing of where the time goes')
+    emulated = shares.pop(None, 0)
+    for what, n in sampler.levels.items():
+        shares[what] = emulated * n / sum(sampler.levels.values())
+    return {what: spent * share / sum(shares.values()) for what, share in shares.items()}

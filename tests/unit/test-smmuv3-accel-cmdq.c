@@ -10,6 +10,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <float.h>
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qapi/error.h"
@@ -1100,6 +1101,64 @@ static void test_random_failures(void)
     }
 }
 
+/*
+ * With -m perf: what a command that names a stream costs among 1 to 4096 of
+ * them: it is prepared, its stream is found, and it enters a batch.
+ */
+static void test_cost(void)
+{
+    /* Of another substream each, for a command that repeats one costs less */
+    const SMMUv3AccelCmdTraits traits = { .ssidsize = 8 };
+    const SMMUv3AccelDecision bypass = smmuv3_accel_decide_disabled(false);
+    const unsigned max = 4096, commands = 8 * 1000 * 1000;
+    g_autofree SMMUv3HostDevice *dev = g_new0(SMMUv3HostDevice, max);
+    g_autofree SMMUv3AccelBatch *batch = g_new0(SMMUv3AccelBatch, 1);
+
+    for (unsigned n = 1; n <= max; n *= 8) {
+        SMMUv3AccelVsmmu vsmmu;
+        SMMUv3Host *host = rec_host_new();
+        uint32_t stage2 = rec_stage2_new(host);
+        double best = DBL_MAX;
+
+        smmuv3_accel_vsmmu_init(&vsmmu, &rec_ops, "smmu0");
+        for (unsigned i = 0; i < n; i++) {
+            rec_device_init(&dev[i], host, "dev", stage2);
+            smmuv3_accel_stream_apply(
+                smmuv3_accel_stream_new(&vsmmu, &dev[i], &dev[i].info,
+                                        &error_abort),
+                i * 16, &bypass, &error_abort);
+        }
+        for (int round = 0; round < 5; round++) {
+            g_test_timer_start();
+            for (unsigned i = 0; i < commands; i++) {
+                const uint64_t w[2] = {
+                    CFGI_CD | (i & 0xff) << 12 |
+                    (uint64_t)(i % n * 16) << 32, 0,
+                };
+                SMMUv3AccelStream *stream;
+                SMMUv3HostCmd cmd;
+
+                smmuv3_accel_cmd_prepare(&traits, w, &cmd);
+                stream = smmuv3_accel_vsmmu_find(&vsmmu,
+                                                 smmuv3_accel_cmd_sid(w));
+                cmd.word[0] = cpu_to_le64(deposit64(le64_to_cpu(cmd.word[0]),
+                                                    32, 32, stream->sid));
+                smmuv3_accel_batch_add(batch, &cmd, i);
+                if (smmuv3_accel_batch_full(batch)) {
+                    smmuv3_accel_batch_clear(batch);
+                }
+            }
+            best = MIN(best, g_test_timer_elapsed());
+        }
+        g_test_message("perf: streams %u %.2f", n, best / commands * 1e9);
+        while (!QLIST_EMPTY(&vsmmu.streams)) {
+            smmuv3_accel_stream_free(QLIST_FIRST(&vsmmu.streams));
+        }
+        smmuv3_accel_vsmmu_fini(&vsmmu);
+        rec_host_free(host);
+    }
+}
+
 int main(int argc, char **argv)
 {
     /* Streams are parked on purpose here: that is no news on stderr */
@@ -1136,5 +1195,8 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/cmdq/merge-ends", test_merge_ends);
     g_test_add_func("/smmuv3-accel/cmdq/random-failures",
                     test_random_failures);
+    if (g_test_perf()) {
+        g_test_add_func("/smmuv3-accel/cmdq/cost", test_cost);
+    }
     return g_test_run();
 }

@@ -841,33 +841,6 @@ static void test_find(void)
     bed_fini(&bed);
 }
 
-/* With -m perf: what a lookup costs among 1 and among 4096 streams */
-static void test_find_cost(void)
-{
-    const int lookups = 10 * 1000 * 1000;
-
-    for (int n = 1; n <= MANY; n *= 64) {
-        unsigned found = 0;
-        Crowd *crowd;
-        double s;
-        Bed bed;
-
-        bed_init(&bed);
-        crowd = crowd_new(&bed, n);
-        g_test_timer_start();
-        for (uint32_t i = 0; i < lookups; i++) {
-            found += !!smmuv3_accel_vsmmu_find(&bed.vsmmu, i % n * 16);
-        }
-        s = g_test_timer_elapsed();
-        g_assert_cmpuint(found, ==, lookups);
-        g_test_minimized_result(s / lookups * 1e9,
-                                "%d streams: %.1f ns a lookup", n,
-                                s / lookups * 1e9);
-        crowd_free(crowd, n);
-        bed_fini(&bed);
-    }
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -898,8 +871,5 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/stream/detach-fails", test_detach_fails);
     g_test_add_func("/smmuv3-accel/stream/random", test_random);
     g_test_add_func("/smmuv3-accel/stream/find", test_find);
-    if (g_test_perf()) {
-        g_test_add_func("/smmuv3-accel/stream/find-cost", test_find_cost);
-    }
     return g_test_run();
 }
