@@ -143,7 +143,6 @@ static void drop_tlbi(SMMUv3AccelBatch *batch)
             batch->cons[kept++] = batch->cons[i];
         }
     }
-    batch->dropped |= kept < batch->n;
     batch->n = kept;
 }
 
@@ -212,9 +211,8 @@ static SMMUv3AccelFlush recover(SMMUv3AccelVsmmu *vsmmu,
         int ret = issue(vsmmu, &batch->cmd[i], 1);
 
         if (ret == -EIO) {
-            if (batch->dropped) {
-                invalidate_all(vsmmu);
-            }
+            /* Whether the guest gives it again or skips it, as Linux does */
+            invalidate_all(vsmmu);
             *cons = batch->cons[i];
             return SMMUV3_ACCEL_FLUSH_ILLEGAL;
         }
@@ -235,7 +233,8 @@ SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
 {
     SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
 
-    if (batch->n && !QLIST_EMPTY(&vsmmu->streams) &&
+    /* Stale: nothing translates before all of it has been invalidated */
+    if (batch->n && !QLIST_EMPTY(&vsmmu->streams) && !vsmmu->stale &&
         issue(vsmmu, batch->cmd, batch->n)) {
         result = recover(vsmmu, batch, cons);
     }

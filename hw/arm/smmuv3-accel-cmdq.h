@@ -37,7 +37,6 @@ typedef enum SMMUv3AccelCmdKind {
 typedef struct SMMUv3AccelBatch {
     unsigned n;
     bool all;           /* all of the TLB, and only TLBIs since */
-    bool dropped;       /* commands that one behind them does for */
     SMMUv3HostCmd cmd[SMMUV3_ACCEL_BATCH_MAX];
     uint32_t cons[SMMUV3_ACCEL_BATCH_MAX];  /* CMDQ_CONS.RD of each */
 } SMMUv3AccelBatch;
@@ -96,7 +95,7 @@ void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
 static inline void smmuv3_accel_batch_clear(SMMUv3AccelBatch *batch)
 {
     batch->n = 0;
-    batch->all = batch->dropped = false;
+    batch->all = false;
 }
 
 /**
@@ -107,9 +106,10 @@ static inline void smmuv3_accel_batch_clear(SMMUv3AccelBatch *batch)
  *        are done.  Else left alone.
  *
  * Where the host fails, each command is tried alone, so that the guest learns
- * which one it was; where the host fails for reasons of its own, everything of
- * this vSMMU's is invalidated instead, and if that fails too, its streams are
- * parked on abort: a stale translation is never used.
+ * which one it was.  Then, and where the host fails for reasons of its own,
+ * everything of this vSMMU's is invalidated, and if that fails too, its streams
+ * are parked on abort: a stale translation is never used.  A vSMMU that is stale
+ * has no stream that translates, and the host is not asked.
  */
 SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
                                           SMMUv3AccelBatch *batch,

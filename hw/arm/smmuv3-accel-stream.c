@@ -67,7 +67,6 @@ static void vsmmu_close(SMMUv3AccelVsmmu *vsmmu)
     destroy(vsmmu, &vsmmu->viommu);
     vsmmu->stage2 = 0;
     vsmmu->host = NULL;
-    vsmmu->stale = false;
 }
 
 /* The policy's answers for a disabled SMMU are the two STEs that we share */

@@ -46,7 +46,12 @@ void smmuv3_accel_eventq_moved(SMMUv3State *s)
 }
 
 SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
-                                  bool *collected)
+                                  bool *caches_only)
+{
+    g_assert_not_reached();
+}
+
+bool smmuv3_accel_collecting(SMMUv3State *s)
 {
     g_assert_not_reached();
 }

@@ -62,6 +62,7 @@ typedef struct AccelDevice {
     PCIBus *bus;
     int devfn;
     HostIOMMUDeviceIOMMUFD *idev;       /* referenced */
+    bool told;                          /* the user, of the stream's error */
 } AccelDevice;
 
 static AccelDevice *to_device(const SMMUv3AccelStream *stream)
@@ -120,6 +121,9 @@ static void tell_fault(SMMUv3State *s, uint32_t sid, SMMUv3AccelFault fault,
 
     switch (fault) {
     case SMMUV3_ACCEL_FAULT_BAD_STREAMID:
+        if (!FIELD_EX32(s->cr[2], CR2, RECINVSID)) {
+            return;     /* IHI 0070 6.3.12: the guest wants none of these */
+        }
         event.type = SMMU_EVT_C_BAD_STREAMID;
         break;
     case SMMUV3_ACCEL_FAULT_STE_FETCH:
@@ -135,8 +139,13 @@ static void tell_fault(SMMUv3State *s, uint32_t sid, SMMUv3AccelFault fault,
     smmuv3_record_event(s, &event);
 }
 
-static void retry_later(SMMUv3Accel *accel)
+/* @anew: another stream has come to wait, which may be for a moment only */
+static void retry_later(SMMUv3Accel *accel, bool anew)
 {
+    if (anew) {
+        accel->retry_ms = 0;
+        timer_del(accel->retry);
+    }
     if (!timer_pending(accel->retry)) {
         accel->retry_ms = accel->retry_ms ? MIN(accel->retry_ms * 2,
                                                 RETRY_MAX_MS) : RETRY_MIN_MS;
@@ -162,6 +171,7 @@ static int refresh_stream(SMMUv3AccelStream *stream, AccelEdge edge,
     AccelDevice *adev = to_device(stream);
     SMMUv3State *s = adev->smmu;
     SMMUv3AccelTraits traits = accel_traits(s->accel_state);
+    bool waited = passes_by_itself(stream->error);
     uint32_t sid = stream_sid(stream);
     SMMUv3AccelInputs in = {
         .smmuen = smmu_enabled(s),
@@ -180,7 +190,7 @@ static int refresh_stream(SMMUv3AccelStream *stream, AccelEdge edge,
     }
     ret = smmuv3_accel_stream_apply(stream, sid, &decision, errp);
     if (passes_by_itself(ret)) {
-        retry_later(s->accel_state);
+        retry_later(s->accel_state, !waited);
     }
     return ret;
 }
@@ -188,18 +198,21 @@ static int refresh_stream(SMMUv3AccelStream *stream, AccelEdge edge,
 /* As refresh_stream(), for edges that have nobody to give an Error to */
 static void refresh_and_report(SMMUv3AccelStream *stream, AccelEdge edge)
 {
-    SMMUv3Accel *accel = to_device(stream)->smmu->accel_state;
-    int before = stream->error;
+    AccelDevice *adev = to_device(stream);
+    SMMUv3Accel *accel = adev->smmu->accel_state;
     Error *err = NULL;
     int ret = refresh_stream(stream, edge, &err);
 
     /* Once a failure, not once a command */
-    if (ret && (passes_by_itself(ret) ? accel->retry_ms == RETRY_TELL_MS
-                                      : ret != before)) {
+    if (!ret) {
+        adev->told = false;
+    } else if (!adev->told && (!passes_by_itself(ret) ||
+                               accel->retry_ms >= RETRY_TELL_MS)) {
+        adev->told = true;
         warn_report_err(err);
-    } else {
-        error_free(err);
+        return;
     }
+    error_free(err);
 }
 
 void smmuv3_accel_refresh(SMMUv3State *s)
@@ -209,6 +222,18 @@ void smmuv3_accel_refresh(SMMUv3State *s)
     QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
         refresh_and_report(stream, EDGE_OTHER);
     }
+}
+
+static bool any_pending(SMMUv3Accel *accel)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        if (smmuv3_accel_stream_pending(stream)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void refresh_pending(SMMUv3Accel *accel)
@@ -380,6 +405,10 @@ void smmuv3_accel_cr0(SMMUv3State *s, uint32_t before)
     if (FIELD_EX32(s->cr[0] ^ before, CR0, EVENTQEN)) {
         accel_events_update(s);
     }
+    if (FIELD_EX32(s->cr[0] ^ before, CR0, CMDQEN)) {
+        /* What an ATC_INV of the old queue has come to concerns nobody */
+        s->accel_state->atc_timeout = false;
+    }
     if (FIELD_EX32(s->cr[0] ^ before, CR0, SMMU_ENABLE)) {
         smmuv3_accel_refresh(s);
     }
@@ -395,7 +424,14 @@ static SMMUCmdError accel_flush(SMMUv3State *s)
     SMMUQueue *q = &s->cmdq;
     uint32_t cons;
 
-    switch (smmuv3_accel_batch_flush(&accel->vsmmu, &accel->batch, &cons)) {
+    SMMUv3AccelFlush result = smmuv3_accel_batch_flush(&accel->vsmmu,
+                                                       &accel->batch, &cons);
+
+    if (accel->vsmmu.stale && any_pending(accel)) {
+        /* It was to be parked, and the host was busy with it */
+        retry_later(accel, false);
+    }
+    switch (result) {
     case SMMUV3_ACCEL_FLUSH_ILLEGAL:
         q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
         return SMMU_CERROR_ILL;
@@ -506,7 +542,7 @@ static SMMUCmdError accel_collect_for_sid(SMMUv3State *s, uint32_t sid,
 }
 
 SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
-                                  bool *collected)
+                                  bool *caches_only)
 {
     SMMUv3Accel *accel = s->accel_state;
     const SMMUv3AccelCmdTraits traits = {
@@ -522,7 +558,7 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
     SMMUCmdError error;
 
     refresh_renumbered(accel);
-    *collected = true;
+    *caches_only = true;
     switch (smmuv3_accel_cmd_prepare(&traits, words, &out)) {
     case SMMUV3_ACCEL_CMD_TLB:
         return accel_collect(s, &out);
@@ -534,30 +570,35 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
         break;
     }
 
-    *collected = false;
     error = accel_flush(s);
     if (error) {
         return error;
     }
     switch (CMD_TYPE(cmd)) {
     case SMMU_CMD_SYNC:
+        *caches_only = false;
         if (accel->atc_timeout) {
             accel->atc_timeout = false;
             return SMMU_CERROR_ATC_INV_SYNC;
         }
         break;
     case SMMU_CMD_CFGI_STE:
-        if (!CMD_SSEC(cmd)) {
-            return accel_cfgi_stes(s, CMD_SID(cmd));
-        }
-        break;
+        return CMD_SSEC(cmd) ? SMMU_CERROR_ILL
+                             : accel_cfgi_stes(s, CMD_SID(cmd));
     case SMMU_CMD_CFGI_STE_RANGE:
-        if (!CMD_SSEC(cmd)) {
-            return accel_cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
-        }
+        return CMD_SSEC(cmd) ? SMMU_CERROR_ILL
+                             : accel_cfgi_ste_range(s, CMD_SID(cmd),
+                                                    CMD_STE_RANGE(cmd));
+    default:
+        *caches_only = false;
         break;
     }
     return SMMU_CERROR_NONE;
+}
+
+bool smmuv3_accel_collecting(SMMUv3State *s)
+{
+    return s->accel_state->batch.n;
 }
 
 /*
@@ -655,14 +696,13 @@ static void accel_remove(SMMUv3AccelStream *stream)
     SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
 
     /*
-     * Without streams this vSMMU passes no TLBI on, while a stage 2 that it
-     * shares, and so the VMID, goes on living: leave no TLB entry behind.
+     * Without streams this vSMMU passes no TLBI on, while its stage 2, and so
+     * the VMID, goes on living: until VFIO lets go of it or, if it is shared,
+     * with another vSMMU. Leave no TLB entry behind.
      */
-    if (adev->smmu->share_stage2) {
+    if (vsmmu->n_streams == 1) {
         vsmmu->ops->detach(stream->dev, NULL);
         smmuv3_accel_vsmmu_resync(vsmmu);
-    }
-    if (vsmmu->n_streams == 1) {
         accel_events_stop(adev->smmu->accel_state);
     }
     smmuv3_accel_stream_free(stream);

@@ -74,8 +74,8 @@ void smmuv3_accel_eventq_moved(SMMUv3State *s);
  * smmuv3_accel_command: a command is about to take effect
  * @s: whose command queue it stands in, at CMDQ_CONS
  * @cmd: the command, its words in host endianness
- * @collected: whether it is one that invalidates in the host, so that nothing
- *             is left to do but for QEMU's own caches, which are the caller's
+ * @caches_only: whether nothing is left to do but for QEMU's own caches, which
+ *               are the caller's
  *
  * Collects it to be forwarded or, if it is no invalidation of the host's,
  * forwards what was collected first and then moves the streams that it
@@ -85,7 +85,15 @@ void smmuv3_accel_eventq_moved(SMMUv3State *s);
  * then, which may be an earlier one.
  */
 SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
-                                  bool *collected);
+                                  bool *caches_only);
+
+/**
+ * smmuv3_accel_collecting: whether commands wait to be forwarded together
+ * @s: any
+ *
+ * False after a command that took effect at once, which may have taken long.
+ */
+bool smmuv3_accel_collecting(SMMUv3State *s);
 
 /**
  * smmuv3_accel_drained: no command follows for now

@@ -372,6 +372,13 @@ static void test_bad_stes(void)
     smmu_disable(g, 0);
     smmu_write(g, 0, SMMU_STRTAB_CFG, 4);
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+    smmu_sync_ok(g, 0);
+    host_check_faults(g, 0, HOST_VA);
+    expect_no_event(g, 0);
+    smmu_disable(g, 0);
+    smmu_write(g, 0, SMMU_CR2, SMMU_CR2_RECINVSID);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
     expect_no_event(g, 0);
     smmu_cmd(g, 0, CMD_CFGI_STE(sid));
     smmu_sync_ok(g, 0);
@@ -446,6 +453,56 @@ static void test_abort(void)
     host_enable(g, 0);
     host_set_ste(g, 0, STE_ABORT);
     host_check_faults(g, 0, HOST_VA);
+    host_finish(g);
+}
+
+/*
+ * Where a table or a queue lies in a device's registers, the device does not
+ * notice: an access could do anything.  Here it is the flash, which takes what
+ * is written to it for commands.
+ */
+static void test_registers(void)
+{
+    const uint64_t flash = 0x04000000;
+    uint32_t before, gerror;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    before = qtest_readl(g->qts, flash);
+
+    smmu_disable(g, 0);
+    smmu_write64(g, 0, SMMU_STRTAB_BASE, flash);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    expect_event(g, 0, F_STE_FETCH, host_sid(g, 0));
+    host_check_faults(g, 0, HOST_VA);
+
+    /* An event for that has no place then */
+    smmu_write(g, 0, SMMU_CR0, 1 << 3);
+    smmu_write64(g, 0, SMMU_EVENTQ_BASE, flash | HOST_EVENTQ_LOG2);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    gerror = smmu_read(g, 0, SMMU_GERROR);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==,
+                    gerror ^ SMMU_GERROR_EVENTQ);
+    g_assert_cmphex(qtest_readl(g->qts, flash), ==, before);
+    smmu_write(g, 0, SMMU_GERRORN, gerror ^ SMMU_GERROR_EVENTQ);
+
+    smmu_write(g, 0, SMMU_CR0, 0);
+    smmu_write64(g, 0, SMMU_CMDQ_BASE, flash | HOST_CMDQ_LOG2);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
+    smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
+    smmu_write(g, 0, SMMU_CR0, 1 << 3);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, 2);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
+                    SMMU_CERROR_ABT << 24);
+    smmu_write(g, 0, SMMU_CR0, 0);
+    smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
     host_finish(g);
 }
 
@@ -587,5 +644,6 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/bad-stes", test_bad_stes);
     qtest_add_func("/smmuv3-event/illegal", test_illegal);
     qtest_add_func("/smmuv3-event/abort", test_abort);
+    qtest_add_func("/smmuv3-event/registers", test_registers);
     return g_test_run();
 }

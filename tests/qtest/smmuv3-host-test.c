@@ -333,6 +333,55 @@ static void test_busy(void)
     host_finish(g);
 }
 
+/*
+ * The user hears of a stream that cannot move, once: however long that lasts,
+ * and however often the guest asks.
+ */
+static void test_told_once(const void *opaque)
+{
+    const char *fail = opaque;
+    g_autofree char *path = NULL, *said = NULL;
+    int file, old;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    file = g_file_open_tmp("smmuv3-host-XXXXXX", &path, NULL);
+    g_assert_cmpint(file, >=, 0);
+    old = dup(STDERR_FILENO);
+    dup2(file, STDERR_FILENO);
+    g = host_start(1, 1);
+    dup2(old, STDERR_FILENO);
+    close(old);
+    close(file);
+
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    qobject_unref(host_control(g, "%s", fail));
+    /* What passes by itself is told once it has not, after 1.28 s */
+    for (int n = 0; n < 300; n++) {
+        host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 2 + n % 2, HOST_VA)));
+        if (strstr(fail, "EBUSY")) {
+            g_usleep(10 * 1000);
+        }
+    }
+    qobject_unref(host_control(g, "fail clear"));
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 5))));
+    host_check_reads(g, 0, HOST_VA, 5);
+    host_finish(g);
+
+    g_assert_true(g_file_get_contents(path, &said, NULL, NULL));
+    unlink(path);
+    {
+        g_auto(GStrv) parts = g_strsplit(said, "cannot move StreamID", -1);
+
+        if (g_strv_length(parts) != 2) {
+            g_error("not told once: %s", said);
+        }
+    }
+}
+
 static void test_stop_cont(void)
 {
     HostGuest *g;
@@ -791,6 +840,49 @@ static void test_order(void)
  * TLBIs have numbers, the message of a CMD_SYNC is the number of the last one
  * before it, and the model compares.
  */
+static void wait_cons(HostGuest *g, uint32_t cons)
+{
+    for (int n = 0; smmu_read(g, 0, SMMU_CMDQ_CONS) != cons; n++) {
+        g_assert_cmpint(n, <, 100000);
+    }
+}
+
+/*
+ * A drain leaves its vCPU after any CMD_SYNC, not only where a block of
+ * commands ends; and what it leaves rests while the machine is stopped.
+ */
+static void test_drain_rests(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
+    };
+    const unsigned syncs = 30;
+    uint32_t cons;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    wait_cons(g, g->smmu[0].prod);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    for (unsigned n = 0; n < syncs; n++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+        smmu_cmd(g, 0, CMD_SYNC);
+    }
+    smmu_kick(g, 0);
+    cons = smmu_read(g, 0, SMMU_CMDQ_CONS);
+    g_assert_cmpuint(g->smmu[0].prod - cons, >, syncs);
+    for (int n = 0; n < 10; n++) {
+        g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==, cons);
+    }
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    wait_cons(g, g->smmu[0].prod);
+    host_finish(g);
+}
+
 static void test_linear(const void *drain)
 {
     g_autofree char *smmu_args = g_strconcat(",x-drain-us=", drain, NULL);
@@ -1190,6 +1282,12 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-host/bus-reset", host_bus_reset,
                         test_device_reset);
     qtest_add_func("/smmuv3-host/busy", test_busy);
+    qtest_add_data_func("/smmuv3-host/told-once/busy",
+                        "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+100000=EBUSY",
+                        test_told_once);
+    qtest_add_data_func("/smmuv3-host/told-once/no-memory",
+                        "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+100000=ENOMEM",
+                        test_told_once);
     qtest_add_func("/smmuv3-host/stop-cont", test_stop_cont);
     qtest_add_func("/smmuv3-host/comes-back", test_comes_back);
     qtest_add_func("/smmuv3-host/unplug-order", test_unplug_order);
@@ -1204,6 +1302,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-host/linear/trap", "1000", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/main-loop", "0", test_linear);
+    qtest_add_func("/smmuv3-host/drain-rests", test_drain_rests);
     qtest_add_func("/smmuv3-host/abort", test_abort);
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_func("/smmuv3-host/asid16", test_asid16);

@@ -151,6 +151,7 @@ void host_setup_device(HostGuest *g, unsigned dev);
 #define SMMU_IDR5           0x14
 #define SMMU_CR0            0x20
 #define SMMU_CR0ACK         0x24
+#define SMMU_CR2            0x2c
 #define SMMU_GBPA           0x44
 #define SMMU_GERROR         0x60
 #define SMMU_GERRORN        0x64
@@ -167,6 +168,9 @@ void host_setup_device(HostGuest *g, unsigned dev);
 #define SMMU_EVENTQ_CONS    0x100ac
 
 #define SMMU_GERROR_CMDQ    1u
+#define SMMU_GERROR_EVENTQ  4u
+
+#define SMMU_CR2_RECINVSID  2u
 
 #define SMMU_CERROR_NONE    0
 #define SMMU_CERROR_ILL     1

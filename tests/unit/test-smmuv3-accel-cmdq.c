@@ -524,12 +524,18 @@ static void fill(Bed *bed, unsigned n)
     }
 }
 
-/* The last @n commands that took effect are the @n first ones of fill() */
-static void expect_done(const Bed *bed, unsigned n)
-{
-    unsigned from = bed->host->done->len - n;
+/* One TLBI, CFGI_CD_ALL for each device, ATC_INV for those with ATS */
+#define RESYNC (1 + DEVICES + 2)
 
-    g_assert_cmpuint(bed->host->done->len, >=, n);
+/*
+ * Of the commands that took effect the last @after are others, and those before
+ * them the @n first ones of fill()
+ */
+static void expect_done(const Bed *bed, unsigned n, unsigned after)
+{
+    unsigned from = bed->host->done->len - n - after;
+
+    g_assert_cmpuint(bed->host->done->len, >=, n + after);
     for (unsigned i = 0; i < n; i++) {
         const SMMUv3HostCmd *cmd = &g_array_index(bed->host->done,
                                                   SMMUv3HostCmd, from + i);
@@ -575,7 +581,7 @@ static void test_one_call(void)
         story = rec_story(bed.host);
         g_assert_cmpstr(story, ==, want);
         g_assert_cmpuint(bed.host->done->len, ==, lengths[l]);
-        expect_done(&bed, lengths[l]);
+        expect_done(&bed, lengths[l], 0);
         bed_fini(&bed);
     }
 }
@@ -615,7 +621,7 @@ static void test_one_by_one(void)
             expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
             g_assert_cmpuint(bed.host->events->len, ==, lengths[l] + 1);
             g_assert_cmpuint(bed.host->done->len, ==, lengths[l]);
-            expect_done(&bed, lengths[l]);
+            expect_done(&bed, lengths[l], 0);
             for (int i = 0; i < DEVICES; i++) {
                 g_assert_true(translates(&bed, i));
             }
@@ -624,13 +630,27 @@ static void test_one_by_one(void)
     }
 }
 
+static bool was_done(const Bed *bed, uint64_t word0)
+{
+    for (unsigned i = 0; i < bed->host->done->len; i++) {
+        const SMMUv3HostCmd *cmd = &g_array_index(bed->host->done,
+                                                  SMMUv3HostCmd, i);
+
+        if (le64_to_cpu(cmd->word[0]) == word0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Refuses one command, by its address, whenever it comes */
 static int refuse_address(SMMUv3Host *host, const SMMUv3HostCmd *cmd,
                           void *opaque)
 {
     uint64_t *address = opaque;
 
-    return le64_to_cpu(cmd->word[1]) >> 12 == *address ? -EIO : 0;
+    return (le64_to_cpu(cmd->word[0]) & 0xff) == NH_VA &&
+           le64_to_cpu(cmd->word[1]) >> 12 == *address ? -EIO : 0;
 }
 
 static void test_illegal_at(void)
@@ -644,8 +664,9 @@ static void test_illegal_at(void)
             bed.host->cmd_error = refuse_address;
             bed.host->opaque = &k;
             expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL, 1000 + k);
-            /* All before it are done, and the guest's streams go on */
-            expect_done(&bed, k);
+            /* All before it are done, then all else, and the streams go on */
+            expect_done(&bed, k, RESYNC);
+            g_assert_true(was_done(&bed, NSNH_ALL));
             for (int i = 0; i < DEVICES; i++) {
                 g_assert_true(translates(&bed, i));
             }
@@ -664,7 +685,7 @@ static void test_unknown_streamid(void)
     add(&bed, CFGI_CD_ALL | 0x7777ull << 32, 0, 2);
     add(&bed, NH_ASID, 0, 3);
     expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL, 2);
-    g_assert_cmpuint(bed.host->done->len, ==, 1);
+    g_assert_cmpuint(bed.host->done->len, ==, 1 + RESYNC);
     bed_fini(&bed);
 }
 
@@ -678,19 +699,6 @@ static int fail_first(SMMUv3Host *host, const RecEvent *call, void *opaque)
     }
     fail->nth--;
     return fail->err;
-}
-
-static bool was_done(const Bed *bed, uint64_t word0)
-{
-    for (unsigned i = 0; i < bed->host->done->len; i++) {
-        const SMMUv3HostCmd *cmd = &g_array_index(bed->host->done,
-                                                  SMMUv3HostCmd, i);
-
-        if (le64_to_cpu(cmd->word[0]) == word0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* All before the illegal one are done, those too that one behind it did for */
@@ -818,6 +826,12 @@ static void test_parked_until_invalidated(void)
         fill(&bed, 3);
         bed.host->inject = could_park ? no_invalidation : nothing_works;
         expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+
+        /* Nothing translates: a host that does not answer is not asked again */
+        rec_forget(bed.host);
+        fill(&bed, 3);
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_cmpuint(bed.host->events->len, ==, 0);
 
         /* The guest, or a retry, asks for the translation again */
         bed.host->inject = no_invalidation;
