@@ -16,12 +16,6 @@
 
 #define EVENTQ_SLOTS    (1u << HOST_EVENTQ_LOG2)
 
-/* Types of events, IHI 0070 7.3 */
-#define C_BAD_STREAMID  0x02
-#define F_STE_FETCH     0x03
-#define C_BAD_STE       0x04
-#define F_TRANSLATION   0x10
-
 /*
  * QEMU reads the host's events in its main loop, which also answers qtest:
  * a few rounds let it come to them.

@@ -87,12 +87,12 @@ static void port_write16(HostGuest *g, unsigned dev, unsigned reg, uint16_t v)
 
 static uint64_t device_config(HostGuest *g, unsigned dev, unsigned reg)
 {
-    return ecam(g->dev[dev].bus, 0, reg);
+    return ecam(g->dev[dev].bus, g->dev[dev].devfn, reg);
 }
 
 uint32_t host_sid(HostGuest *g, unsigned dev)
 {
-    return g->dev[dev].bus << 8;
+    return g->dev[dev].bus << 8 | g->dev[dev].devfn;
 }
 
 /* The bridge at @config leads to @bus, and to @last below that */
@@ -187,6 +187,16 @@ void host_bus_reset(HostGuest *g, unsigned dev)
     port_write16(g, dev, PCI_BRIDGE_CONTROL, PCI_BRIDGE_CTL_BUS_RESET);
     port_write16(g, dev, PCI_BRIDGE_CONTROL, 0);
     host_setup_device(g, dev);
+}
+
+void host_switch_reset(HostGuest *g, unsigned dev)
+{
+    uint64_t control = ecam(root_bus(g, dev), PORT_DEVFN(dev),
+                            PCI_BRIDGE_CONTROL);
+
+    qtest_writew(g->qts, control, PCI_BRIDGE_CTL_BUS_RESET);
+    qtest_writew(g->qts, control, 0);
+    g->dev[dev].bus = 0;
 }
 
 uint64_t host_slot_control(HostGuest *g, unsigned dev)
@@ -302,6 +312,18 @@ static char *arguments(HostGuest *g, const char *ram)
         HostDevice *d = &g->dev[i];
 
         d->vsmmu = c->dev[i].vsmmu;
+        d->devfn = c->dev[i].devfn;
+        if (d->devfn) {
+            d->bus = PXB_BUS(d->vsmmu);
+            d->present = true;
+            g_string_append_printf(args, "-device vfio-pci,id=dev%u,"
+                                   "bus=%s%.0u,addr=0x%x.%u,multifunction=on,"
+                                   "fd=%u,iommufd=iommufd0 ", i,
+                                   d->vsmmu ? "pxb" : "pcie.0", d->vsmmu,
+                                   PCI_SLOT(d->devfn), PCI_FUNC(d->devfn),
+                                   HOST_FD(i));
+            continue;
+        }
         d->port_bus = PXB_BUS(d->vsmmu);
         d->port_devfn = PORT_DEVFN(i);
         g_string_append_printf(args, "-device pcie-root-port,id=%s%u,"
@@ -378,7 +400,9 @@ HostGuest *host_guest_new(const HostGuestConfig *config)
         if (config->dev[i].below_switch) {
             continue;
         }
-        host_setup_port(g, i);
+        if (!config->dev[i].devfn) {
+            host_setup_port(g, i);
+        }
         if (g->dev[i].present) {
             host_setup_device(g, i);
         }
@@ -414,22 +438,22 @@ void smmu_write64(HostGuest *g, unsigned i, unsigned reg, uint64_t value)
     qtest_writeq(g->qts, g->smmu[i].base + reg, value);
 }
 
-#define CR0_SMMUEN      1
-#define CR0_EVENTQEN    4
-#define CR0_CMDQEN      8
-
 void smmu_enable(HostGuest *g, unsigned i)
 {
+    const uint32_t all = SMMU_CR0_SMMUEN | SMMU_CR0_EVENTQEN | SMMU_CR0_CMDQEN;
     HostVsmmu *s = &g->smmu[i];
 
     if (!s->strtab) {
         s->strtab = host_alloc(g, 64ull << HOST_SID_BITS);
+        s->strtab_cfg = HOST_SID_BITS;
+    }
+    if (!s->cmdq) {
         s->cmdq = host_alloc(g, 16 << HOST_CMDQ_LOG2);
         s->eventq = host_alloc(g, 32 << HOST_EVENTQ_LOG2);
     }
     smmu_write64(g, i, SMMU_STRTAB_BASE, s->strtab);
-    smmu_write(g, i, SMMU_STRTAB_CFG, HOST_SID_BITS);
-    if (!(smmu_read(g, i, SMMU_CR0) & CR0_CMDQEN)) {
+    smmu_write(g, i, SMMU_STRTAB_CFG, s->strtab_cfg);
+    if (!(smmu_read(g, i, SMMU_CR0) & SMMU_CR0_CMDQEN)) {
         s->prod = s->event_cons = 0;
         smmu_write64(g, i, SMMU_CMDQ_BASE, s->cmdq | HOST_CMDQ_LOG2);
         smmu_write(g, i, SMMU_CMDQ_PROD, 0);
@@ -438,15 +462,14 @@ void smmu_enable(HostGuest *g, unsigned i)
         smmu_write(g, i, SMMU_EVENTQ_PROD, 0);
         smmu_write(g, i, SMMU_EVENTQ_CONS, 0);
     }
-    smmu_write(g, i, SMMU_CR0, CR0_SMMUEN | CR0_EVENTQEN | CR0_CMDQEN);
-    g_assert_cmphex(smmu_read(g, i, SMMU_CR0ACK), ==,
-                    CR0_SMMUEN | CR0_EVENTQEN | CR0_CMDQEN);
+    smmu_write(g, i, SMMU_CR0, all);
+    g_assert_cmphex(smmu_read(g, i, SMMU_CR0ACK), ==, all);
     s->enabled = true;
 }
 
 void smmu_disable(HostGuest *g, unsigned i)
 {
-    smmu_write(g, i, SMMU_CR0, CR0_EVENTQEN | CR0_CMDQEN);
+    smmu_write(g, i, SMMU_CR0, SMMU_CR0_EVENTQEN | SMMU_CR0_CMDQEN);
     g->smmu[i].enabled = false;
 }
 
@@ -823,15 +846,21 @@ void host_check_empty(HostGuest *g)
         "veventq", "vdevice", "hwpt_nested", "viommu", "hwpt_paging", "ioas",
     };
 
+    bool stay = false;
+
     for (unsigned dev = 0; dev < g->config.n_devs; dev++) {
-        if (g->dev[dev].present) {
+        if (g->config.dev[dev].devfn) {
+            stay = true;
+        } else if (g->dev[dev].present) {
             host_guest_unplug(g, dev);
         }
     }
     for (int n = 0; n < ARRAY_SIZE(types); n++) {
         g_autofree char *left = g_strconcat("left.", types[n], NULL);
 
-        g_assert_cmpuint(host_objects(g, types[n]), ==, 0);
+        if (!stay) {
+            g_assert_cmpuint(host_objects(g, types[n]), ==, 0);
+        }
         g_assert_cmpuint(host_counter(g, left), ==, 0);
     }
 }

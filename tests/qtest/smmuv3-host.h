@@ -27,6 +27,7 @@ typedef struct HostDeviceConfig {
     unsigned psmmu;             /* index of the physical SMMU behind it */
     bool hotplug;               /* not there at start: host_guest_plug() */
     bool below_switch;          /* its port is a switch's: host_set_switch() */
+    unsigned devfn;             /* without a port, here on the root bus; or 0 */
 } HostDeviceConfig;
 
 typedef struct HostGuestConfig {
@@ -45,6 +46,7 @@ typedef struct HostGuestConfig {
 typedef struct HostVsmmu {
     uint64_t base;              /* of its registers */
     uint64_t strtab, cmdq, eventq;      /* guest-physical */
+    uint32_t strtab_cfg;        /* linear, unless the test has set it */
     uint32_t prod;              /* CMDQ_PROD as the guest will write it */
     uint32_t event_cons;        /* EVENTQ_CONS: RD and OVACKFLG */
     bool enabled;
@@ -55,6 +57,7 @@ typedef struct HostDevice {
     unsigned port_bus;          /* where its port is */
     unsigned port_devfn;
     unsigned bus;               /* secondary bus of the port, 0 if unnumbered */
+    unsigned devfn;             /* where the device itself is, there */
     uint64_t bar;
     bool present;
 } HostDevice;
@@ -119,6 +122,12 @@ void host_flr(HostGuest *g, unsigned dev);
 void host_bus_reset(HostGuest *g, unsigned dev);
 
 /*
+ * A reset of the bus that the switch is on which @dev is below: after that the
+ * buses of the switch have no numbers, and nobody reaches @dev
+ */
+void host_switch_reset(HostGuest *g, unsigned dev);
+
+/*
  * device_add and device_del. host_guest_plug() returns NULL or the error, to be
  * freed by the caller; host_guest_plug_other() puts the host's device @model
  * where @dev is to be. host_guest_unplug() waits until the device is gone.
@@ -167,6 +176,10 @@ void host_setup_device(HostGuest *g, unsigned dev);
 #define SMMU_EVENTQ_PROD    0x100a8
 #define SMMU_EVENTQ_CONS    0x100ac
 
+#define SMMU_CR0_SMMUEN     1u
+#define SMMU_CR0_EVENTQEN   4u
+#define SMMU_CR0_CMDQEN     8u
+
 #define SMMU_GERROR_CMDQ    1u
 #define SMMU_GERROR_EVENTQ  4u
 
@@ -189,9 +202,9 @@ void smmu_write(HostGuest *g, unsigned i, unsigned reg, uint32_t value);
 void smmu_write64(HostGuest *g, unsigned i, unsigned reg, uint64_t value);
 
 /*
- * Queues empty, the Stream Table (linear, all V=0) in place, SMMUEN set.
- * Allocates at the first call. Invalidates nothing: what a guest must, the
- * test does.
+ * Queues empty, the Stream Table (linear, all V=0, unless the test has another
+ * one) in place, SMMUEN set. Allocates at the first call. Invalidates nothing:
+ * what a guest must, the test does.
  */
 void smmu_enable(HostGuest *g, unsigned i);
 
@@ -234,6 +247,12 @@ void smmu_sync_msi(HostGuest *g, unsigned i);
 
 /* Acknowledge a command error and skip what is in the queue. */
 void smmu_ack(HostGuest *g, unsigned i);
+
+/* Types of events, IHI 0070 7.3 */
+#define C_BAD_STREAMID  0x02
+#define F_STE_FETCH     0x03
+#define C_BAD_STE       0x04
+#define F_TRANSLATION   0x10
 
 /* Take one event of the guest's event queue. */
 bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4]);
@@ -354,7 +373,10 @@ bool host_skipped(void);
 /* One physical SMMU, devices on the vSMMUs in turn */
 HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs);
 
-/* Unplugs all devices; the test fails if anything of theirs is left */
+/*
+ * Unplugs all devices that have a port; the test fails if anything of theirs is
+ * left
+ */
 void host_check_empty(HostGuest *g);
 
 /* Nothing stale was used, host_check_empty(), and QEMU ends by itself */
