@@ -364,6 +364,7 @@ static void test_bad_stes(void)
 
     /* Beyond the table, and in memory that is not there; the queue goes on */
     smmu_disable(g, 0);
+    smmu_write(g, 0, SMMU_CR2, 0);
     smmu_write(g, 0, SMMU_STRTAB_CFG, 4);
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
     smmu_cmd(g, 0, CMD_CFGI_STE(sid));

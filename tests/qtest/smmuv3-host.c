@@ -461,6 +461,7 @@ void smmu_enable(HostGuest *g, unsigned i)
         smmu_write64(g, i, SMMU_EVENTQ_BASE, s->eventq | HOST_EVENTQ_LOG2);
         smmu_write(g, i, SMMU_EVENTQ_PROD, 0);
         smmu_write(g, i, SMMU_EVENTQ_CONS, 0);
+        smmu_write(g, i, SMMU_CR2, SMMU_CR2_RECINVSID);
     }
     smmu_write(g, i, SMMU_CR0, all);
     g_assert_cmphex(smmu_read(g, i, SMMU_CR0ACK), ==, all);
