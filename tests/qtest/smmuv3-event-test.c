@@ -63,15 +63,23 @@ static bool drop_events(HostGuest *g, unsigned i)
 }
 
 /* One device that translates HOST_VA, and no events */
-static HostGuest *translating(void)
+static HostGuest *translating_with(unsigned eventq_log2)
 {
-    HostGuest *g = host_start(1, 1);
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .eventq_log2 = eventq_log2,
+    };
+    HostGuest *g = host_guest_new(&config);
 
     host_enable(g, 0);
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
     host_check_reads(g, 0, HOST_VA, 1);
     expect_no_event(g, 0);
     return g;
+}
+
+static HostGuest *translating(void)
+{
+    return translating_with(HOST_EVENTQ_LOG2);
 }
 
 static void raise_events(HostGuest *g, unsigned dev, unsigned type,
@@ -274,6 +282,67 @@ static void test_storm(void)
     g_assert_true(drop_events(g, 0));
     raise_events(g, 0, C_BAD_STE, 0, 1);
     expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    host_finish(g);
+}
+
+/*
+ * A million events while the guest takes what comes and waits for CMD_SYNCs.
+ * What it does not get is what the host lost, and it is told so.
+ *
+ * Each of QEMU's reads of the host's events takes 4 ms, so that there are
+ * always more, and the guest's queue has room for more than come. What holds a
+ * guest then is how many reads QEMU makes before it answers: a turn of the
+ * guest's is ten accesses to registers, in the time of some 16 reads.
+ */
+static void test_storm_taken(void)
+{
+    const unsigned n = 1000 * 1000, log2 = 15, reads_a_turn = 64;
+    g_autofree uint64_t (*events)[4] = g_malloc(sizeof(*events) << log2);
+    unsigned taken = 0, missing = 0, turns = 0, idle = 0, got;
+    uint64_t before, next = 0, raised, lost;
+    bool overflow = false;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating_with(log2);
+    before = resident_bytes(g);
+    qobject_unref(host_control(g, "fail veventq.read:1+*~4000"));
+    qobject_unref(host_control(g, "storm dma0 0x%x 0 0 0 %u", F_TRANSLATION,
+                               n));
+    do {
+        raised = host_counter(g, "storm.raised");
+        lost = host_counter(g, "event.lost");
+        got = smmu_events(g, 0, events, 1u << log2);
+        for (unsigned i = 0; i < got; i++) {
+            g_assert_cmphex(events[i][0], ==,
+                            F_TRANSLATION | (uint64_t)host_sid(g, 0) << 32);
+            /* Their order, and none twice */
+            g_assert_cmpuint(events[i][2], >=, next);
+            missing += events[i][2] - next;
+            next = events[i][2] + 1;
+        }
+        taken += got;
+        /* Before the first event nothing holds anybody */
+        turns += got > 0;
+        idle = got ? 0 : idle + 1;
+        overflow |= smmu_event_overflow(g, 0);
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+    } while (idle < 1000 && (raised < n || taken + lost < n));
+    g_test_message("%u events in %u turns", taken, turns);
+    qobject_unref(host_control(g, "fail clear"));
+    expect_no_event(g, 0);
+    overflow |= smmu_event_overflow(g, 0);
+    missing += n - next;
+    g_assert_cmpuint(taken + missing, ==, n);
+    g_assert_cmpuint(lost, ==, missing);
+    g_assert_cmpint(overflow, ==, missing > 0);
+    g_assert_cmpuint(taken, <, turns * reads_a_turn * 64);
+    /* As above, and what was taken has been in the host's queue: some 30,000 */
+    g_assert_cmpuint(resident_bytes(g), <, before + 8 * MiB + taken * 256ull);
+    host_check_reads(g, 0, HOST_VA, 1);
     host_finish(g);
 }
 
@@ -633,6 +702,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/overflow", test_overflow);
     qtest_add_func("/smmuv3-event/nonsense", test_nonsense);
     qtest_add_func("/smmuv3-event/storm", test_storm);
+    qtest_add_func("/smmuv3-event/storm-taken", test_storm_taken);
     qtest_add_func("/smmuv3-event/enable", test_enable);
     qtest_add_func("/smmuv3-event/msi", test_msi);
     qtest_add_func("/smmuv3-event/hostile-msi", test_hostile_msi);

@@ -367,6 +367,7 @@ HostGuest *host_guest_new(const HostGuestConfig *config)
     g_autofree char *ini, *control, *ram, *args;
 
     g->config = *config;
+    g->config.eventq_log2 = config->eventq_log2 ?: HOST_EVENTQ_LOG2;
     g->dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
     g_assert(g->dir);
     ini = g_build_filename(g->dir, "host.ini", NULL);
@@ -449,7 +450,7 @@ void smmu_enable(HostGuest *g, unsigned i)
     }
     if (!s->cmdq) {
         s->cmdq = host_alloc(g, 16 << HOST_CMDQ_LOG2);
-        s->eventq = host_alloc(g, 32 << HOST_EVENTQ_LOG2);
+        s->eventq = host_alloc(g, 32 << g->config.eventq_log2);
     }
     smmu_write64(g, i, SMMU_STRTAB_BASE, s->strtab);
     smmu_write(g, i, SMMU_STRTAB_CFG, s->strtab_cfg);
@@ -458,7 +459,8 @@ void smmu_enable(HostGuest *g, unsigned i)
         smmu_write64(g, i, SMMU_CMDQ_BASE, s->cmdq | HOST_CMDQ_LOG2);
         smmu_write(g, i, SMMU_CMDQ_PROD, 0);
         smmu_write(g, i, SMMU_CMDQ_CONS, 0);
-        smmu_write64(g, i, SMMU_EVENTQ_BASE, s->eventq | HOST_EVENTQ_LOG2);
+        smmu_write64(g, i, SMMU_EVENTQ_BASE,
+                     s->eventq | g->config.eventq_log2);
         smmu_write(g, i, SMMU_EVENTQ_PROD, 0);
         smmu_write(g, i, SMMU_EVENTQ_CONS, 0);
         smmu_write(g, i, SMMU_CR2, SMMU_CR2_RECINVSID);
@@ -583,23 +585,33 @@ void smmu_ack(HostGuest *g, unsigned i)
 
 #define EVENTQ_OVFLG    (1u << 31)
 
-bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4])
+unsigned smmu_events(HostGuest *g, unsigned i, uint64_t (*events)[4],
+                     unsigned max)
 {
     HostVsmmu *s = &g->smmu[i];
-    const uint32_t mask = (2u << HOST_EVENTQ_LOG2) - 1;
-    uint64_t *slot = host_ram(g, s->eventq + (s->event_cons & (mask >> 1)) *
-                              32ull);
+    const uint32_t mask = (2u << g->config.eventq_log2) - 1;
+    uint32_t prod = smmu_read(g, i, SMMU_EVENTQ_PROD);
+    unsigned n;
 
-    if (!((smmu_read(g, i, SMMU_EVENTQ_PROD) ^ s->event_cons) & mask)) {
-        return false;
+    for (n = 0; n < max && ((prod ^ s->event_cons) & mask); n++) {
+        uint64_t *slot = host_ram(g, s->eventq +
+                                  (s->event_cons & (mask >> 1)) * 32ull);
+
+        for (int w = 0; w < 4; w++) {
+            events[n][w] = le64_to_cpu(slot[w]);
+        }
+        s->event_cons = (s->event_cons & EVENTQ_OVFLG) |
+                        ((s->event_cons + 1) & mask);
     }
-    for (int w = 0; w < 4; w++) {
-        event[w] = le64_to_cpu(slot[w]);
+    if (n) {
+        smmu_write(g, i, SMMU_EVENTQ_CONS, s->event_cons);
     }
-    s->event_cons = (s->event_cons & EVENTQ_OVFLG) |
-                    ((s->event_cons + 1) & mask);
-    smmu_write(g, i, SMMU_EVENTQ_CONS, s->event_cons);
-    return true;
+    return n;
+}
+
+bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4])
+{
+    return smmu_events(g, i, (uint64_t (*)[4])event, 1);
 }
 
 bool smmu_event_overflow(HostGuest *g, unsigned i)

@@ -41,6 +41,7 @@ typedef struct HostGuestConfig {
     const char *args;           /* further arguments, or NULL */
     const char *fail;           /* HOST_MODEL_FAIL, or NULL */
     bool no_iommufd;            /* the test makes the object iommufd0 */
+    unsigned eventq_log2;       /* of event queues; 0: HOST_EVENTQ_LOG2 */
 } HostGuestConfig;
 
 typedef struct HostVsmmu {
@@ -253,6 +254,13 @@ void smmu_ack(HostGuest *g, unsigned i);
 #define F_STE_FETCH     0x03
 #define C_BAD_STE       0x04
 #define F_TRANSLATION   0x10
+
+/*
+ * Take what is in the guest's event queue, at most @max events, as Linux does:
+ * one read of PROD, one write of CONS. Returns how many.
+ */
+unsigned smmu_events(HostGuest *g, unsigned i, uint64_t (*events)[4],
+                     unsigned max);
 
 /* Take one event of the guest's event queue. */
 bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4]);
