@@ -476,6 +476,8 @@ static void answer(GString *json, char **words)
     } else if (!strcmp(verb, "watch") && dev && words[2]) {
         hm_driver_watch(dev, g_ascii_strtoull(words[2], NULL, 0));
         g_string_append(json, "{}");
+    } else if (!strcmp(verb, "request") && dev) {
+        g_string_append_printf(json, "{\"ret\": %d}", hm_device_request(dev));
     } else if (!strcmp(verb, "msix") && dev && words[2]) {
         hm_device_msix(dev, atoi(words[2]));
         g_string_append(json, "{}");

@@ -255,6 +255,8 @@ static void dma_ste_step(HmDevice *dev)
     if (!(REG(dma, DMA_PROBE) & 1)) {
         return;
     }
+    /* Its registers are gone with the device's reset, these are not */
+    HM_COUNT("probe.done");
     if (hm_dma(dev, pasid_of(dma), REG(dma, DMA_IOVA), &value, 8, false)) {
         REG(dma, DMA_PROBES_FAULT)++;
         return;
@@ -266,6 +268,7 @@ static void dma_ste_step(HmDevice *dev)
         REG(dma, DMA_PROBES_B)++;
     } else {
         REG(dma, DMA_PROBES_OTHER)++;
+        HM_COUNT("probe.other");
     }
 }
 

@@ -361,6 +361,12 @@ int hm_dma(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf, size_t len,
  */
 void hm_device_msix(HmDevice *dev, unsigned n);
 
+/*
+ * The host wants the device back, as when its driver is unbound: Linux signals
+ * VFIO_PCI_REQ_IRQ_INDEX.  -ENOENT if nobody has asked for that.
+ */
+int hm_device_request(HmDevice *dev);
+
 #define HM_MSI_BASE 0x08000000u         /* Linux's MSI_IOVA_BASE */
 #define HM_MSI_SIZE 0x00100000u         /* and MSI_IOVA_LENGTH */
 

@@ -242,6 +242,15 @@ void hm_device_msix(HmDevice *dev, unsigned n)
     signal_fd(dev->msix_fd[n]);
 }
 
+int hm_device_request(HmDevice *dev)
+{
+    if (dev->req_fd < 0) {
+        return -ENOENT;
+    }
+    signal_fd(dev->req_fd);
+    return 0;
+}
+
 /*
  * Interrupts
  */

@@ -401,6 +401,118 @@ static void test_stop_cont(void)
     host_finish(g);
 }
 
+/*
+ * Two vSMMUs of two slots each, all empty: the model's device 0, the traveller,
+ * goes to the first slot of either, and device 1 or 3 may be in the second
+ */
+static HostGuest *start_journey(const char *smmu_args)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 4, .smmu_args = smmu_args,
+        .dev = {
+            { .hotplug = true }, { .hotplug = true },
+            { .vsmmu = 1, .hotplug = true }, { .vsmmu = 1, .hotplug = true },
+        },
+    };
+    HostGuest *g = host_guest_new(&config);
+
+    host_enable(g, 0);
+    host_enable(g, 1);
+    return g;
+}
+
+/* Objects of translating devices that are there, and none of any that is not */
+static void check_objects(HostGuest *g)
+{
+    unsigned present[2] = {}, viommus, devices;
+
+    for (unsigned dev = 0; dev < g->config.n_devs; dev++) {
+        present[g->dev[dev].vsmmu] += g->dev[dev].present;
+    }
+    viommus = !!present[0] + !!present[1];
+    devices = present[0] + present[1];
+    g_assert_cmpuint(host_objects(g, "viommu"), ==, viommus);
+    g_assert_cmpuint(host_objects(g, "veventq"), ==, viommus);
+    g_assert_cmpuint(host_objects(g, "vdevice"), ==, devices);
+    g_assert_cmpuint(host_objects(g, "hwpt_nested"), ==, 2 * viommus + devices);
+    g_assert_cmpuint(host_objects(g, "device"), ==, devices);
+}
+
+/*
+ * A device goes that nobody has unbound from its driver: the host wants it back
+ * and the guest turns its slot off at once, or the guest does so of its own.
+ * The device does DMA all the while (its page is at the address of another
+ * page, so that what passes by its tables shows), and a move of its stream
+ * waits for the host. It comes back where it was, and elsewhere.
+ */
+static void test_surprise(const void *opaque)
+{
+    bool request = !strcmp(opaque, "request");
+    enum { ALONE, FIRST, LAST, N_PLACES };
+    uint64_t bare, cd[4], other[2], probes, busy;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start_journey(NULL);
+    bare = host_new_page(g, 0xbad);
+    for (unsigned dev = 0; dev < 4; dev++) {
+        cd[dev] = host_page_cd(g, 1 + dev, bare, host_new_page(g, 0x10 + dev));
+        host_set_ste(g, dev, STE_S1(cd[dev]));
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        other[i] = host_page_cd(g, 9, bare, host_new_page(g, 0x20 + i));
+    }
+    for (unsigned round = 0; round < N_PLACES * 4; round++) {
+        unsigned place = round / 4, i = round / 2 % 2;
+        unsigned dev = 2 * i, mate = dev + 1, far = (dev + 3) % 4;
+
+        if (place == LAST) {
+            g_assert_null(host_guest_plug(g, mate));
+        }
+        g_assert_null(host_guest_plug_other(g, dev, 0));
+        if (place == FIRST) {
+            g_assert_null(host_guest_plug(g, mate));
+        }
+        if (place != ALONE) {
+            g_assert_null(host_guest_plug(g, far));
+        }
+        check_objects(g);
+        host_check_reads(g, dev, bare, 0x10 + dev);
+
+        probes = host_counter(g, "probe.done");
+        host_probe_begin(g, dev, bare, 0x10 + dev, 0x20 + i);
+        /* The move and the parking; and whatever comes, every other time */
+        qobject_unref(host_control(g, "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+%s"
+                                   "=EBUSY", round % 2 ? "*" : "2"));
+        busy = host_counter(g, "injected");
+        host_set_ste(g, dev, STE_S1(other[i]));
+        g_assert_cmpuint(host_counter(g, "injected"), >, busy);
+        if (request) {
+            host_request(g, dev, 0);
+        }
+        host_power_off(g, dev);
+        qobject_unref(host_control(g, "fail clear"));
+        /* To abort at least, before and after the CFGI_STE */
+        g_assert_cmpuint(host_counter(g, "probe.done"), >=, probes + 2);
+        g_assert_cmpuint(host_counter(g, "probe.other"), ==, 0);
+        check_objects(g);
+        /* Whatever was to be tried again comes to nothing */
+        g_usleep(30 * 1000);
+        check_objects(g);
+        host_set_ste(g, dev, STE_S1(cd[dev]));
+        if (place != ALONE) {
+            host_check_reads(g, mate, bare, 0x10 + mate);
+            host_check_reads(g, far, bare, 0x10 + far);
+            host_guest_unplug(g, mate);
+            host_guest_unplug(g, far);
+        }
+        check_objects(g);
+    }
+    host_finish(g);
+}
+
 /* Gone from the one vSMMU, back on the other, and back again */
 static void test_comes_back(void)
 {
@@ -1291,6 +1403,9 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/stop-cont", test_stop_cont);
     qtest_add_func("/smmuv3-host/comes-back", test_comes_back);
     qtest_add_func("/smmuv3-host/unplug-order", test_unplug_order);
+    qtest_add_data_func("/smmuv3-host/surprise/request", "request",
+                        test_surprise);
+    qtest_add_data_func("/smmuv3-host/surprise/power", "power", test_surprise);
     qtest_add_func("/smmuv3-host/renumber", test_renumber);
     qtest_add_func("/smmuv3-host/swap", test_swap);
     qtest_add_func("/smmuv3-host/hotplug", test_hotplug);

@@ -256,9 +256,30 @@ void host_guest_unplug(HostGuest *g, unsigned dev)
 
     qtest_qmp_assert_success(g->qts, "{'execute': 'device_del', 'arguments': "
                              "{'id': %s}}", id);
+    host_power_off(g, dev);
+}
+
+void host_power_off(HostGuest *g, unsigned dev)
+{
     slot_power(g, dev, false);
     qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
     g->dev[dev].present = false;
+}
+
+void host_request(HostGuest *g, unsigned dev, unsigned model)
+{
+    uint64_t status = host_slot_control(g, dev) + PCI_EXP_SLTSTA -
+                      PCI_EXP_SLTCTL;
+    QDict *answer;
+
+    qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
+    answer = host_control(g, "request dma%u", model);
+    g_assert_cmpint(qdict_get_int(answer, "ret"), ==, 0);
+    qobject_unref(answer);
+    for (int n = 0; !(qtest_readw(g->qts, status) & PCI_EXP_SLTSTA_ABP); n++) {
+        g_assert_cmpint(n, <, 10000);
+        g_usleep(100);
+    }
 }
 
 /*
@@ -912,17 +933,21 @@ uint64_t host_new_page(HostGuest *g, uint64_t tag)
     return gpa;
 }
 
-/* A space of one 4 KiB page at HOST_VA, and a CD for it */
-uint64_t host_one_page_cd(HostGuest *g, unsigned asid, uint64_t page)
+uint64_t host_page_cd(HostGuest *g, unsigned asid, uint64_t va, uint64_t page)
 {
     uint64_t root = host_alloc(g, 4096), cd = host_alloc(g, 64);
 
-    *host_pte(g, root, 12, 25, HOST_VA, 3, true) =
+    *host_pte(g, root, 12, 25, va, 3, true) =
         cpu_to_le64(host_leaf(3, page, PTE_DATA));
     host_write_cd(g, cd, &(HostCd) {
         .asid = asid, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
     });
     return cd;
+}
+
+uint64_t host_one_page_cd(HostGuest *g, unsigned asid, uint64_t page)
+{
+    return host_page_cd(g, asid, HOST_VA, page);
 }
 
 void host_check_reads(HostGuest *g, unsigned dev, uint64_t iova,

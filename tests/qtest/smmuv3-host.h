@@ -137,6 +137,15 @@ char *host_guest_plug(HostGuest *g, unsigned dev);
 char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model);
 void host_guest_unplug(HostGuest *g, unsigned dev);
 
+/*
+ * The host wants its device @model back, which is where @dev is: returns when
+ * the guest has been asked for it.
+ */
+void host_request(HostGuest *g, unsigned dev, unsigned model);
+
+/* The guest turns the slot of @dev off, asked or not; the device is gone. */
+void host_power_off(HostGuest *g, unsigned dev);
+
 /* The configuration space of the port of @dev */
 uint64_t host_port_config(HostGuest *g, unsigned dev);
 
@@ -399,7 +408,10 @@ void host_set_ste(HostGuest *g, unsigned dev, uint64_t word0);
 /* A page whose first eight bytes are @tag */
 uint64_t host_new_page(HostGuest *g, uint64_t tag);
 
-/* A CD of a space in which @page is at HOST_VA, and nothing else */
+/* A CD of a space in which @page is at @va, and nothing else; below 2^39 */
+uint64_t host_page_cd(HostGuest *g, unsigned asid, uint64_t va, uint64_t page);
+
+/* The same at HOST_VA */
 uint64_t host_one_page_cd(HostGuest *g, unsigned asid, uint64_t page);
 
 /* The device reads @want at @iova, or neither reads nor writes there */
