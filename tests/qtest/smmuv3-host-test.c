@@ -513,6 +513,56 @@ static void test_surprise(const void *opaque)
     host_finish(g);
 }
 
+/*
+ * With share-stage2=on all vSMMUs are one VMID. A vSMMU that has lost its last
+ * device passes no TLBI on: what that one's translations left in the TLB must
+ * not be met by who has the ASID next, here or on another vSMMU.
+ */
+static void test_shared_stage2(void)
+{
+    static const unsigned journey[] = { 0, 1, 0, 0, 1 };
+    uint64_t tag = 0x70, cd, *pte;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start_journey(",share-stage2=on");
+    cd = host_one_page_cd(g, 7, 0);
+    pte = host_pte(g, le64_to_cpu(((uint64_t *)host_ram(g, cd))[1]), 12, 25,
+                   HOST_VA, 3, false);
+    for (unsigned dev = 0; dev < 4; dev++) {
+        host_set_ste(g, dev, STE_S1(dev % 2 == 0 ? cd :
+                                    host_one_page_cd(g, dev,
+                                                     host_new_page(g, dev))));
+    }
+    /* One device stays on a vSMMU, then on both: the stage 2 lives on */
+    g_assert_null(host_guest_plug(g, 3));
+    for (int both = 0; both < 2; both++) {
+        if (both) {
+            g_assert_null(host_guest_plug(g, 1));
+        }
+        for (int n = 0; n < ARRAY_SIZE(journey); n++) {
+            unsigned i = journey[n], dev = 2 * i;
+            uint64_t page = host_new_page(g, ++tag);
+
+            *pte = cpu_to_le64(host_leaf(3, page, PTE_DATA));
+            g_assert_null(host_guest_plug_other(g, dev, 0));
+            g_assert_cmpuint(host_objects(g, "hwpt_paging"), ==, 1);
+            check_objects(g);
+            host_check_reads(g, dev, HOST_VA, tag);
+            host_guest_unplug(g, dev);
+            /* Unmapped where it was, as a guest does whose device has gone */
+            *pte = 0;
+            smmu_cmd(g, i, CMD_TLBI_NH_VA(7, HOST_VA, 1));
+            smmu_sync_ok(g, i);
+            host_check_reads(g, 3, HOST_VA, 3);
+        }
+    }
+    host_check_reads(g, 1, HOST_VA, 1);
+    host_finish(g);
+}
+
 /* Gone from the one vSMMU, back on the other, and back again */
 static void test_comes_back(void)
 {
@@ -1403,6 +1453,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/stop-cont", test_stop_cont);
     qtest_add_func("/smmuv3-host/comes-back", test_comes_back);
     qtest_add_func("/smmuv3-host/unplug-order", test_unplug_order);
+    qtest_add_func("/smmuv3-host/shared-stage2", test_shared_stage2);
     qtest_add_data_func("/smmuv3-host/surprise/request", "request",
                         test_surprise);
     qtest_add_data_func("/smmuv3-host/surprise/power", "power", test_surprise);
