@@ -1315,6 +1315,105 @@ static void test_gapless(void)
     host_finish(g);
 }
 
+/*
+ * From each kind of STE to each other: the host needs a gap only where bits
+ * that are in use on both sides differ in two 64-bit words, a CD and how it is
+ * to be read here. Each kind reads a page of its own at one and the same
+ * address.
+ */
+typedef struct SteKind {
+    const char *name;
+    bool aborts, stage1;
+    int cd;
+    uint64_t word1;
+    uint64_t value;
+} SteKind;
+
+/* S1CIR, S1COR and S1CSH */
+#define STE1_S1_CACHED  (1ull << 2 | 1ull << 4 | 3ull << 6)
+
+static const SteKind ste_kinds[] = {
+    { "V=0", .aborts = true },
+    { "abort", .aborts = true },
+    { "bypass", .value = 0xb0 },
+    { "CD 0", .stage1 = true, .value = 0xa0 },
+    { "CD 1", .stage1 = true, .cd = 1, .value = 0xa1 },
+    { "CD 0, cached", .stage1 = true, .word1 = STE1_S1_CACHED, .value = 0xa0 },
+};
+
+static void change_kind(HostGuest *g, const SteKind *from, const SteKind *to,
+                        uint64_t iova, const uint64_t words[2])
+{
+    bool gap = from->stage1 && to->stage1 && from->cd != to->cd &&
+               from->word1 != to->word1;
+    uint64_t gaps = host_counter(g, "driver.ste.gap"), faults;
+
+    host_probe_begin(g, 0, iova, from->value, to->value);
+    smmu_ste(g, 0, host_sid(g, 0))[1] = cpu_to_le64(words[1]);
+    host_set_ste(g, 0, words[0]);
+    gaps = host_counter(g, "driver.ste.gap") - gaps;
+    faults = host_probes(g, 0, HOST_PROBES_FAULT);
+    if (gaps != gap || host_probes(g, 0, HOST_PROBES_OTHER) ||
+        (faults && !gap && !from->aborts && !to->aborts)) {
+        g_error("from %s to %s: %" PRIu64 " gaps, %" PRIu64 " faults, %" PRIu64
+                " reads of something else", from->name, to->name, gaps, faults,
+                host_probes(g, 0, HOST_PROBES_OTHER));
+    }
+    if (to->aborts) {
+        host_check_faults(g, 0, iova);
+    } else {
+        host_check_reads(g, 0, iova, to->value);
+    }
+}
+
+static void test_gapless_kinds(void)
+{
+    const int n = ARRAY_SIZE(ste_kinds);
+    uint64_t words[ARRAY_SIZE(ste_kinds)][2], bare, cd[2], gaps;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    host_enable(g, 0);
+    bare = host_new_page(g, 0xb0);
+    for (int i = 0; i < 2; i++) {
+        cd[i] = host_page_cd(g, 1 + i, bare, host_new_page(g, 0xa0 + i));
+    }
+    for (int i = 0; i < n; i++) {
+        const SteKind *kind = &ste_kinds[i];
+
+        words[i][0] = i == 0 ? 0 : kind->aborts ? STE_ABORT :
+                      kind->stage1 ? STE_S1(cd[kind->cd]) : STE_BYPASS;
+        words[i][1] = kind->word1;
+    }
+    for (int from = 0; from < n; from++) {
+        for (int to = 0; to < n; to++) {
+            change_kind(g, &ste_kinds[0], &ste_kinds[from], bare, words[from]);
+            change_kind(g, &ste_kinds[from], &ste_kinds[to], bare, words[to]);
+            change_kind(g, &ste_kinds[to], &ste_kinds[0], bare, words[0]);
+        }
+    }
+
+    /* From a guest without an SMMU driver to its tables, and back */
+    host_set_ste(g, 0, STE_S1(cd[0]));
+    gaps = host_counter(g, "driver.ste.gap");
+    host_probe_begin(g, 0, bare, 0xb0, 0xa0);
+    for (int i = 0; i < 10; i++) {
+        smmu_disable(g, 0);
+        host_check_reads(g, 0, bare, 0xb0);
+        smmu_enable(g, 0);
+        host_check_reads(g, 0, bare, 0xa0);
+    }
+    g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_A), >=, 10);
+    g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_B), >=, 10);
+    g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_OTHER), ==, 0);
+    g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_FAULT), ==, 0);
+    g_assert_cmpuint(host_counter(g, "driver.ste.gap"), ==, gaps);
+    host_finish(g);
+}
+
 /* ASIDs that differ in their upper eight bits only */
 static void test_asid16(void)
 {
@@ -1473,5 +1572,6 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_func("/smmuv3-host/asid16", test_asid16);
     qtest_add_func("/smmuv3-host/gapless", test_gapless);
+    qtest_add_func("/smmuv3-host/gapless-kinds", test_gapless_kinds);
     return g_test_run();
 }
