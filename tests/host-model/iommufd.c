@@ -1023,7 +1023,14 @@ struct HmVeventq {
 
 static void update_readable(HmVeventq *q)
 {
-    hm_fd_readable(q->fd, !g_queue_is_empty(&q->events) || q->lost);
+    if (q->fd >= 0) {
+        hm_fd_readable(q->fd, !g_queue_is_empty(&q->events) || q->lost);
+    }
+}
+
+void hm_veventq_mute(HmVeventq *q)
+{
+    q->fd = -1;
 }
 
 int hm_viommu_report_event(HmViommu *viommu, uint32_t type, const void *data,

@@ -269,6 +269,8 @@ void hm_fd_readable(int fd, bool readable);
 ssize_t hm_veventq_read(HmVeventq *veventq, void *buf, size_t len,
                         bool nonblock);
 void hm_veventq_close(HmVeventq *veventq);
+/* Events make its fd readable no more */
+void hm_veventq_mute(HmVeventq *veventq);
 
 /* What is open at @fd: -EBADF, or -EBADFD if that is no /dev/iommu */
 int hm_fd_ctx(int fd, HmCtx **ctx);

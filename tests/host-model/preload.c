@@ -130,6 +130,10 @@ static void put_fd(int fd)
 
     __atomic_store_n(&files[fd], NULL, __ATOMIC_RELEASE);
     file->fds--;
+    if (file->kind == HM_FILE_VEVENTQ && file->fd == fd) {
+        /* The number is soon somebody else's, and an event may come first */
+        hm_veventq_mute(file->object);
+    }
     release(file);
 }
 
