@@ -346,20 +346,81 @@ static void test_storm_taken(void)
     host_finish(g);
 }
 
+static const HostGuestConfig two_slots = {
+    .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+    .dev = { { .hotplug = true }, { .hotplug = true } },
+};
+
+/* A storm while the event queue, the devices and the machine come and go */
+static void test_storm_churn(void)
+{
+    const unsigned n = 1000 * 1000;
+    uint64_t events[EVENTQ_SLOTS][4], cd;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&two_slots);
+    cd = host_one_page_cd(g, 1, host_new_page(g, 1));
+    host_enable(g, 0);
+    g_assert_null(host_guest_plug(g, 0));
+    qobject_unref(host_control(g, "storm dma0 0x%x 0 0 0 %u", F_TRANSLATION,
+                               n));
+    for (int turn = 0; host_counter(g, "storm.raised") < n; turn++) {
+        smmu_events(g, 0, events, EVENTQ_SLOTS);
+        smmu_event_overflow(g, 0);
+        switch (turn % 6) {
+        case 0:
+        case 1:
+            smmu_write(g, 0, SMMU_CR0, 1 | (turn % 6) << 2 | 1 << 3);
+            break;
+        case 2:
+            g_assert_null(host_guest_plug(g, 1));
+            break;
+        case 3:
+            host_guest_unplug(g, turn & 1);
+            host_guest_unplug(g, !(turn & 1));
+            break;
+        case 4:
+            g_assert_null(host_guest_plug(g, 0));
+            break;
+        case 5:
+            qtest_system_reset(g->qts);
+            g_assert_cmpuint(host_objects(g, "veventq"), ==, 0);
+            host_setup_port(g, 0);
+            host_setup_port(g, 1);
+            host_setup_device(g, 0);
+            host_enable(g, 0);
+            break;
+        }
+        /* Not without EVENTQEN, nor without a device */
+        g_assert_cmpuint(host_objects(g, "veventq"), ==, turn % 3 > 0);
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+    }
+    if (!g->dev[0].present) {
+        g_assert_null(host_guest_plug(g, 0));
+    }
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    host_set_ste(g, 0, STE_S1(cd));
+    host_check_reads(g, 0, HOST_VA, 1);
+    drop_events(g, 0);
+    raise_events(g, 0, C_BAD_STE, 0, 1);
+    expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    host_finish(g);
+}
+
 /* The host keeps events for a guest that has a queue, and no longer */
 static void test_enable(void)
 {
-    HostGuestConfig config = {
-        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
-        .dev = { { .hotplug = true }, { .hotplug = true } },
-    };
     uint64_t page;
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
-    g = host_guest_new(&config);
+    g = host_guest_new(&two_slots);
     page = host_new_page(g, 2);
     host_enable(g, 0);
     /* No device, no vIOMMU */
@@ -703,6 +764,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/nonsense", test_nonsense);
     qtest_add_func("/smmuv3-event/storm", test_storm);
     qtest_add_func("/smmuv3-event/storm-taken", test_storm_taken);
+    qtest_add_func("/smmuv3-event/storm-churn", test_storm_churn);
     qtest_add_func("/smmuv3-event/enable", test_enable);
     qtest_add_func("/smmuv3-event/msi", test_msi);
     qtest_add_func("/smmuv3-event/hostile-msi", test_hostile_msi);
