@@ -108,8 +108,8 @@ static inline void smmuv3_accel_batch_clear(SMMUv3AccelBatch *batch)
  * Where the host fails, each command is tried alone, so that the guest learns
  * which one it was.  Then, and where the host fails for reasons of its own,
  * everything of this vSMMU's is invalidated, and if that fails too, its streams
- * are parked on abort: a stale translation is never used.  A vSMMU that is stale
- * has no stream that translates, and the host is not asked.
+ * are parked on abort: a stale translation is never used.  A stale vSMMU has no
+ * stream that translates, and the host is not asked.
  */
 SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
                                           SMMUv3AccelBatch *batch,

@@ -40,8 +40,7 @@ typedef struct SMMUv3AccelVsmmu {
     uint32_t viommu;
     uint32_t abort_hwpt;
     uint32_t bypass_hwpt;
-    bool stale;                 /* the host lost invalidations; outlives the
-                                   vIOMMU, as its stage 2 may */
+    bool stale;                 /* invalidations were lost; outlives @viommu */
     uint32_t veventq;           /* smmuv3-accel-events.c; 0 without */
     int event_fd;
     int64_t event_next;         /* sequence of the next event, or -1 */
