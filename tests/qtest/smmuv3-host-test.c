@@ -1010,15 +1010,16 @@ static void wait_cons(HostGuest *g, uint32_t cons)
 }
 
 /*
- * A drain leaves its vCPU after any CMD_SYNC, not only where a block of
- * commands ends; and what it leaves rests while the machine is stopped.
+ * A drain leaves its vCPU after any CMD_SYNC, and not before one: that would be
+ * another call to the host.  What it leaves rests while the machine is stopped.
  */
 static void test_drain_rests(void)
 {
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
     };
-    const unsigned syncs = 30;
+    const unsigned syncs = 30, pages = 5;
+    uint64_t calls;
     uint32_t cons;
     HostGuest *g;
 
@@ -1030,18 +1031,23 @@ static void test_drain_rests(void)
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
     wait_cons(g, g->smmu[0].prod);
     qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
     for (unsigned n = 0; n < syncs; n++) {
-        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+        for (unsigned page = 0; page < pages; page++) {
+            smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA + page * 4096, 1));
+        }
         smmu_cmd(g, 0, CMD_SYNC);
     }
     smmu_kick(g, 0);
     cons = smmu_read(g, 0, SMMU_CMDQ_CONS);
-    g_assert_cmpuint(g->smmu[0].prod - cons, >, syncs);
+    g_assert_cmpuint(g->smmu[0].prod - cons, >, syncs * pages / 2);
     for (int n = 0; n < 10; n++) {
         g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==, cons);
     }
     qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
     wait_cons(g, g->smmu[0].prod);
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE") - calls, ==,
+                     syncs);
     host_finish(g);
 }
 
