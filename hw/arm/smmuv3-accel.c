@@ -423,7 +423,6 @@ static SMMUCmdError accel_flush(SMMUv3State *s)
     SMMUv3Accel *accel = s->accel_state;
     SMMUQueue *q = &s->cmdq;
     uint32_t cons;
-
     SMMUv3AccelFlush result = smmuv3_accel_batch_flush(&accel->vsmmu,
                                                        &accel->batch, &cons);
 
