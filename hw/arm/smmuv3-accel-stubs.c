@@ -30,6 +30,16 @@ void smmuv3_accel_init_regs(SMMUv3State *s)
     g_assert_not_reached();
 }
 
+bool smmuv3_accel_regs_direct(void)
+{
+    g_assert_not_reached();
+}
+
+void smmuv3_accel_regs_update(SMMUv3State *s)
+{
+    g_assert_not_reached();
+}
+
 void smmuv3_accel_refresh(SMMUv3State *s)
 {
     g_assert_not_reached();

@@ -47,6 +47,24 @@ bool smmuv3_accel_realize(SMMUv3State *s, Error **errp);
 void smmuv3_accel_init_regs(SMMUv3State *s);
 
 /**
+ * smmuv3_accel_regs_direct: may the guest read registers from QEMU's memory?
+ *
+ * It maps them as Device memory and reads around the caches, unless stage 2
+ * overrides it (FEAT_S2FWB, Arm ARM D8.6.6), which KVM tells by what it allows
+ * for memory of VFIO's.  TCG knows no caches.
+ */
+bool smmuv3_accel_regs_direct(void);
+
+/**
+ * smmuv3_accel_regs_update: have KVM swallow the writes that change nothing
+ * @s: after any change of a register by the guest or by a reset
+ *
+ * Of a register that holds 0 and that Linux begins with clearing, a write of 0
+ * ends in an ioeventfd, which nobody waits for, instead of an exit to QEMU.
+ */
+void smmuv3_accel_regs_update(SMMUv3State *s);
+
+/**
  * smmuv3_accel_refresh: put every stream to where the guest wants it now
  * @s: whose registers changed: reset, CR0.SMMUEN, GBPA
  */

@@ -94,6 +94,7 @@ static const PropertyRow properties[] = {
     { "smmu_per_bus", "bool", "false" },
     { "ssidsize", "SsidSizeMode", "\"auto\"" },
     { "stage", "str", NULL },
+    { "x-direct-registers", "bool", "true" },
     { "x-drain-us", "uint32", "1000" },
 };
 
