@@ -57,6 +57,11 @@ bool smmuv3_accel_host_may_stall(const SMMUv3HostInfo *host)
     return stall_model(host) == STALL_MODEL_BOTH;
 }
 
+bool smmuv3_accel_host_has_ril(const SMMUv3HostInfo *host)
+{
+    return extract32(host->idr[3], 10, 1);
+}
+
 bool smmuv3_accel_host_has_ds(const SMMUv3HostInfo *host)
 {
     return extract32(host->idr[5], 7, 1);

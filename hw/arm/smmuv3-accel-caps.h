@@ -78,6 +78,9 @@ void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
 /* The host may stall a faulting transaction (IDR0.STALL_MODEL is 0b00) */
 bool smmuv3_accel_host_may_stall(const SMMUv3HostInfo *host);
 
+/* The host invalidates ranges (IDR3.RIL), whatever the guest is told */
+bool smmuv3_accel_host_has_ril(const SMMUv3HostInfo *host);
+
 /* The host knows 52-bit translation (IDR5.DS), which two TLBI fields go by */
 bool smmuv3_accel_host_has_ds(const SMMUv3HostInfo *host);
 

@@ -33,6 +33,11 @@
 
 #define TG_16K          2
 
+/* By TG, which is one more than the place of the granule's bit in IDR5.GRAN* */
+static const uint8_t granule_shift[] = { 0, 12, 14, 16 };
+
+#define NUM_MAX         32      /* NUM is one less */
+
 /*
  * The range fields of TLBI_NH_VA and TLBI_NH_VAA, IHI 0070 4.4.1.1.  TTL is a
  * hint that names one level; without it all levels are meant, so dropping what
@@ -164,6 +169,86 @@ void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
     batch->cmd[batch->n] = *cmd;
     batch->cons[batch->n] = cons;
     batch->n++;
+}
+
+/*
+ * How many commands from @first on are of pages side by side, all else equal;
+ * with the size of a page in @page.
+ */
+static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first,
+                           uint64_t *page)
+{
+    const SMMUv3HostCmd *cmd = &batch->cmd[first];
+    uint64_t word1 = le64_to_cpu(cmd->word[1]);
+    unsigned n = 1;
+
+    if ((opcode(cmd) != SMMUV3_OP_TLBI_NH_VA &&
+         opcode(cmd) != SMMUV3_OP_TLBI_NH_VAA) ||
+        (word1 & CMD1_TG) || first + 1 == batch->n) {
+        return 1;
+    }
+    *page = le64_to_cpu(cmd[1].word[1]) - word1;
+    while (first + n < batch->n && cmd[n].word[0] == cmd->word[0] &&
+           le64_to_cpu(cmd[n].word[1]) == word1 + n * *page) {
+        n++;
+    }
+    for (unsigned tg = 1; tg < ARRAY_SIZE(granule_shift); tg++) {
+        if (*page == 1ULL << granule_shift[tg]) {
+            return n;
+        }
+    }
+    return 1;
+}
+
+/* @cmd as a range of granule @tg that holds @size bytes from its address on */
+static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t size,
+                              unsigned tg)
+{
+    uint64_t granule = 1ULL << granule_shift[tg];
+    uint64_t word0 = le64_to_cpu(cmd->word[0]);
+    uint64_t word1 = le64_to_cpu(cmd->word[1]);
+    uint64_t first = word1 & CMD1_ADDR & ~(granule - 1);
+    uint64_t pages = DIV_ROUND_UP((word1 & CMD1_ADDR) - first + size, granule);
+    unsigned scale = 0;
+
+    while (DIV_ROUND_UP(pages, 1ULL << scale) > NUM_MAX) {
+        scale++;
+    }
+    /* NUM, SCALE and TTL of 0 are reserved: a page becomes two */
+    pages = MAX(DIV_ROUND_UP(pages, 1ULL << scale), 2);
+    word0 = deposit64(word0, 12, 5, pages - 1);
+    word0 = deposit64(word0, 20, 5, scale);
+    word1 = first | deposit64(word1 & CMD1_LEAF, 10, 2, tg);
+    return (SMMUv3HostCmd) { { cpu_to_le64(word0), cpu_to_le64(word1) } };
+}
+
+void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules)
+{
+    unsigned kept = 0, n;
+
+    if (!granules) {
+        return;
+    }
+    for (unsigned i = 0; i < batch->n; i += n) {
+        SMMUv3HostCmd first = batch->cmd[i];
+        uint32_t cons = batch->cons[i];
+        uint64_t page = 0;
+
+        n = run_length(batch, i, &page);
+        if (n <= ctpop32(granules)) {
+            n = 1;
+            batch->cmd[kept] = first;
+            batch->cons[kept++] = cons;
+            continue;
+        }
+        for (unsigned tg = 1; tg < ARRAY_SIZE(granule_shift); tg++) {
+            if (granules & BIT(tg - 1)) {
+                batch->cmd[kept] = range_of(&first, n * page, tg);
+                batch->cons[kept++] = cons;
+            }
+        }
+    }
+    batch->n = kept;
 }
 
 static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)

@@ -86,10 +86,24 @@ static inline bool smmuv3_accel_batch_full(const SMMUv3AccelBatch *batch)
  * every TLBI of the batch before it, and for those after it until another kind
  * of command; and a command for its repetition. No more is merged: a
  * TLBI_NH_ASID spares global entries, which a TLBI_NH_VA of that ASID does
- * not, and pages side by side make a range only to who knows their granule.
+ * not.  Pages side by side are smmuv3_accel_batch_to_ranges()'s.
  */
 void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
                             uint32_t cons);
+
+/**
+ * smmuv3_accel_batch_to_ranges: write pages side by side as ranges
+ * @batch: any
+ * @granules: IDR5's bits for the granules that the guest may use, of a host
+ *            with IDR3.RIL; 0 for one without, which leaves the batch as it is
+ *
+ * A guest without range invalidation gives a TLBI_NH_VA or TLBI_NH_VAA for each
+ * page that it unmaps.  A range is of one granule and need not invalidate what
+ * is of another (IHI 0070 4.4.1.1), and a page's command does not tell its own:
+ * a run of pages becomes a range of each granule, rounded outwards, where these
+ * are fewer.  What is invalidated is as much or more.
+ */
+void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules);
 
 /* Forget what the batch holds */
 static inline void smmuv3_accel_batch_clear(SMMUv3AccelBatch *batch)

@@ -418,14 +418,22 @@ void smmuv3_accel_cr0(SMMUv3State *s, uint32_t before)
  * Commands
  */
 
+/* The host's own driver uses ranges wherever IDR3.RIL is, and so may we */
+static unsigned range_granules(SMMUv3State *s)
+{
+    return smmuv3_accel_host_has_ril(&s->accel_state->vsmmu.info) ?
+           extract32(s->idr[5], R_IDR5_GRAN4K_SHIFT, 3) : 0;
+}
+
 static SMMUCmdError accel_flush(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
     SMMUQueue *q = &s->cmdq;
+    SMMUv3AccelFlush result;
     uint32_t cons;
-    SMMUv3AccelFlush result = smmuv3_accel_batch_flush(&accel->vsmmu,
-                                                       &accel->batch, &cons);
 
+    smmuv3_accel_batch_to_ranges(&accel->batch, range_granules(s));
+    result = smmuv3_accel_batch_flush(&accel->vsmmu, &accel->batch, &cons);
     if (accel->vsmmu.stale && any_pending(accel)) {
         /* It was to be parked, and the host was busy with it */
         retry_later(accel, false);

@@ -1063,6 +1063,126 @@ static void test_merge_ends(void)
     bed_fini(&bed);
 }
 
+/* Some command of @batch does for @w in translations of granule @tg */
+static bool is_covered_in(const SMMUv3AccelBatch *batch, const uint64_t w[2],
+                          unsigned tg)
+{
+    Reach part = reach_of(w, true, true, 0, false);
+
+    for (unsigned b = 0; b < batch->n; b++) {
+        const uint64_t have[2] = {
+            le64_to_cpu(batch->cmd[b].word[0]),
+            le64_to_cpu(batch->cmd[b].word[1]),
+        };
+        unsigned of = have[1] >> 10 & 3;
+        Reach all = reach_of(have, true, true, 0, false);
+
+        if (opcode(have) == opcode(w) && (!of || of == tg) &&
+            covers(&all, &part)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Runs of pages become ranges that a host takes, that do for each page in each
+ * granule, and that are fewer; all else stays, in order.
+ */
+static void test_ranges_of_pages(void)
+{
+    const HostFeatures host = { .ril = true, .asid16 = true };
+    unsigned before = 0, after = 0;
+
+    for (int round = 0; round < 3000; round++) {
+        unsigned granules = g_test_rand_int_range(0, 8);
+        uint64_t in[SMMUV3_ACCEL_BATCH_MAX][2];
+        unsigned n = 0, others = 0, left = 0;
+        Bed bed;
+
+        memset(&bed, 0, sizeof(bed));
+        while (n < 200) {
+            unsigned shift = 10 + 2 * g_test_rand_int_range(1, 5);
+            unsigned pages = g_test_rand_int_range(1, 50);
+            uint64_t op = g_test_rand_bit() ? NH_VAA : NH_VA | 3ull << 48;
+            uint64_t word1 = (uint64_t)g_test_rand_int() << 20 |
+                             (uint64_t)(g_test_rand_int() & 0xff) << 12 |
+                             g_test_rand_bit();
+
+            if (g_test_rand_int_range(0, 4) == 0) {
+                in[n][0] = CFGI_CD | (uint64_t)n << 32;
+                in[n++][1] = 1;
+                others++;
+                continue;
+            }
+            for (unsigned i = 0; i < pages; i++, n++) {
+                in[n][0] = op;
+                in[n][1] = word1 + ((uint64_t)i << shift);
+            }
+        }
+        for (unsigned i = 0; i < n; i++) {
+            add(&bed, in[i][0], in[i][1], i);
+        }
+        before += bed.batch.n;
+        smmuv3_accel_batch_to_ranges(&bed.batch, granules);
+        g_assert_cmpuint(bed.batch.n, <=, n);
+        after += granules ? bed.batch.n : 0;
+
+        for (unsigned b = 0; b < bed.batch.n; b++) {
+            const uint64_t w[2] = {
+                le64_to_cpu(bed.batch.cmd[b].word[0]),
+                le64_to_cpu(bed.batch.cmd[b].word[1]),
+            };
+
+            g_assert_true(host_takes(&host, w));
+            g_assert_true(!b || bed.batch.cons[b] >= bed.batch.cons[b - 1]);
+            if (opcode(w) == CFGI_CD) {
+                g_assert_cmphex(w[0] >> 32, ==, bed.batch.cons[b]);
+                left++;
+            }
+        }
+        g_assert_cmpuint(left, ==, others);
+        for (unsigned i = 0; i < n; i++) {
+            for (unsigned tg = 1; tg <= 3; tg++) {
+                bool known = granules & 1u << (tg - 1);
+
+                if ((!granules || known) && opcode(in[i]) != CFGI_CD &&
+                    !is_covered_in(&bed.batch, in[i], tg)) {
+                    g_error("round %d, granules 0x%x: nothing does for page %u "
+                            "of 0x%" PRIx64, round, granules, i, in[i][1]);
+                }
+            }
+        }
+    }
+    g_assert_cmpuint(after, <, before / 2);
+}
+
+/* What Linux gives for 128 KiB; the last page of all has no page after it */
+static void test_one_range_a_granule(void)
+{
+    static const struct {
+        uint64_t first;
+        unsigned pages, granules, want;
+    } cases[] = {
+        { 0xffffe000, 32, 7, 3 }, { 0xffffe000, 32, 1, 1 },
+        { 0xffffe000, 32, 0, 32 }, { 0x1000, 3, 7, 3 }, { 0x1000, 4, 7, 3 },
+        { 0x1000, 2, 1, 1 }, { 0x1000, 1, 1, 1 },
+        { 0xfffffffffffe0000ull, 32, 7, 3 },
+    };
+
+    for (unsigned c = 0; c < ARRAY_SIZE(cases); c++) {
+        Bed bed;
+
+        memset(&bed, 0, sizeof(bed));
+        for (unsigned i = 0; i < cases[c].pages; i++) {
+            add(&bed, NH_VA, cases[c].first + i * 0x1000ull, i);
+        }
+        smmuv3_accel_batch_to_ranges(&bed.batch, cases[c].granules);
+        g_assert_cmpuint(bed.batch.n, ==, cases[c].want);
+        g_assert_cmpuint(bed.batch.cons[0], ==, 0);
+    }
+}
+
 static void test_random_failures(void)
 {
     for (int round = 0; round < 500; round++) {
@@ -1207,6 +1327,10 @@ int main(int argc, char **argv)
                     test_timeout_without_atc);
     g_test_add_func("/smmuv3-accel/cmdq/merge", test_merge);
     g_test_add_func("/smmuv3-accel/cmdq/merge-ends", test_merge_ends);
+    g_test_add_func("/smmuv3-accel/cmdq/ranges-of-pages",
+                    test_ranges_of_pages);
+    g_test_add_func("/smmuv3-accel/cmdq/one-range-a-granule",
+                    test_one_range_a_granule);
     g_test_add_func("/smmuv3-accel/cmdq/random-failures",
                     test_random_failures);
     if (g_test_perf()) {
