@@ -23,6 +23,7 @@ import time
 MIB = 1 << 20
 DISKS_PER_SLOT = 2
 DISK_SIZE = 64 * MIB
+NULL_DISK_SIZE = 1024 * MIB
 
 
 class Failure(Exception):
@@ -208,9 +209,12 @@ class Disk:
 
 
 class Outer:
-    """L0 with L1 in it."""
+    """L0 with L1 in it.
 
-    def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072):
+    NULL_DISK: the first disk is of NULL_DISK_SIZE, answers at once, and moves no data.
+    """
+
+    def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False):
         self.logs = logs
         self.dir = tempfile.mkdtemp(prefix='nested-')
         self.disks = [Disk(self.dir, n) for n in range(slots * DISKS_PER_SLOT)]
@@ -238,7 +242,10 @@ class Outer:
                      % (name, self.dir, name),
                      '-device', 'virtconsole,chardev=c-' + name]
         for n, disk in enumerate(self.disks):
-            args += ['-drive', 'if=none,id=d%d,format=raw,file=%s' % (n, disk.path),
+            drive = 'format=raw,file=' + disk.path
+            if null_disk and n == 0:
+                drive = 'driver=null-co,read-zeroes=off,size=%d' % NULL_DISK_SIZE
+            args += ['-drive', 'if=none,id=d%d,%s' % (n, drive),
                      '-device', 'pcie-root-port,id=rp%d,bus=pcie.0,chassis=%d,addr=%d'
                      % (n, n + 1, n + 1),
                      '-device', 'nvme,serial=%s,drive=d%d,bus=rp%d' % (disk.serial, n, n)]
