@@ -1652,7 +1652,6 @@ static void test_registers(void)
         for (int i = 0; i < 2; i++) {
             if (round % 100 == 99) {
                 qtest_system_reset(g[i]->qts);
-                smmu_write64(g[i], 0, SMMU_EVENTQ_BASE, events[i] | 4);
             } else if (write.size == 8) {
                 smmu_write64(g[i], 0, write.reg, write.value);
             } else {
@@ -1660,6 +1659,9 @@ static void test_registers(void)
             }
         }
         check_registers_equal(g, round);
+        for (int i = 0; i < 2 && round % 100 == 99; i++) {
+            smmu_write64(g[i], 0, SMMU_EVENTQ_BASE, events[i] | 4);
+        }
         g_assert_cmpmem(host_ram(g[0], events[0]), 4096,
                         host_ram(g[1], events[1]), 4096);
         errors += smmu_read(g[0], 0, SMMU_GERROR) & 1;
