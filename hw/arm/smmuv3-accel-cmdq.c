@@ -188,8 +188,10 @@ static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first,
         return 1;
     }
     *page = le64_to_cpu(cmd[1].word[1]) - word1;
+    /* The page at 0 is beside no other: a range does not go on there */
     while (first + n < batch->n && cmd[n].word[0] == cmd->word[0] &&
-           le64_to_cpu(cmd[n].word[1]) == word1 + n * *page) {
+           le64_to_cpu(cmd[n].word[1]) == word1 + n * *page &&
+           word1 + n * *page > word1) {
         n++;
     }
     for (unsigned tg = 1; tg < ARRAY_SIZE(granule_shift); tg++) {
@@ -209,6 +211,7 @@ static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t size,
     uint64_t word1 = le64_to_cpu(cmd->word[1]);
     uint64_t first = word1 & CMD1_ADDR & ~(granule - 1);
     uint64_t pages = DIV_ROUND_UP((word1 & CMD1_ADDR) - first + size, granule);
+    uint64_t rounded;
     unsigned scale = 0;
 
     while (DIV_ROUND_UP(pages, 1ULL << scale) > NUM_MAX) {
@@ -216,6 +219,9 @@ static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t size,
     }
     /* NUM, SCALE and TTL of 0 are reserved: a page becomes two */
     pages = MAX(DIV_ROUND_UP(pages, 1ULL << scale), 2);
+    /* What this is too long must not be behind the last address */
+    rounded = pages << scale << granule_shift[tg];
+    first = MIN(first, -rounded);
     word0 = deposit64(word0, 12, 5, pages - 1);
     word0 = deposit64(word0, 20, 5, scale);
     word1 = first | deposit64(word1 & CMD1_LEAF, 10, 2, tg);

@@ -1168,6 +1168,11 @@ static void test_one_range_a_granule(void)
         { 0xffffe000, 32, 0, 32 }, { 0x1000, 3, 7, 3 }, { 0x1000, 4, 7, 3 },
         { 0x1000, 2, 1, 1 }, { 0x1000, 1, 1, 1 },
         { 0xfffffffffffe0000ull, 32, 7, 3 },
+        /* Rounding up has to end where addresses do */
+        { 0xfffffffffffdf000ull, 33, 7, 3 }, { 0xfffffffffffff000ull, 1, 7, 1 },
+        { 0xffffffffffffc000ull, 4, 7, 3 },
+        /* The page at 0 is not beside the last one */
+        { 0xffffffffffffc000ull, 8, 7, 6 }, { 0xffffffffffffe000ull, 4, 1, 2 },
     };
 
     for (unsigned c = 0; c < ARRAY_SIZE(cases); c++) {
@@ -1180,6 +1185,24 @@ static void test_one_range_a_granule(void)
         smmuv3_accel_batch_to_ranges(&bed.batch, cases[c].granules);
         g_assert_cmpuint(bed.batch.n, ==, cases[c].want);
         g_assert_cmpuint(bed.batch.cons[0], ==, 0);
+        for (unsigned b = 0; b < bed.batch.n; b++) {
+            uint64_t w0 = le64_to_cpu(bed.batch.cmd[b].word[0]);
+            uint64_t w1 = le64_to_cpu(bed.batch.cmd[b].word[1]);
+            unsigned tg = w1 >> 10 & 3;
+            uint64_t size = ((w0 >> 12 & 0x1f) + 1) << (w0 >> 20 & 0x1f)
+                                                    << (10 + 2 * tg);
+
+            g_assert_true(!tg || (w1 & ~0xfffull) + size - 1 >=
+                                 (w1 & ~0xfffull));
+        }
+        for (unsigned i = 0; i < cases[c].pages; i++) {
+            const uint64_t page[2] = { NH_VA, cases[c].first + i * 0x1000ull };
+
+            for (unsigned tg = 1; tg <= 3; tg++) {
+                g_assert_true(!(cases[c].granules & 1u << (tg - 1)) ||
+                              is_covered_in(&bed.batch, page, tg));
+            }
+        }
     }
 }
 
