@@ -1589,6 +1589,32 @@ static RegisterWrite random_write(const uint64_t *queues, uint64_t page)
     return write;
 }
 
+/*
+ * What is written in this round: from every other reset on what stops the queue
+ * with an error for certain, and clears what the reset left; else anything
+ */
+static RegisterWrite round_write(int round, const uint64_t *queues,
+                                 uint64_t page)
+{
+    const struct {
+        int since;
+        RegisterWrite write;
+    } fixed[] = {
+        { 0, { SMMU_CMDQ_BASE, 8, queues[1] | 4 } },
+        { 1, { SMMU_CR0, 4, SMMU_CR0_CMDQEN } },
+        { 2, { SMMU_CMDQ_PROD, 4, 12 } },
+        { 3, { SMMU_GERROR_IRQ_CFG, 8, 0 } },
+        { 198, { SMMU_GERROR_IRQ_CFG, 8, page } },
+    };
+
+    for (int n = 0; n < ARRAY_SIZE(fixed); n++) {
+        if (round % 200 == fixed[n].since) {
+            return fixed[n].write;
+        }
+    }
+    return random_write(queues, page);
+}
+
 static void check_registers_equal(HostGuest *const *g, int round)
 {
     for (int n = 0; n < ARRAY_SIZE(known_registers); n++) {
@@ -1647,7 +1673,7 @@ static void test_registers(void)
     g_assert_cmphex(queues[0][1], ==, queues[1][1]);
 
     for (int round = 0; round < 600; round++) {
-        RegisterWrite write = random_write(queues[0], page[0]);
+        RegisterWrite write = round_write(round, queues[0], page[0]);
 
         for (int i = 0; i < 2; i++) {
             if (round % 100 == 99) {
@@ -1666,7 +1692,7 @@ static void test_registers(void)
                         host_ram(g[1], events[1]), 4096);
         errors += smmu_read(g[0], 0, SMMU_GERROR) & 1;
     }
-    g_assert_cmpuint(errors, >, 0);
+    g_assert_cmpuint(errors, >=, 3);
     for (int i = 0; i < 2; i++) {
         host_guest_free(g[i]);
     }
