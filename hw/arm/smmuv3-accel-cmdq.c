@@ -206,22 +206,27 @@ static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first,
 static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t size,
                               unsigned tg)
 {
-    uint64_t granule = 1ULL << granule_shift[tg];
     uint64_t word0 = le64_to_cpu(cmd->word[0]);
     uint64_t word1 = le64_to_cpu(cmd->word[1]);
-    uint64_t first = word1 & CMD1_ADDR & ~(granule - 1);
-    uint64_t pages = DIV_ROUND_UP((word1 & CMD1_ADDR) - first + size, granule);
-    uint64_t rounded;
-    unsigned scale = 0;
+    unsigned shift = granule_shift[tg], scale = 0;
+    uint64_t first = word1 & CMD1_ADDR, last = first + size - 1;
+    uint64_t pages;
 
-    while (DIV_ROUND_UP(pages, 1ULL << scale) > NUM_MAX) {
+    /*
+     * Of whole units, so that what it is too long does not reach behind a last
+     * address: that is a unit's last as well
+     */
+    while ((last >> shift) - (first >> shift) >= NUM_MAX) {
+        shift++;
         scale++;
     }
     /* NUM, SCALE and TTL of 0 are reserved: a page becomes two */
-    pages = MAX(DIV_ROUND_UP(pages, 1ULL << scale), 2);
-    /* What this is too long must not be behind the last address */
-    rounded = pages << scale << granule_shift[tg];
-    first = MIN(first, -rounded);
+    if (!scale && first >> shift == last >> shift) {
+        first &= ~(1ULL << shift);
+        last |= 1ULL << shift;
+    }
+    pages = (last >> shift) - (first >> shift) + 1;
+    first = first >> shift << shift;
     word0 = deposit64(word0, 12, 5, pages - 1);
     word0 = deposit64(word0, 20, 5, scale);
     word1 = first | deposit64(word1 & CMD1_LEAF, 10, 2, tg);
