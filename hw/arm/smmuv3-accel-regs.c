@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/event_notifier.h"
+#include "qemu/range.h"
 #include "system/kvm.h"
 #include "smmuv3-accel.h"
 
@@ -16,18 +17,22 @@
 
 #define PAGE1 0x10000
 
-/* Where Linux writes zeros to begin with, and how wide */
+/*
+ * Where Linux writes zeros to begin with, how wide, and by which bit of CR0 the
+ * register begins to move by itself
+ */
 static const struct {
     hwaddr offset;
     unsigned size;
+    uint32_t enable;
 } zero_writes[] = {
     { A_CR0, 4 },
     { A_IRQ_CTRL, 4 },
     { A_GERROR_IRQ_CFG0, 8 },
-    { A_CMDQ_PROD, 4 },
-    { A_CMDQ_CONS, 4 },
-    { PAGE1 | A_EVENTQ_PROD, 4 },
-    { PAGE1 | A_EVENTQ_CONS, 4 },
+    { A_CMDQ_PROD, 4, R_CR0_CMDQEN_MASK },
+    { A_CMDQ_CONS, 4, R_CR0_CMDQEN_MASK },
+    { PAGE1 | A_EVENTQ_PROD, 4, R_CR0_EVENTQEN_MASK },
+    { PAGE1 | A_EVENTQ_CONS, 4, R_CR0_EVENTQEN_MASK },
     { A_EVENTQ_IRQ_CFG0, 8 },
 };
 
@@ -38,49 +43,18 @@ bool smmuv3_accel_regs_direct(void)
                                   KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0;
 }
 
-/* A queue's indexes move by themselves while it is enabled */
-static bool zero_changes_nothing(SMMUv3State *s, hwaddr offset)
-{
-    switch (offset) {
-    case A_CR0:
-        return !s->cr[0];
-    case A_IRQ_CTRL:
-        return !s->irq_ctrl;
-    case A_GERROR_IRQ_CFG0:
-        return !s->gerror_irq_cfg0;
-    case A_EVENTQ_IRQ_CFG0:
-        return !s->eventq_irq_cfg0;
-    case A_CMDQ_PROD:
-        return !smmuv3_cmdq_enabled(s) && !s->cmdq.prod;
-    case A_CMDQ_CONS:
-        return !smmuv3_cmdq_enabled(s) && !s->cmdq.cons;
-    case PAGE1 | A_EVENTQ_PROD:
-        return !smmuv3_eventq_enabled(s) && !s->eventq.prod;
-    case PAGE1 | A_EVENTQ_CONS:
-        return !smmuv3_eventq_enabled(s) && !s->eventq.cons;
-    default:
-        g_assert_not_reached();
-    }
-}
-
-void smmuv3_accel_regs_update(SMMUv3State *s)
+/* Have KVM swallow the zeros that go to these of zero_writes[], as bits */
+static void swallow(SMMUv3State *s, uint32_t wanted)
 {
     MemoryRegion *mr = &s->smmu_state.iomem;
-    uint32_t now = 0, changed;
+    uint32_t changed = wanted ^ s->zero_writes;
 
-    if (!s->zero_written.initialized) {
-        return;
-    }
-    for (int i = 0; i < ARRAY_SIZE(zero_writes); i++) {
-        now |= zero_changes_nothing(s, zero_writes[i].offset) ? BIT(i) : 0;
-    }
-    changed = now ^ s->zero_writes;
-    if (!changed) {
+    if (!changed || !s->zero_written.initialized) {
         return;
     }
     memory_region_transaction_begin();
     for (int i = 0; i < ARRAY_SIZE(zero_writes); i++) {
-        if (changed & now & BIT(i)) {
+        if (changed & wanted & BIT(i)) {
             memory_region_add_eventfd(mr, zero_writes[i].offset,
                                       zero_writes[i].size, true, 0,
                                       &s->zero_written);
@@ -91,5 +65,36 @@ void smmuv3_accel_regs_update(SMMUv3State *s)
         }
     }
     memory_region_transaction_commit();
-    s->zero_writes = now;
+    s->zero_writes = wanted;
+}
+
+void smmuv3_accel_regs_reset(SMMUv3State *s)
+{
+    uint32_t zero = 0;
+
+    for (int i = 0; i < ARRAY_SIZE(zero_writes); i++) {
+        hwaddr offset = zero_writes[i].offset;
+
+        /* A reset leaves these two alone */
+        if (!(offset == A_GERROR_IRQ_CFG0 && s->gerror_irq_cfg0) &&
+            !(offset == A_EVENTQ_IRQ_CFG0 && s->eventq_irq_cfg0)) {
+            zero |= BIT(i);
+        }
+    }
+    swallow(s, zero);
+}
+
+void smmuv3_accel_regs_write(SMMUv3State *s, hwaddr offset, unsigned size,
+                             uint64_t value)
+{
+    uint32_t wanted = s->zero_writes;
+
+    for (int i = 0; i < ARRAY_SIZE(zero_writes); i++) {
+        if (ranges_overlap(zero_writes[i].offset & ~PAGE1, zero_writes[i].size,
+                           offset, size) ||
+            (offset == A_CR0 && (value & zero_writes[i].enable))) {
+            wanted &= ~BIT(i);
+        }
+    }
+    swallow(s, wanted);
 }

@@ -35,7 +35,13 @@ bool smmuv3_accel_regs_direct(void)
     g_assert_not_reached();
 }
 
-void smmuv3_accel_regs_update(SMMUv3State *s)
+void smmuv3_accel_regs_reset(SMMUv3State *s)
+{
+    g_assert_not_reached();
+}
+
+void smmuv3_accel_regs_write(SMMUv3State *s, hwaddr offset, unsigned size,
+                             uint64_t value)
 {
     g_assert_not_reached();
 }

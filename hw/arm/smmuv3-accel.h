@@ -56,13 +56,27 @@ void smmuv3_accel_init_regs(SMMUv3State *s);
 bool smmuv3_accel_regs_direct(void);
 
 /**
- * smmuv3_accel_regs_update: have KVM swallow the writes that change nothing
- * @s: after any change of a register by the guest or by a reset
+ * smmuv3_accel_regs_reset: have KVM swallow the writes that change nothing
+ * @s: after a reset
  *
  * Of a register that holds 0 and that Linux begins with clearing, a write of 0
  * ends in an ioeventfd, which nobody waits for, instead of an exit to QEMU.
  */
-void smmuv3_accel_regs_update(SMMUv3State *s);
+void smmuv3_accel_regs_reset(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_regs_write: let writes exit again that may change something now
+ * @s: before a write by the guest takes effect
+ * @offset: of the register, in page 0
+ * @size: of the write, in bytes
+ * @value: what is written
+ *
+ * Another VCPU that sees any effect of the write may clear the register, and
+ * is to get through.  Until the next reset, lest a guest have KVM add and drop
+ * ioeventfds as it likes.
+ */
+void smmuv3_accel_regs_write(SMMUv3State *s, hwaddr offset, unsigned size,
+                             uint64_t value);
 
 /**
  * smmuv3_accel_refresh: put every stream to where the guest wants it now
