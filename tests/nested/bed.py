@@ -214,7 +214,7 @@ class Outer:
     NULL_DISK: the first disk is of NULL_DISK_SIZE, answers at once, and moves no data.
     """
 
-    def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False):
+    def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False, cpus=2):
         self.logs = logs
         self.dir = tempfile.mkdtemp(prefix='nested-')
         self.disks = [Disk(self.dir, n) for n in range(slots * DISKS_PER_SLOT)]
@@ -226,7 +226,7 @@ class Outer:
                 '-serial', 'file:' + self.console,
                 '-machine', 'virt,virtualization=on,gic-version=3,iommu=smmuv3',
                 '-global', 'arm-smmuv3.stage=nested',
-                '-cpu', 'max,pauth-impdef=on', '-smp', '2', '-m', str(memory),
+                '-cpu', 'max,pauth-impdef=on', '-smp', str(cpus), '-m', str(memory),
                 '-accel', 'tcg,thread=multi', '-qmp', 'unix:%s,server=on,wait=off' % qmp,
                 '-kernel', kernel,
                 '-append', 'console=ttyAMA0 root=/dev/vda rw init=/init panic=-1 slots=%d' % slots,
