@@ -70,18 +70,7 @@ static void swallow(SMMUv3State *s, uint32_t wanted)
 
 void smmuv3_accel_regs_reset(SMMUv3State *s)
 {
-    uint32_t zero = 0;
-
-    for (int i = 0; i < ARRAY_SIZE(zero_writes); i++) {
-        hwaddr offset = zero_writes[i].offset;
-
-        /* A reset leaves these two alone */
-        if (!(offset == A_GERROR_IRQ_CFG0 && s->gerror_irq_cfg0) &&
-            !(offset == A_EVENTQ_IRQ_CFG0 && s->eventq_irq_cfg0)) {
-            zero |= BIT(i);
-        }
-    }
-    swallow(s, zero);
+    swallow(s, MAKE_64BIT_MASK(0, ARRAY_SIZE(zero_writes)));
 }
 
 void smmuv3_accel_regs_write(SMMUv3State *s, hwaddr offset, unsigned size,

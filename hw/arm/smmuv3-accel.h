@@ -57,7 +57,7 @@ bool smmuv3_accel_regs_direct(void);
 
 /**
  * smmuv3_accel_regs_reset: have KVM swallow the writes that change nothing
- * @s: after a reset
+ * @s: after a reset, which all of these registers leave as 0
  *
  * Of a register that holds 0 and that Linux begins with clearing, a write of 0
  * ends in an ioeventfd, which nobody waits for, instead of an exit to QEMU.

@@ -1591,7 +1591,7 @@ static RegisterWrite random_write(const uint64_t *queues, uint64_t page)
 
 /*
  * What is written in this round: from every other reset on what stops the queue
- * with an error for certain, and clears what the reset left; else anything
+ * with an error for certain, then clears what moved; else anything
  */
 static RegisterWrite round_write(int round, const uint64_t *queues,
                                  uint64_t page)
@@ -1603,8 +1603,7 @@ static RegisterWrite round_write(int round, const uint64_t *queues,
         { 0, { SMMU_CMDQ_BASE, 8, queues[1] | 4 } },
         { 1, { SMMU_CR0, 4, SMMU_CR0_CMDQEN } },
         { 2, { SMMU_CMDQ_PROD, 4, 12 } },
-        { 3, { SMMU_GERROR_IRQ_CFG, 8, 0 } },
-        { 198, { SMMU_GERROR_IRQ_CFG, 8, page } },
+        { 3, { SMMU_CMDQ_CONS, 4, 0 } },
     };
 
     for (int n = 0; n < ARRAY_SIZE(fixed); n++) {
