@@ -212,6 +212,7 @@ class Outer:
     """L0 with L1 in it.
 
     NULL_DISK: the first disk is of NULL_DISK_SIZE, answers at once, and moves no data.
+    CPUS: of L1; each is a thread of this computer.
     """
 
     def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False, cpus=2):
