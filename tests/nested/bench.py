@@ -146,7 +146,7 @@ def bench(outer, variants, devices, times, configs):
     """
     slot = outer.slots[0]
     versions = {'host': slot.shell.run('uname -r')}
-    for inner in {inner for _, inner, _, _ in variants}:
+    for inner in sorted({inner for _, inner, _, _ in variants}):
         # the emulator is quicker with the first guest that it sees
         with Guest(slot, inner, devices, STRICT) as guest:
             guest.quit()
