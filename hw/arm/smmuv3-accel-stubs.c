@@ -67,6 +67,11 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
     g_assert_not_reached();
 }
 
+unsigned smmuv3_accel_collect_pages(SMMUv3State *s, const Cmd *cmd, unsigned n)
+{
+    g_assert_not_reached();
+}
+
 bool smmuv3_accel_collecting(SMMUv3State *s)
 {
     g_assert_not_reached();

@@ -548,6 +548,12 @@ static SMMUCmdError accel_collect_for_sid(SMMUv3State *s, uint32_t sid,
     return error;
 }
 
+static void get_words(const Cmd *cmd, uint64_t words[2])
+{
+    words[0] = deposit64(cmd->word[0], 32, 32, cmd->word[1]);
+    words[1] = deposit64(cmd->word[2], 32, 32, cmd->word[3]);
+}
+
 SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
                                   bool *caches_only)
 {
@@ -557,14 +563,12 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
         .asid16 = FIELD_EX32(s->idr[0], IDR0, ASID16),
         .ds = smmuv3_accel_host_has_ds(&accel->vsmmu.info),
     };
-    const uint64_t words[2] = {
-        deposit64(cmd->word[0], 32, 32, cmd->word[1]),
-        deposit64(cmd->word[2], 32, 32, cmd->word[3]),
-    };
     SMMUv3HostCmd out;
+    uint64_t words[2];
     SMMUCmdError error;
 
     refresh_renumbered(accel);
+    get_words(cmd, words);
     *caches_only = true;
     switch (smmuv3_accel_cmd_prepare(&traits, words, &out)) {
     case SMMUV3_ACCEL_CMD_TLB:
@@ -601,6 +605,31 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
         break;
     }
     return SMMU_CERROR_NONE;
+}
+
+unsigned smmuv3_accel_collect_pages(SMMUv3State *s, const Cmd *cmd, unsigned n)
+{
+    SMMUv3AccelBatch *batch = &s->accel_state->batch;
+    SMMUQueue *q = &s->cmdq;
+    uint64_t first[2], words[2];
+    unsigned done;
+
+    if (!batch->n || batch->all) {
+        return 0;
+    }
+    get_words(cmd, first);
+    /* The last place is left: what fills the batch also flushes it */
+    for (done = 0; done < n && batch->n < SMMUV3_ACCEL_BATCH_MAX - 1; done++) {
+        get_words(&cmd[done + 1], words);
+        if (!smmuv3_accel_cmd_alike(first, words)) {
+            break;
+        }
+        trace_smmuv3_cmdq_opcode(smmu_cmd_string(CMD_TYPE(cmd)));
+        smmuv3_accel_batch_add_alike(batch, words,
+                                     q->cons & WRAP_INDEX_MASK(q));
+        queue_cons_incr(q);
+    }
+    return done;
 }
 
 bool smmuv3_accel_collecting(SMMUv3State *s)

@@ -120,6 +120,21 @@ SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
                                   bool *caches_only);
 
 /**
+ * smmuv3_accel_collect_pages: go on with the other pages of an unmap
+ * @s: whose command queue has @cmd just before CMDQ_CONS
+ * @cmd: taken by smmuv3_accel_command(), and more that stand after it
+ * @n: how many more
+ *
+ * A guest without range invalidation gives a TLBI_NH_VA or TLBI_NH_VAA for each
+ * page (IHI 0070 4.4.1). Those that differ from @cmd by their address alone are
+ * collected with it, and CMDQ_CONS moves over them.
+ *
+ * Returns: how many these were; 0 where @cmd is of another kind, where all of
+ * the TLB goes anyhow, and where the batch is full.
+ */
+unsigned smmuv3_accel_collect_pages(SMMUv3State *s, const Cmd *cmd, unsigned n);
+
+/**
  * smmuv3_accel_collecting: whether commands wait to be forwarded together
  * @s: any
  *

@@ -930,6 +930,149 @@ static void test_queue(void)
 }
 
 /*
+ * The pages of an unmap follow each other in the queue, in order or not, across
+ * the queue's end, some again and again, those of another ASID between them or
+ * all of the TLB before them: each of them leaves the host's TLB.
+ */
+static void test_pages(void)
+{
+    const unsigned pages = 64;
+    uint64_t root[2];
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 2);
+    host_enable(g, 0);
+    for (unsigned dev = 0; dev < 2; dev++) {
+        uint64_t cd = host_alloc(g, 64);
+
+        root[dev] = host_alloc(g, 4096);
+        host_write_cd(g, cd, &(HostCd) {
+            .asid = 1 + dev, .ttb = { root[dev] }, .txsz = { 25 },
+            .granule_shift = 12,
+        });
+        host_set_ste(g, dev, STE_S1(cd));
+    }
+    for (int round = 0; round < 24; round++) {
+        unsigned order[2 * 64];
+
+        for (unsigned i = 0; i < 2 * pages; i++) {
+            unsigned dev = i / pages, n = i % pages;
+
+            *host_pte(g, root[dev], 12, 25, HOST_VA + n * 4096, 3, true) =
+                cpu_to_le64(host_leaf(3, host_new_page(g, round << 16 | i),
+                                      PTE_DATA));
+            order[i] = i;
+        }
+        for (unsigned i = 0; i < 2 * pages; i++) {
+            unsigned j = g_test_rand_int_range(i, 2 * pages), tmp = order[i];
+
+            host_check_reads(g, i / pages, HOST_VA + i % pages * 4096,
+                             round << 16 | i);
+            /* In order at first, then ever less so */
+            if (g_test_rand_int_range(0, 24) < round) {
+                order[i] = order[j];
+                order[j] = tmp;
+            }
+        }
+        for (unsigned i = 0; i < 2 * pages; i++) {
+            unsigned dev = order[i] / pages, n = order[i] % pages;
+
+            *host_pte(g, root[dev], 12, 25, HOST_VA + n * 4096, 3, true) = 0;
+            if (round % 4 == 3 && !g_test_rand_int_range(0, pages)) {
+                smmu_cmd(g, 0, CMD_TLBI_NH_ALL);
+            }
+            for (int times = g_test_rand_int_range(1, 4); times; times--) {
+                smmu_cmd(g, 0, CMD_TLBI_NH_VA(1 + dev, HOST_VA + n * 4096, 1));
+            }
+        }
+        smmu_sync_ok(g, 0);
+        for (unsigned i = 0; i < 2 * pages; i++) {
+            host_check_faults(g, i / pages, HOST_VA + i % pages * 4096);
+        }
+    }
+    host_finish(g);
+}
+
+/* More pages than one call to the host takes, in a queue that holds them all */
+static void test_long_unmap(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        /* All within the write to PROD */
+        .smmu_args = ",x-drain-us=1000000",
+    };
+    const unsigned log2 = 11, syncs = 2, pages = 1000, in_a_call = 256;
+    uint64_t queue, calls, cmds;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    queue = host_alloc(g, 16ull << log2);
+    /* So that a call becomes full amid what QEMU reads at once */
+    for (unsigned n = 0; n < syncs; n++) {
+        *(HostCmd *)host_ram(g, queue + n * 16) = CMD_SYNC;
+    }
+    for (unsigned n = 0; n < pages; n++) {
+        /* Not side by side, or they would be a range */
+        *(HostCmd *)host_ram(g, queue + (syncs + n) * 16) =
+            CMD_TLBI_NH_VA(1, HOST_VA + n * 8192, 1);
+    }
+    smmu_write(g, 0, SMMU_CR0, 0);
+    smmu_write64(g, 0, SMMU_CMDQ_BASE, queue | log2);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
+    smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
+    smmu_write(g, 0, SMMU_CR0, 1 | 8);
+    calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
+    cmds = host_counter(g, "smmu.cmd.TLBI_NH_VA");
+    smmu_write(g, 0, SMMU_CMDQ_PROD, syncs + pages);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==, syncs + pages);
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE") - calls, ==,
+                     DIV_ROUND_UP(pages, in_a_call));
+    g_assert_cmpuint(host_counter(g, "smmu.cmd.TLBI_NH_VA") - cmds, ==, pages);
+    host_finish(g);
+}
+
+/* The host refuses one of many: CMDQ_CONS stays at that one, round the queue */
+static void test_blame(void)
+{
+    const uint32_t mask = (2u << HOST_CMDQ_LOG2) - 1;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    for (unsigned k = 0; k < 100; k += 1 + k / 4) {
+        uint32_t cons = smmu_read(g, 0, SMMU_CMDQ_CONS) & mask;
+
+        /* Not side by side, or they would be a range */
+        for (unsigned n = 0; n < 100; n++) {
+            smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA + n * 8192, 1));
+        }
+        /* All of them in one call, then each alone */
+        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=EIO"));
+        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:%u=EIO",
+                                   2 + k));
+        g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+        g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS) & mask, ==,
+                        (cons + k) & mask);
+        qobject_unref(host_control(g, "fail clear"));
+        smmu_ack(g, 0);
+        smmu_sync_ok(g, 0);
+    }
+    host_finish(g);
+}
+
+/*
  * Commands take effect in their order: what a CMD_SYNC waits for is done before
  * its interrupt, what an STE's move must not overtake before the move.
  */
@@ -1748,6 +1891,9 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/bridge-hotplug", test_bridge_hotplug);
     qtest_add_func("/smmuv3-host/two-hosts", test_two_hosts);
     qtest_add_func("/smmuv3-host/queue", test_queue);
+    qtest_add_func("/smmuv3-host/pages", test_pages);
+    qtest_add_func("/smmuv3-host/long-unmap", test_long_unmap);
+    qtest_add_func("/smmuv3-host/blame", test_blame);
     qtest_add_func("/smmuv3-host/order", test_order);
     qtest_add_data_func("/smmuv3-host/linear/trap", "1000", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);

@@ -1045,6 +1045,51 @@ static void test_merge(void)
     g_assert_cmpuint(merged, >, 2000);
 }
 
+/*
+ * A command that is like the one before it leaves the same batch, taken as such
+ * or by itself; and what is no page of the same unmap is not taken as such.
+ */
+static void test_alike(void)
+{
+    unsigned alike = 0;
+
+    for (int round = 0; round < 200000; round++) {
+        SMMUv3AccelCmdTraits t = traits_nth(g_test_rand_int_range(0, TRAITS));
+        unsigned op = forwarded[g_test_rand_int_range(0, sizeof(forwarded))];
+        uint64_t a[2] = { deposit64(random_word(), 0, 8, op), random_word() };
+        uint64_t b[2] = { a[0], deposit64(a[1], 12, 20, g_test_rand_int()) };
+        SMMUv3AccelBatch quick, slow;
+        SMMUv3HostCmd cmd;
+
+        a[0] &= ~SSEC;
+        b[0] &= ~SSEC;
+        if (g_test_rand_bit()) {
+            unsigned bit = g_test_rand_int_range(0, 128);
+
+            b[bit / 64] ^= BIT_ULL(bit % 64);
+        }
+        if (!g_test_rand_int_range(0, 4)) {
+            b[1] = a[1];
+        }
+        g_assert_cmpint(smmuv3_accel_cmd_alike(a, b), ==,
+                        (op == NH_VA || op == NH_VAA) && a[0] == b[0] &&
+                        a[1] << 52 == b[1] << 52);
+        if (!smmuv3_accel_cmd_alike(a, b)) {
+            continue;
+        }
+        alike++;
+        memset(&quick, 0, sizeof(quick));
+        smmuv3_accel_cmd_prepare(&t, a, &cmd);
+        smmuv3_accel_batch_add(&quick, &cmd, 7);
+        slow = quick;
+        smmuv3_accel_batch_add_alike(&quick, b, 8);
+        smmuv3_accel_cmd_prepare(&t, b, &cmd);
+        smmuv3_accel_batch_add(&slow, &cmd, 8);
+        g_assert_cmpmem(&quick, sizeof(quick), &slow, sizeof(slow));
+    }
+    g_assert_cmpuint(alike, >, 10000);
+}
+
 /* What one batch covers says nothing of the next */
 static void test_merge_ends(void)
 {
@@ -1350,6 +1395,7 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/cmdq/timeout-without-atc",
                     test_timeout_without_atc);
     g_test_add_func("/smmuv3-accel/cmdq/merge", test_merge);
+    g_test_add_func("/smmuv3-accel/cmdq/alike", test_alike);
     g_test_add_func("/smmuv3-accel/cmdq/merge-ends", test_merge_ends);
     g_test_add_func("/smmuv3-accel/cmdq/ranges-of-pages",
                     test_ranges_of_pages);
