@@ -13,7 +13,7 @@ help:
 	@echo "make soak          random guests on the host model for SECONDS=3600"
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
-	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into docs/bench (an hour)"
+	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into docs/bench (40 minutes)"
 	@echo "make series        write the mails to build/mails"
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
 	@echo "make clean         remove build/ (what was fetched stays in the cache)"

@@ -24,6 +24,7 @@ MIB = 1 << 20
 DISKS_PER_SLOT = 2
 DISK_SIZE = 64 * MIB
 NULL_DISK_SIZE = 1024 * MIB
+TURN = 50           # microseconds in which L1's CPUs all have had one, where they take turns
 
 
 class Failure(Exception):
@@ -213,9 +214,14 @@ class Outer:
 
     NULL_DISK: the first disk is of NULL_DISK_SIZE, answers at once, and moves no data.
     CPUS: of L1; each is a thread of this computer.
+    COUNTED: a CPU of this computer, to which all threads keep.  L1's clock then goes by what its
+    CPUs do, an instruction a nanosecond: they take turns, in one thread.  Its devices, the SMMU
+    among them, take no time: they run as soon as they are asked, unless something else has that
+    CPU.  While no CPU of L1's has anything to do the clock jumps to the next timer.
     """
 
-    def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False, cpus=2):
+    def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False, cpus=2,
+                 counted=None):
         self.logs = logs
         self.dir = tempfile.mkdtemp(prefix='nested-')
         self.disks = [Disk(self.dir, n) for n in range(slots * DISKS_PER_SLOT)]
@@ -228,12 +234,18 @@ class Outer:
                 '-machine', 'virt,virtualization=on,gic-version=3,iommu=smmuv3',
                 '-global', 'arm-smmuv3.stage=nested',
                 '-cpu', 'max,pauth-impdef=on', '-smp', str(cpus), '-m', str(memory),
-                '-accel', 'tcg,thread=multi', '-qmp', 'unix:%s,server=on,wait=off' % qmp,
+                '-accel', 'tcg,thread=' + ('multi' if counted is None else 'single'),
+                '-qmp', 'unix:%s,server=on,wait=off' % qmp,
                 '-kernel', kernel,
                 '-append', 'console=ttyAMA0 root=/dev/vda rw init=/init panic=-1 slots=%d' % slots,
                 '-drive', 'if=none,id=root,format=raw,snapshot=on,file=' + root,
                 '-device', 'virtio-blk-device,drive=root',
                 '-device', 'virtio-serial-device,max_ports=%d' % (len(names) + 1)]
+        if counted is not None:
+            # with a timer, for short turns and short jumps
+            args = ['taskset', '-c', str(counted)] + args + [
+                '-icount', 'shift=0,sleep=off', '-netdev', 'hubport,id=none,hubid=0',
+                '-object', 'filter-buffer,id=turns,netdev=none,interval=%d' % TURN]
         # refused DMA, for refused()
         args += ['-trace', 'smmuv3_translate_abort', '-trace', 'smmuv3_record_event']
         if has_s2fwb(qemu):
@@ -308,6 +320,12 @@ def has_s2fwb(qemu):
     out = subprocess.run([qemu, '-machine', 'virt', '-device', 'arm-smmuv3,help'],
                          capture_output=True, text=True)
     return 's2fwb' in out.stdout
+
+
+def cpu_time(stat):
+    """Seconds of CPU that a process has used, by its /proc/PID/stat."""
+    fields = stat.rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
 class Slot:
@@ -480,6 +498,10 @@ class Guest:
         out = self.l1.run('cd /sys/kernel/debug/kvm/$(cat %s/pid)-*/ &&'
                           ' cat exits mmio_exit_user' % self.slot.dir)
         return tuple(int(n) for n in out.split())
+
+    def cpu_time(self):
+        """Seconds of L1's CPUs that the inner QEMU has used so far, its guest's included."""
+        return cpu_time(self.l1.run('cat /proc/$(cat %s/pid)/stat' % self.slot.dir))
 
     def interrupts(self, match):
         """Sum of the interrupts of L2 whose line in /proc/interrupts has MATCH."""

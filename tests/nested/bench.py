@@ -1,12 +1,12 @@
 # What `make bench` measures on the nested bed: the same guest and the same work on our QEMU and
-# on Debian's packaged 11.1, in turn, in one emulated host.
+# on Debian's packaged 11.1, in turn, in one emulated host; there are two of these, one for each
+# number of vCPUs.
 #
-# Times are of an emulated computer, so that only their ratio means anything.  What is counted
-# (exits, ioctls) is the same on any.  scripts/bench makes tables and plots of it.
+# The host's clock counts instructions, so that what it says means the same on any computer; see
+# Outer in bed.py.  scripts/bench makes tables and plots of it.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import contextlib
 import itertools
 import os
 import re
@@ -14,19 +14,18 @@ import signal
 import subprocess
 import threading
 
-from bed import Failure, Guest
+from bed import TURN, Failure, Guest, cpu_time
 
 STRICT = 'iommu.passthrough=0 iommu.strict=1'
-# Enough reads that the exits for the command itself, which is typed into a serial port, and for
+# Enough reads that the work of the command itself, which is typed into a serial port, and of
 # dd's start do not count
-SMALL, LARGE = 3000, 1024       # of 4 KiB, of 512 KiB
-BEST_OF = 3
-HOST_CPUS = 4                   # the host's: as many as the largest guest's
+SMALL, LARGE = 4000, 1024       # of 4 KiB, of 512 KiB
+CPUS = 4                        # of the larger guests, and of their host
 # the events by which each counts invalidation calls; ours by another name
 CALLS = ('smmuv3_accel_invalidate', 'iommufd_backend_invalidate_cache')
 REGISTERS = ('smmuv3_read_mmio', 'smmuv3_write_mmio')
+DRAINED = 'smmuv3_cmdq_drained'
 WORK = CALLS + ('smmuv3_cmdq_opcode',)
-DRAINED = ('smmuv3_cmdq_drained',)
 
 
 def traced(guest, on, events):
@@ -35,36 +34,26 @@ def traced(guest, on, events):
         guest.qmp.hmp('trace-event %s* %s' % (name, 'on' if on else 'off'))
 
 
-# In the guest: blocks of $1 bytes, $2 by each of $3 CPUs; when it began and ended
+# In the guest: blocks of $1 bytes, $2 by each of $3 CPUs; the log has the finest clock
 READS = r"""
-read begin idle < /proc/uptime
+dmesg -c > /dev/null
+echo begin > /dev/kmsg
 n=0
 while [ $n -lt $3 ]; do
     dd if=/dev/nvme0n1 of=/dev/null bs=$1 count=$2 skip=$((n * $2)) iflag=direct 2>/dev/null &
     n=$((n + 1))
 done
 wait
-read end idle < /proc/uptime
-echo $begin $end
+echo end > /dev/kmsg
+dmesg
 """
-
-
-def keep_apart(outer, cpus):
-    """The CPU of the host that a guest with one CPU keeps to has one of this computer's for
-    itself; the guest waits for what the others emulate, and does not wait for a place."""
-    every = os.sched_getaffinity(0)
-    second = {max(every)}
-    busy = outer.qmp.command('query-cpus-fast')[1]['thread-id']
-    for thread in map(int, os.listdir('/proc/%d/task' % outer.process.pid)):
-        places = every if cpus > 1 else second if thread == busy else every - second or every
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(thread, places)
 
 
 def prepare(guest, cpus):
     """The disk is there, and a guest with one CPU keeps to the host's second, as an admin
     would have it: its interrupts come to where it runs."""
     guest.shell.wait('[ -b /dev/nvme0n1 ]', 30, 'the disk')
+    guest.shell.run('echo on > /proc/sys/kernel/printk_devkmsg')
     guest.shell.run("cat > /tmp/reads << 'EOF'%sEOF" % READS)
     if cpus == 1:
         for cpu in guest.qmp.command('query-cpus-fast'):
@@ -75,9 +64,11 @@ def prepare(guest, cpus):
 
 def reads(guest, size, total, cpus):
     """Read TOTAL blocks of SIZE bytes; seconds by the guest's clock, which is the host's."""
-    begin, end = guest.shell.run('sh /tmp/reads %d %d %d' % (size, total // cpus, cpus),
-                                 120).split()
-    return float(end) - float(begin)
+    out = guest.shell.run('sh /tmp/reads %d %d %d' % (size, total // cpus, cpus), 240)
+    times = [re.search(r'\[ *([\d.]+)\] ' + word, out) for word in ('begin', 'end')]
+    if not all(times):
+        raise Failure('no time of the reads in the log: ' + out)
+    return float(times[1].group(1)) - float(times[0].group(1))
 
 
 def map_benchmark(guest, figures, cpus):
@@ -87,7 +78,7 @@ def map_benchmark(guest, figures, cpus):
                     ' echo %s > drivers/nvme/unbind; echo %s > drivers/dma_map_benchmark/bind'
                     % (device, device, device))
     for pages in (1, 128):
-        out = guest.shell.run('dma_map_benchmark -t %d -s 3 -g %d' % (cpus, pages), 60)
+        out = guest.shell.run('dma_map_benchmark -t %d -s 1 -g %d' % (cpus, pages), 120)
         match = re.search(r'average unmap latency\(us\): *([\d.]+)', out)
         if not match:
             raise Failure('dma_map_benchmark says: ' + out)
@@ -97,19 +88,17 @@ def map_benchmark(guest, figures, cpus):
 def one(slot, inner, devices, cpus):
     """One guest: its figures by name, and the version of its QEMU."""
     figures = {}
-    keep_apart(slot.outer, cpus)
     with Guest(slot, inner, devices, STRICT, cpus=cpus, trace=REGISTERS) as guest:
-        figures['boot s'] = guest.boot_time
+        figures['boot s'] = guest.cpu_time()
         figures['boot exits'] = guest.exits()[1]
         figures['boot registers'] = guest.count('|'.join(REGISTERS))
         traced(guest, False, REGISTERS)
         prepare(guest, cpus)
         for name, size, n in (('4k', 4096, SMALL), ('512k', 512 << 10, LARGE)):
             reads(guest, size, n // 8, cpus)                    # warm
-            before = guest.exits()[1]
-            # whatever else this computer does makes it longer
-            figures[name + ' s'] = min(reads(guest, size, n, cpus) for _ in range(BEST_OF))
-            figures[name + ' exits'] = (guest.exits()[1] - before) / n / BEST_OF
+            exits = guest.exits()[1]
+            figures[name + ' s'] = reads(guest, size, n, cpus)
+            figures[name + ' exits'] = (guest.exits()[1] - exits) / n
             calls, syncs = [guest.count(p) for p in ('|'.join(CALLS), 'CMD_SYNC')]
             traced(guest, True, WORK)
             reads(guest, size, n // 8, cpus)
@@ -119,11 +108,12 @@ def one(slot, inner, devices, cpus):
             if not syncs:
                 raise Failure('no CMD_SYNC in the trace')
             figures[name + ' calls'] = calls / syncs
-        map_benchmark(guest, figures, cpus)
         if inner == 'test':
-            traced(guest, True, DRAINED)
-            guest.shell.run('dma_map_benchmark -t %d -s 1 -g 1' % cpus, 60)
+            traced(guest, True, [DRAINED])
+            reads(guest, 4096, SMALL // 8, cpus)
+            traced(guest, False, [DRAINED])
             figures['drain us'] = drain_time(guest)
+        map_benchmark(guest, figures, cpus)
         version = guest.qmp.command('query-version')
         guest.quit()
     return figures, '%(major)d.%(minor)d.%(micro)d' % version['qemu']
@@ -131,40 +121,38 @@ def one(slot, inner, devices, cpus):
 
 def drain_time(guest):
     """Microseconds that a drain of the queue holds the BQL, by the trace."""
-    times = [int(re.search(r'(\d+) ns', line).group(1)) for line in guest.trace(DRAINED[0])]
+    times = [int(re.search(r'(\d+) ns', line).group(1)) for line in guest.trace(DRAINED)]
     if not times:
         raise Failure('no %s in the trace' % DRAINED)
     return sum(times) / len(times) / 1000
 
 
-def bench(outer, variants, devices, times, configs):
+def with_ril(devices, value):
+    return [d.replace('accel=on', 'accel=on,ril=' + value) for d in devices]
+
+
+def bench(outer, variants, devices, times, cpus):
     """What was measured, for JSON.
 
     VARIANTS are (title, inner QEMU, further options of the SMMU, whether to measure it each
-    time with any ril, or once with ril=on).  CONFIGS are (ril, cpus).  Both take turns, since
-    one is compared with another and this computer is not always as quick as it is now.
+    time with any ril, or once with ril=on), and take turns.
     """
     slot = outer.slots[0]
     versions = {'host': slot.shell.run('uname -r')}
-    for inner in sorted({inner for _, inner, _, _ in variants}):
-        # the emulator is quicker with the first guest that it sees
-        with Guest(slot, inner, devices, STRICT) as guest:
-            guest.quit()
-    results = [{'ril': ril, 'cpus': cpus, 'figures': {}} for ril, cpus in configs]
+    results = [{'ril': ril, 'cpus': cpus, 'figures': {}} for ril in ('off', 'on')]
     for n, result in itertools.product(range(times), results):
-        ril, cpus = result['ril'], result['cpus']
-        for title, inner, more, always in variants[::-1 if n % 2 else 1]:
+        ril = result['ril']
+        for title, inner, more, always in variants:
             if not always and (ril != 'on' or n):
                 continue
-            options = [re.sub('accel=on', 'accel=on,ril=%s%s' % (ril, more), d) for d in devices]
-            figures, versions[title] = one(slot, inner, options, cpus)
+            figures, versions[title] = one(slot, inner, with_ril(devices, ril + more), cpus)
             found = result['figures'].setdefault(title, {})
             for key, value in figures.items():
                 found.setdefault(key, []).append(value)
             print('# ril=%s, %d vCPUs, %d of %d: %s: %s'
                   % (ril, cpus, n + 1, times, title,
                      ', '.join('%s %.4g' % kv for kv in figures.items())), flush=True)
-    return {'times': times, 'small': SMALL, 'large': LARGE, 'versions': versions,
+    return {'times': times, 'turn': TURN, 'small': SMALL, 'large': LARGE, 'versions': versions,
             'results': results}
 
 
@@ -198,28 +186,26 @@ class Sampler(threading.Thread):
             before = now
 
 
-def cpu_time(pid):
-    """Seconds of CPU that a process has used."""
+def process_time(pid):
+    """Seconds of CPU that a process of this computer has used."""
     with open('/proc/%d/stat' % pid) as f:
-        fields = f.read().rpartition(')')[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+        return cpu_time(f.read())
 
 
-def profile(outer, inner, devices, logs):
+def profile(outer, inner, devices, ril, logs):
     """Seconds of CPU that LARGE reads of 512 KiB take of this computer, by what it does."""
     data = os.path.join(logs, 'perf.data')
     pid = outer.process.pid
-    keep_apart(outer, 1)
-    with Guest(outer.slots[0], inner, devices, STRICT, trace=[]) as guest:
+    with Guest(outer.slots[0], inner, with_ril(devices, ril), STRICT, trace=[]) as guest:
         prepare(guest, 1)
         reads(guest, 512 << 10, LARGE // 8, 1)
         sampler = Sampler(outer)
         sampler.start()
         with subprocess.Popen(['perf', 'record', '-q', '-F', '999', '-o', data,
                                '-p', str(pid)]) as perf:
-            spent = cpu_time(pid)
+            spent = process_time(pid)
             reads(guest, 512 << 10, LARGE, 1)
-            spent = cpu_time(pid) - spent
+            spent = process_time(pid) - spent
             perf.send_signal(signal.SIGINT)
         sampler.ended.set()
         sampler.join()

@@ -15,9 +15,9 @@
 #include "qemu/timer.h"
 #include "smmuv3-host.h"
 
-#define QUEUE_LOG2_PERF 16
+#define QUEUE_LOG2_PERF 13
 #define QUEUE_LOG2      10
-#define REPEAT          9
+#define REPEAT          72
 
 /* On the first SMMU are all devices, on the second is none */
 enum { LOADED, EMPTY };
