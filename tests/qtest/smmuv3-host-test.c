@@ -936,16 +936,16 @@ static void test_queue(void)
  */
 static void test_pages(void)
 {
-    const unsigned pages = 64;
-    uint64_t root[2];
+    enum { PAGES = 64, ROUNDS = 24, DEVS = 2 };
+    uint64_t root[DEVS];
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
-    g = host_start(1, 2);
+    g = host_start(1, DEVS);
     host_enable(g, 0);
-    for (unsigned dev = 0; dev < 2; dev++) {
+    for (unsigned dev = 0; dev < DEVS; dev++) {
         uint64_t cd = host_alloc(g, 64);
 
         root[dev] = host_alloc(g, 4096);
@@ -955,33 +955,33 @@ static void test_pages(void)
         });
         host_set_ste(g, dev, STE_S1(cd));
     }
-    for (int round = 0; round < 24; round++) {
-        unsigned order[2 * 64];
+    for (int round = 0; round < ROUNDS; round++) {
+        unsigned order[DEVS * PAGES];
 
-        for (unsigned i = 0; i < 2 * pages; i++) {
-            unsigned dev = i / pages, n = i % pages;
+        for (unsigned i = 0; i < DEVS * PAGES; i++) {
+            unsigned dev = i / PAGES, n = i % PAGES;
 
             *host_pte(g, root[dev], 12, 25, HOST_VA + n * 4096, 3, true) =
                 cpu_to_le64(host_leaf(3, host_new_page(g, round << 16 | i),
                                       PTE_DATA));
             order[i] = i;
         }
-        for (unsigned i = 0; i < 2 * pages; i++) {
-            unsigned j = g_test_rand_int_range(i, 2 * pages), tmp = order[i];
+        for (unsigned i = 0; i < DEVS * PAGES; i++) {
+            unsigned j = g_test_rand_int_range(i, DEVS * PAGES), tmp = order[i];
 
-            host_check_reads(g, i / pages, HOST_VA + i % pages * 4096,
+            host_check_reads(g, i / PAGES, HOST_VA + i % PAGES * 4096,
                              round << 16 | i);
             /* In order at first, then ever less so */
-            if (g_test_rand_int_range(0, 24) < round) {
+            if (g_test_rand_int_range(0, ROUNDS) < round) {
                 order[i] = order[j];
                 order[j] = tmp;
             }
         }
-        for (unsigned i = 0; i < 2 * pages; i++) {
-            unsigned dev = order[i] / pages, n = order[i] % pages;
+        for (unsigned i = 0; i < DEVS * PAGES; i++) {
+            unsigned dev = order[i] / PAGES, n = order[i] % PAGES;
 
             *host_pte(g, root[dev], 12, 25, HOST_VA + n * 4096, 3, true) = 0;
-            if (round % 4 == 3 && !g_test_rand_int_range(0, pages)) {
+            if (round % 4 == 3 && !g_test_rand_int_range(0, PAGES)) {
                 smmu_cmd(g, 0, CMD_TLBI_NH_ALL);
             }
             for (int times = g_test_rand_int_range(1, 4); times; times--) {
@@ -989,8 +989,8 @@ static void test_pages(void)
             }
         }
         smmu_sync_ok(g, 0);
-        for (unsigned i = 0; i < 2 * pages; i++) {
-            host_check_faults(g, i / pages, HOST_VA + i % pages * 4096);
+        for (unsigned i = 0; i < DEVS * PAGES; i++) {
+            host_check_faults(g, i / PAGES, HOST_VA + i % PAGES * 4096);
         }
     }
     host_finish(g);
@@ -1024,11 +1024,7 @@ static void test_long_unmap(void)
         *(HostCmd *)host_ram(g, queue + (syncs + n) * 16) =
             CMD_TLBI_NH_VA(1, HOST_VA + n * 8192, 1);
     }
-    smmu_write(g, 0, SMMU_CR0, 0);
-    smmu_write64(g, 0, SMMU_CMDQ_BASE, queue | log2);
-    smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
-    smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
-    smmu_write(g, 0, SMMU_CR0, 1 | 8);
+    smmu_use_cmdq(g, 0, queue, log2);
     calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
     cmds = host_counter(g, "smmu.cmd.TLBI_NH_VA");
     smmu_write(g, 0, SMMU_CMDQ_PROD, syncs + pages);
@@ -1300,11 +1296,7 @@ static void test_abort(void)
     host_clear_cd(g, cd);
     *(HostCmd *)host_ram(g, base + (readable - 1) * 16) =
         CMD_CFGI_CD(host_sid(g, 0), 0);
-    smmu_write(g, 0, SMMU_CR0, 0);
-    smmu_write64(g, 0, SMMU_CMDQ_BASE, base | 8);
-    smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
-    smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
-    smmu_write(g, 0, SMMU_CR0, 1 | 8);
+    smmu_use_cmdq(g, 0, base, 8);
     smmu_write(g, 0, SMMU_CMDQ_PROD, readable + 3);
     g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
                     readable | SMMU_CERROR_ABT << 24);

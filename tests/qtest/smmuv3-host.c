@@ -460,6 +460,20 @@ void smmu_write64(HostGuest *g, unsigned i, unsigned reg, uint64_t value)
     qtest_writeq(g->qts, g->smmu[i].base + reg, value);
 }
 
+static void set_cmdq(HostGuest *g, unsigned i, uint64_t queue, unsigned log2)
+{
+    smmu_write64(g, i, SMMU_CMDQ_BASE, queue | log2);
+    smmu_write(g, i, SMMU_CMDQ_PROD, 0);
+    smmu_write(g, i, SMMU_CMDQ_CONS, 0);
+}
+
+void smmu_use_cmdq(HostGuest *g, unsigned i, uint64_t queue, unsigned log2)
+{
+    smmu_write(g, i, SMMU_CR0, 0);
+    set_cmdq(g, i, queue, log2);
+    smmu_write(g, i, SMMU_CR0, SMMU_CR0_SMMUEN | SMMU_CR0_CMDQEN);
+}
+
 void smmu_enable(HostGuest *g, unsigned i)
 {
     const uint32_t all = SMMU_CR0_SMMUEN | SMMU_CR0_EVENTQEN | SMMU_CR0_CMDQEN;
@@ -477,9 +491,7 @@ void smmu_enable(HostGuest *g, unsigned i)
     smmu_write(g, i, SMMU_STRTAB_CFG, s->strtab_cfg);
     if (!(smmu_read(g, i, SMMU_CR0) & SMMU_CR0_CMDQEN)) {
         s->prod = s->event_cons = 0;
-        smmu_write64(g, i, SMMU_CMDQ_BASE, s->cmdq | HOST_CMDQ_LOG2);
-        smmu_write(g, i, SMMU_CMDQ_PROD, 0);
-        smmu_write(g, i, SMMU_CMDQ_CONS, 0);
+        set_cmdq(g, i, s->cmdq, HOST_CMDQ_LOG2);
         smmu_write64(g, i, SMMU_EVENTQ_BASE,
                      s->eventq | g->config.eventq_log2);
         smmu_write(g, i, SMMU_EVENTQ_PROD, 0);

@@ -47,16 +47,6 @@ static HostGuest *start(unsigned n_devs)
     return g;
 }
 
-/* The queue of SMMU @i becomes @queue, and is empty */
-static void use_queue(HostGuest *g, unsigned i, uint64_t queue)
-{
-    smmu_write(g, i, SMMU_CR0, 0);
-    smmu_write64(g, i, SMMU_CMDQ_BASE, queue | queue_log2());
-    smmu_write(g, i, SMMU_CMDQ_PROD, 0);
-    smmu_write(g, i, SMMU_CMDQ_CONS, 0);
-    smmu_write(g, i, SMMU_CR0, 1 | 8);
-}
-
 /* A queue of @cmd (each of another page or ASID), each @batch-th a CMD_SYNC */
 static uint64_t fill(HostGuest *g, HostCmd cmd, unsigned batch)
 {
@@ -81,7 +71,7 @@ static double run(HostGuest *g, unsigned i, uint64_t queue)
     for (int round = 0; round < (g_test_perf() ? REPEAT : 1); round++) {
         int64_t begin, ns;
 
-        use_queue(g, i, queue);
+        smmu_use_cmdq(g, i, queue, queue_log2());
         begin = get_clock();
         smmu_write(g, i, SMMU_CMDQ_PROD, n);
         ns = get_clock() - begin;
