@@ -16,37 +16,29 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
 {
     *vsmmu = (SMMUv3AccelVsmmu) { .ops = ops, .name = name, .event_fd = -1 };
     QLIST_INIT(&vsmmu->streams);
+    vsmmu->by_sid = g_new0(SMMUv3AccelStreamList, SMMUV3_ACCEL_SIDS);
 }
 
 void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu)
 {
-    for (int i = 0; i < ARRAY_SIZE(vsmmu->by_sid); i++) {
-        g_clear_pointer(&vsmmu->by_sid[i], g_free);
-    }
+    g_clear_pointer(&vsmmu->by_sid, g_free);
 }
 
 SMMUv3AccelStream *smmuv3_accel_vsmmu_find(const SMMUv3AccelVsmmu *vsmmu,
                                            uint32_t sid)
 {
-    const SMMUv3AccelStreamList *bus;
-
-    bus = sid < SMMUV3_ACCEL_SIDS ? vsmmu->by_sid[sid >> 8] : NULL;
-    return bus ? QLIST_FIRST(&bus[sid & 0xff]) : NULL;
+    return sid < SMMUV3_ACCEL_SIDS ? QLIST_FIRST(&vsmmu->by_sid[sid]) : NULL;
 }
 
 static void set_sid(SMMUv3AccelStream *stream, uint32_t sid)
 {
-    SMMUv3AccelStreamList **bus;
-
     if (stream->sid == sid) {
         return;
     }
     QLIST_SAFE_REMOVE(stream, next_of_sid);
     stream->sid = sid;
     if (sid < SMMUV3_ACCEL_SIDS) {
-        bus = &stream->vsmmu->by_sid[sid >> 8];
-        *bus = *bus ?: g_new0(SMMUv3AccelStreamList, 256);
-        QLIST_INSERT_HEAD(&(*bus)[sid & 0xff], stream, next_of_sid);
+        QLIST_INSERT_HEAD(&stream->vsmmu->by_sid[sid], stream, next_of_sid);
     }
 }
 

@@ -30,8 +30,7 @@ typedef struct SMMUv3AccelVsmmu {
     const char *name;           /* the SMMU's, for messages; not owned */
     SMMUv3AccelStreamList streams;
     unsigned n_streams;
-    /* By StreamID, by its upper half first; where there never was one, NULL */
-    SMMUv3AccelStreamList *by_sid[256];
+    SMMUv3AccelStreamList *by_sid;      /* one for each of SMMUV3_ACCEL_SIDS */
 
     /* All that follows is valid while there are streams */
     SMMUv3Host *host;
@@ -67,7 +66,7 @@ struct SMMUv3AccelStream {
 
 /**
  * smmuv3_accel_vsmmu_init: a vSMMU without streams
- * @vsmmu: to be filled
+ * @vsmmu: to be filled; smmuv3_accel_vsmmu_fini() frees what it holds
  * @ops: the host's operations
  * @name: the SMMU's name for messages; must outlive @vsmmu
  */
