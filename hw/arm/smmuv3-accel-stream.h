@@ -87,7 +87,7 @@ int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
 
 /**
  * smmuv3_accel_vsmmu_fini: free what an idle vSMMU still holds
- * @vsmmu: without streams
+ * @vsmmu: without streams; none can be looked for any more
  */
 void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu);
 

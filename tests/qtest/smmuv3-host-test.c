@@ -1312,6 +1312,33 @@ static void test_abort(void)
     host_finish(g);
 }
 
+/* As many devices as there may be come and go, each behind its own port */
+static void test_many_ports(void)
+{
+    uint64_t calls;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, HOST_MAX_DEVS);
+    host_enable(g, 0);
+    for (unsigned dev = 0; dev < HOST_MAX_DEVS; dev++) {
+        uint64_t page = host_new_page(g, dev);
+
+        host_set_ste(g, dev, STE_S1(host_one_page_cd(g, 1 + dev, page)));
+    }
+    for (unsigned dev = 0; dev < HOST_MAX_DEVS; dev++) {
+        host_check_reads(g, dev, HOST_VA, dev);
+    }
+    calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
+    smmu_cmd(g, 0, CMD_TLBI_NH_ALL);
+    smmu_sync_ok(g, 0);
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE") - calls, ==,
+                     1);
+    host_finish(g);
+}
+
 /*
  * QEMU translates the MSIs of bridges, with caches of its own: those obey the
  * commands too, which reach the host all the same.
@@ -1872,6 +1899,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/stop-cont", test_stop_cont);
     qtest_add_func("/smmuv3-host/comes-back", test_comes_back);
     qtest_add_func("/smmuv3-host/unplug-order", test_unplug_order);
+    qtest_add_func("/smmuv3-host/many-ports", test_many_ports);
     qtest_add_func("/smmuv3-host/shared-stage2", test_shared_stage2);
     qtest_add_data_func("/smmuv3-host/surprise/request", "request",
                         test_surprise);

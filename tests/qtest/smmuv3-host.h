@@ -219,8 +219,9 @@ void smmu_write64(HostGuest *g, unsigned i, unsigned reg, uint64_t value);
 void smmu_enable(HostGuest *g, unsigned i);
 
 /*
- * An empty command queue at @queue, of 2^@log2 entries; SMMUEN set, the event
- * queue off. smmu_cmd() is for the queue of smmu_enable() only.
+ * The SMMU is disabled, and enabled with an empty command queue at @queue, of
+ * 2^@log2 entries, and no event queue. smmu_cmd() is for the queue of
+ * smmu_enable() only, which needs CMDQEN cleared first.
  */
 void smmu_use_cmdq(HostGuest *g, unsigned i, uint64_t queue, unsigned log2);
 
