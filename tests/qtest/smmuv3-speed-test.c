@@ -58,21 +58,31 @@ typedef struct Cost {
     HostGuest *g;
     unsigned batch;
     uint64_t queue;             /* full */
-    double ns[2];               /* a command, by SMMU: the least so far */
+    double ns[2];               /* an entry, by SMMU: the least so far */
 } Cost;
 
-/* @cmd, of another page each if it has one */
-static Cost cost_of(const char *what, unsigned n, HostGuest *g, HostCmd cmd,
-                    unsigned batch)
+/* Page by page, as the driver unmaps a buffer */
+static HostCmd nth_tlbi(HostGuest *g, unsigned n)
+{
+    return CMD_TLBI_NH_VA(1, HOST_VA + n * 4096ull, 1);
+}
+
+/* Device by device */
+static HostCmd nth_cfgi(HostGuest *g, unsigned n)
+{
+    return CMD_CFGI_CD_ALL(host_sid(g, n % g->config.n_devs));
+}
+
+static Cost cost_of(const char *what, unsigned n, HostGuest *g, unsigned batch,
+                    HostCmd nth(HostGuest *g, unsigned n))
 {
     uint64_t queue = host_alloc(g, 16ull << queue_log2());
     HostCmd *at = host_ram(g, queue);
 
     for (unsigned i = 0; i < 1u << queue_log2(); i++) {
-        at[i] = i % (batch + 1) == batch ? CMD_SYNC : cmd;
-        if ((at[i].word[0] & 0xff) == 0x12) {
-            at[i].word[1] |= (uint64_t)(i & 0xffff) << 12;
-        }
+        unsigned syncs = i / (batch + 1);
+
+        at[i] = i % (batch + 1) == batch ? CMD_SYNC : nth(g, i - syncs);
     }
     return (Cost) {
         .what = what, .n = n, .g = g, .batch = batch, .queue = queue,
@@ -139,8 +149,7 @@ static void test_batch(void)
     }
     g = start(1);
     for (unsigned k = 0; k < ARRAY_SIZE(costs); k++) {
-        costs[k] = cost_of("batch", 1 << k, g, CMD_TLBI_NH_VA(1, HOST_VA, 1),
-                           1 << k);
+        costs[k] = cost_of("batch", 1 << k, g, 1 << k, nth_tlbi);
     }
     measure(costs, ARRAY_SIZE(costs));
     host_finish(g);
@@ -157,13 +166,9 @@ static void test_devices(void)
         return;
     }
     for (unsigned k = 0; k < ARRAY_SIZE(g); k++) {
-        unsigned n = 1 << k;
-
-        g[k] = start(n);
-        tlbi[k] = cost_of("devices-tlbi", n, g[k],
-                          CMD_TLBI_NH_VA(1, HOST_VA, 1), 64);
-        cfgi[k] = cost_of("devices-cfgi", n, g[k],
-                          CMD_CFGI_CD_ALL(host_sid(g[k], n - 1)), 1);
+        g[k] = start(1 << k);
+        tlbi[k] = cost_of("devices-tlbi", 1 << k, g[k], 64, nth_tlbi);
+        cfgi[k] = cost_of("devices-cfgi", 1 << k, g[k], 1, nth_cfgi);
     }
     measure(tlbi, ARRAY_SIZE(tlbi));
     measure(cfgi, ARRAY_SIZE(cfgi));

@@ -1307,22 +1307,22 @@ static void test_random_failures(void)
 typedef struct Streams {
     SMMUv3Host *host;
     SMMUv3AccelVsmmu vsmmu;
-    unsigned n;
-    unsigned apart;             /* their StreamIDs */
     SMMUv3HostDevice *dev;
+    uint32_t *sid;              /* in the order of commands, round and round */
+    unsigned n;                 /* a power of 2, as the number of commands */
     double best;                /* of all commands: seconds */
 } Streams;
 
-static void streams_init(Streams *s, unsigned n, unsigned apart)
+static void streams_init(Streams *s, unsigned n, unsigned apart, bool shuffled)
 {
     const SMMUv3AccelDecision bypass = smmuv3_accel_decide_disabled(false);
     uint32_t stage2;
 
     s->host = rec_host_new();
     stage2 = rec_stage2_new(s->host);
-    s->n = n;
-    s->apart = apart;
     s->dev = g_new0(SMMUv3HostDevice, n);
+    s->sid = g_new(uint32_t, n);
+    s->n = n;
     s->best = DBL_MAX;
     smmuv3_accel_vsmmu_init(&s->vsmmu, &rec_ops, "smmu0");
     for (unsigned i = 0; i < n; i++) {
@@ -1331,6 +1331,14 @@ static void streams_init(Streams *s, unsigned n, unsigned apart)
             smmuv3_accel_stream_new(&s->vsmmu, &s->dev[i], &s->dev[i].info,
                                     &error_abort),
             i * apart, &bypass, &error_abort);
+        s->sid[i] = i * apart;
+    }
+    for (unsigned i = 0; i < n && shuffled; i++) {
+        unsigned j = g_test_rand_int_range(i, n);
+        uint32_t sid = s->sid[i];
+
+        s->sid[i] = s->sid[j];
+        s->sid[j] = sid;
     }
 }
 
@@ -1342,6 +1350,7 @@ static void streams_fini(Streams *s)
     smmuv3_accel_vsmmu_fini(&s->vsmmu);
     rec_host_free(s->host);
     g_free(s->dev);
+    g_free(s->sid);
 }
 
 /* @commands are prepared, their streams are found, and they enter a batch */
@@ -1355,7 +1364,7 @@ static void streams_collect(Streams *s, SMMUv3AccelBatch *batch,
     for (unsigned i = 0; i < commands; i++) {
         const uint64_t w[2] = {
             CFGI_CD | (i & 0xff) << 12 |
-            (uint64_t)(i % s->n * s->apart) << 32, 0,
+            (uint64_t)s->sid[i & (s->n - 1)] << 32, 0,
         };
         SMMUv3AccelStream *stream;
         SMMUv3HostCmd cmd;
@@ -1374,33 +1383,39 @@ static void streams_collect(Streams *s, SMMUv3AccelBatch *batch,
 
 /*
  * With -m perf: what a command that names a stream costs among 1 to 4096 of
- * them, with StreamIDs of functions side by side and far apart.
+ * them, by StreamID in order, in order and 16 apart, and in no order.
  */
 static void test_cost(void)
 {
-    static const unsigned apart[] = { 1, 16 };
-    const unsigned commands = 1000 * 1000;
+    static const struct {
+        unsigned apart;
+        bool shuffled;
+    } kinds[] = { { 1, false }, { 16, false }, { 1, true } };
+    const unsigned commands = 1 << 20;
     g_autofree SMMUv3AccelBatch *batch = g_new0(SMMUv3AccelBatch, 1);
-    Streams s[5][ARRAY_SIZE(apart)];
+    Streams s[5][ARRAY_SIZE(kinds)];
 
     for (unsigned k = 0; k < ARRAY_SIZE(s); k++) {
-        for (unsigned j = 0; j < ARRAY_SIZE(apart); j++) {
-            streams_init(&s[k][j], 1 << 3 * k, apart[j]);
+        for (unsigned j = 0; j < ARRAY_SIZE(kinds); j++) {
+            streams_init(&s[k][j], 1 << 3 * k, kinds[j].apart,
+                         kinds[j].shuffled);
         }
     }
     /* In turn: what else this computer does falls on all alike */
     for (int round = 0; round < 40; round++) {
         for (unsigned k = 0; k < ARRAY_SIZE(s); k++) {
-            for (unsigned j = 0; j < ARRAY_SIZE(apart); j++) {
+            for (unsigned j = 0; j < ARRAY_SIZE(kinds); j++) {
                 streams_collect(&s[k][j], batch, commands);
             }
         }
     }
     for (unsigned k = 0; k < ARRAY_SIZE(s); k++) {
-        g_test_message("perf: streams %u %.2f %.2f", s[k][0].n,
-                       s[k][0].best / commands * 1e9,
-                       s[k][1].best / commands * 1e9);
-        for (unsigned j = 0; j < ARRAY_SIZE(apart); j++) {
+        const double ns = 1e9 / commands;
+
+        g_test_message("perf: streams %u %.2f %.2f %.2f", s[k][0].n,
+                       s[k][0].best * ns, s[k][1].best * ns,
+                       s[k][2].best * ns);
+        for (unsigned j = 0; j < ARRAY_SIZE(kinds); j++) {
             streams_fini(&s[k][j]);
         }
     }
