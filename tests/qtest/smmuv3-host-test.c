@@ -932,12 +932,15 @@ static void test_queue(void)
 /*
  * The pages of an unmap follow each other in the queue, in order or not, across
  * the queue's end, some again and again, those of another ASID between them or
- * all of the TLB before them: each of them leaves the host's TLB.
+ * all of the TLB before them: each of them leaves the host's TLB, whatever the
+ * granule is, which its command does not tell.
  */
-static void test_pages(void)
+static void test_pages(const void *granule_shift)
 {
     enum { PAGES = 64, ROUNDS = 24, DEVS = 2 };
-    uint64_t root[DEVS];
+    const unsigned shift = GPOINTER_TO_UINT(granule_shift);
+    const uint64_t size = 1ull << shift;
+    uint64_t root[DEVS], data[DEVS * PAGES];
     HostGuest *g;
 
     if (host_skipped()) {
@@ -948,12 +951,15 @@ static void test_pages(void)
     for (unsigned dev = 0; dev < DEVS; dev++) {
         uint64_t cd = host_alloc(g, 64);
 
-        root[dev] = host_alloc(g, 4096);
+        root[dev] = host_alloc(g, size);
         host_write_cd(g, cd, &(HostCd) {
             .asid = 1 + dev, .ttb = { root[dev] }, .txsz = { 25 },
-            .granule_shift = 12,
+            .granule_shift = shift,
         });
         host_set_ste(g, dev, STE_S1(cd));
+    }
+    for (unsigned i = 0; i < DEVS * PAGES; i++) {
+        data[i] = host_alloc(g, size);
     }
     for (int round = 0; round < ROUNDS; round++) {
         unsigned order[DEVS * PAGES];
@@ -961,15 +967,15 @@ static void test_pages(void)
         for (unsigned i = 0; i < DEVS * PAGES; i++) {
             unsigned dev = i / PAGES, n = i % PAGES;
 
-            *host_pte(g, root[dev], 12, 25, HOST_VA + n * 4096, 3, true) =
-                cpu_to_le64(host_leaf(3, host_new_page(g, round << 16 | i),
-                                      PTE_DATA));
+            *(uint64_t *)host_ram(g, data[i]) = round << 16 | i;
+            *host_pte(g, root[dev], shift, 25, HOST_VA + n * size, 3, true) =
+                cpu_to_le64(host_leaf(3, data[i], PTE_DATA));
             order[i] = i;
         }
         for (unsigned i = 0; i < DEVS * PAGES; i++) {
             unsigned j = g_test_rand_int_range(i, DEVS * PAGES), tmp = order[i];
 
-            host_check_reads(g, i / PAGES, HOST_VA + i % PAGES * 4096,
+            host_check_reads(g, i / PAGES, HOST_VA + i % PAGES * size,
                              round << 16 | i);
             /* In order at first, then ever less so */
             if (g_test_rand_int_range(0, ROUNDS) < round) {
@@ -980,17 +986,17 @@ static void test_pages(void)
         for (unsigned i = 0; i < DEVS * PAGES; i++) {
             unsigned dev = order[i] / PAGES, n = order[i] % PAGES;
 
-            *host_pte(g, root[dev], 12, 25, HOST_VA + n * 4096, 3, true) = 0;
+            *host_pte(g, root[dev], shift, 25, HOST_VA + n * size, 3, true) = 0;
             if (round % 4 == 3 && !g_test_rand_int_range(0, PAGES)) {
                 smmu_cmd(g, 0, CMD_TLBI_NH_ALL);
             }
             for (int times = g_test_rand_int_range(1, 4); times; times--) {
-                smmu_cmd(g, 0, CMD_TLBI_NH_VA(1 + dev, HOST_VA + n * 4096, 1));
+                smmu_cmd(g, 0, CMD_TLBI_NH_VA(1 + dev, HOST_VA + n * size, 1));
             }
         }
         smmu_sync_ok(g, 0);
         for (unsigned i = 0; i < DEVS * PAGES; i++) {
-            host_check_faults(g, i / PAGES, HOST_VA + i % PAGES * 4096);
+            host_check_faults(g, i / PAGES, HOST_VA + i % PAGES * size);
         }
     }
     host_finish(g);
@@ -1173,7 +1179,7 @@ static void test_drain_rests(void)
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
     };
-    const unsigned syncs = 30, pages = 5;
+    const unsigned syncs = 30, cmds = 5;
     uint64_t calls;
     HostGuest *g;
 
@@ -1187,12 +1193,13 @@ static void test_drain_rests(void)
     qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
     calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
     for (unsigned n = 0; n < syncs; n++) {
-        for (unsigned page = 0; page < pages; page++) {
-            smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA + page * 4096, 1));
+        /* Of an ASID each, or they would be taken together */
+        for (unsigned asid = 1; asid <= cmds; asid++) {
+            smmu_cmd(g, 0, CMD_TLBI_NH_VA(asid, HOST_VA, 1));
         }
         smmu_cmd(g, 0, CMD_SYNC);
     }
-    kick_stopped(g, syncs * (pages + 1));
+    kick_stopped(g, syncs * (cmds + 1));
     g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE") - calls, ==,
                      syncs);
 
@@ -1911,7 +1918,12 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/bridge-hotplug", test_bridge_hotplug);
     qtest_add_func("/smmuv3-host/two-hosts", test_two_hosts);
     qtest_add_func("/smmuv3-host/queue", test_queue);
-    qtest_add_func("/smmuv3-host/pages", test_pages);
+    for (unsigned shift = 12; shift <= 16; shift += 2) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-host/pages/%uK",
+                                                1 << (shift - 10));
+
+        qtest_add_data_func(path, GUINT_TO_POINTER(shift), test_pages);
+    }
     qtest_add_func("/smmuv3-host/long-unmap", test_long_unmap);
     qtest_add_func("/smmuv3-host/blame", test_blame);
     qtest_add_func("/smmuv3-host/order", test_order);
