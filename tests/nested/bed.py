@@ -212,7 +212,8 @@ class Disk:
 class Outer:
     """L0 with L1 in it.
 
-    NULL_DISK: the first disk is of NULL_DISK_SIZE, answers at once, and moves no data.
+    NULL_DISK: the first disk of each slot is of NULL_DISK_SIZE, answers at once, and moves no
+    data.
     CPUS: of L1; each is a thread of this computer.
     COUNTED: a CPU of this computer, to which all threads keep.  L1's clock then goes by what its
     CPUs do, an instruction a nanosecond: they take turns, in one thread.  Its devices, the SMMU
@@ -256,7 +257,7 @@ class Outer:
                      '-device', 'virtconsole,chardev=c-' + name]
         for n, disk in enumerate(self.disks):
             drive = 'format=raw,file=' + disk.path
-            if null_disk and n == 0:
+            if null_disk and n % DISKS_PER_SLOT == 0:
                 drive = 'driver=null-co,read-zeroes=off,size=%d' % NULL_DISK_SIZE
             args += ['-drive', 'if=none,id=d%d,%s' % (n, drive),
                      '-device', 'pcie-root-port,id=rp%d,bus=pcie.0,chassis=%d,addr=%d'

@@ -3,10 +3,12 @@
 # number of vCPUs.
 #
 # The host's clock counts instructions, so that what it says means the same on any computer; see
-# Outer in bed.py.  scripts/bench makes tables and plots of it.
+# Outer in bed.py.  Reads without range invalidation are timed by this computer's clock as well.
+# scripts/bench makes tables and plots of it.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import contextlib
 import itertools
 import os
 import re
@@ -21,6 +23,7 @@ STRICT = 'iommu.passthrough=0 iommu.strict=1'
 # dd's start do not count
 SMALL, LARGE = 4000, 1024       # of 4 KiB, of 512 KiB
 CPUS = 4                        # of the larger guests, and of their host
+BEST_OF = 3                     # by the wall clock
 # the events by which each counts invalidation calls; ours by another name
 CALLS = ('smmuv3_accel_invalidate', 'iommufd_backend_invalidate_cache')
 REGISTERS = ('smmuv3_read_mmio', 'smmuv3_write_mmio')
@@ -154,6 +157,50 @@ def bench(outer, variants, devices, times, cpus):
                      ', '.join('%s %.4g' % kv for kv in figures.items())), flush=True)
     return {'times': times, 'turn': TURN, 'small': SMALL, 'large': LARGE, 'versions': versions,
             'results': results}
+
+
+def keep_apart(outer, cpus):
+    """Where a guest has one CPU, the one of the host that it keeps to has one of this computer's
+    for itself: the guest waits for what the others emulate, and does not wait for a place."""
+    every = os.sched_getaffinity(0)
+    second = {max(every)}
+    busy = outer.qmp.command('query-cpus-fast')[1]['thread-id']
+    for thread in map(int, os.listdir('/proc/%d/task' % outer.process.pid)):
+        places = every if cpus > 1 else second if thread == busy else every - second or every
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, places)
+
+
+def by_wall_clock(outer, one, others, devices, times):
+    """Of ONE against each of OTHERS, seconds for LARGE reads of 512 KiB where all of OUTER's CPUs
+    run at once and its clock is this computer's; for JSON.
+
+    All are (title, inner QEMU, ril).  The two guests are there together and take turns, and of
+    each the quickest of BEST_OF counts: whatever else this computer does makes it longer.
+    """
+    results = []
+    for cpus, other in itertools.product((1, CPUS), others):
+        pair = one, other
+        seconds = []
+        for n in range(times):
+            with contextlib.ExitStack() as stack:
+                guests = [stack.enter_context(Guest(slot, inner, with_ril(devices, ril), STRICT,
+                                                    cpus=cpus, trace=[]))
+                          for slot, (_, inner, ril) in zip(outer.slots, pair)]
+                for guest in guests:
+                    prepare(guest, cpus)
+                keep_apart(outer, cpus)
+                turns = [[reads(guest, 512 << 10, LARGE, cpus) for guest in guests]
+                         for _ in range(BEST_OF)]
+                for guest in guests:
+                    guest.quit()
+            seconds.append([min(each) for each in zip(*turns)])
+            print('# by the wall clock, %d vCPUs, %d of %d: %s'
+                  % (cpus, n + 1, times, ', '.join('%s, ril=%s: 512k s %.4g' % (title, ril, s)
+                                                   for (title, _, ril), s in zip(pair, seconds[n]))),
+                  flush=True)
+        results.append({'cpus': cpus, 'title': other[0], 'ril': other[2], 'seconds': seconds})
+    return results
 
 
 # Where the time of the outer machine goes: what perf sees of the emulator, and of the code
