@@ -171,8 +171,8 @@ def keep_apart(outer, cpus):
             os.sched_setaffinity(thread, places)
 
 
-def by_wall_clock(outer, one, others, devices, times):
-    """Of ONE against each of OTHERS, seconds for LARGE reads of 512 KiB where all of OUTER's CPUs
+def by_wall_clock(outer, ours, others, devices, times):
+    """Of OURS against each of OTHERS, seconds for LARGE reads of 512 KiB where all of OUTER's CPUs
     run at once and its clock is this computer's; for JSON.
 
     All are (title, inner QEMU, ril).  The two guests are there together and take turns, and of
@@ -180,7 +180,7 @@ def by_wall_clock(outer, one, others, devices, times):
     """
     results = []
     for cpus, other in itertools.product((1, CPUS), others):
-        pair = one, other
+        pair = ours, other
         seconds = []
         for n in range(times):
             with contextlib.ExitStack() as stack:
