@@ -37,6 +37,7 @@
 static const uint8_t granule_shift[] = { 0, 12, 14, 16 };
 
 #define NUM_MAX         32      /* NUM is one less */
+#define SCALE_MAX       31      /* without DS */
 
 /*
  * The range fields of TLBI_NH_VA and TLBI_NH_VAA, IHI 0070 4.4.1.1.  TTL is a
@@ -172,14 +173,14 @@ void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
 }
 
 /*
- * How many commands from @first on are of pages side by side, all else equal;
- * with the size of a page in @page.
+ * How many commands from @first on are of pages side by side, all else equal.
+ * The page at 0 is beside no other: a range does not go on there.
  */
-static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first,
-                           uint64_t *page)
+static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first)
 {
     const SMMUv3HostCmd *cmd = &batch->cmd[first];
     uint64_t word1 = le64_to_cpu(cmd->word[1]);
+    uint64_t page;
     unsigned n = 1;
 
     if ((opcode(cmd) != SMMUV3_OP_TLBI_NH_VA &&
@@ -187,36 +188,35 @@ static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first,
         (word1 & CMD1_TG) || first + 1 == batch->n) {
         return 1;
     }
-    *page = le64_to_cpu(cmd[1].word[1]) - word1;
-    /* The page at 0 is beside no other: a range does not go on there */
+    page = le64_to_cpu(cmd[1].word[1]) - word1;
     while (first + n < batch->n && cmd[n].word[0] == cmd->word[0] &&
-           le64_to_cpu(cmd[n].word[1]) == word1 + n * *page &&
-           word1 + n * *page > word1) {
+           le64_to_cpu(cmd[n].word[1]) == word1 + n * page &&
+           word1 + n * page > word1) {
         n++;
     }
     for (unsigned tg = 1; tg < ARRAY_SIZE(granule_shift); tg++) {
-        if (*page == 1ULL << granule_shift[tg]) {
+        if (page == 1ULL << granule_shift[tg]) {
             return n;
         }
     }
     return 1;
 }
 
-/* @cmd as a range of granule @tg that holds @size bytes from its address on */
-static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t size,
+/*
+ * A range of granule @tg in place of the TLBIs of @cmd and of what stands up to
+ * address @last after it; of whole units, which are aligned, so that it ends
+ * where addresses do at the latest.
+ */
+static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t last,
                               unsigned tg)
 {
     uint64_t word0 = le64_to_cpu(cmd->word[0]);
     uint64_t word1 = le64_to_cpu(cmd->word[1]);
     unsigned shift = granule_shift[tg], scale = 0;
-    uint64_t first = word1 & CMD1_ADDR, last = first + size - 1;
+    uint64_t first = word1 & CMD1_ADDR;
     uint64_t pages;
 
-    /*
-     * Of whole units, so that what it is too long does not reach behind a last
-     * address: that is a unit's last as well
-     */
-    while ((last >> shift) - (first >> shift) >= NUM_MAX) {
+    while ((last >> shift) - (first >> shift) >= NUM_MAX && scale < SCALE_MAX) {
         shift++;
         scale++;
     }
@@ -243,18 +243,19 @@ void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules)
     for (unsigned i = 0; i < batch->n; i += n) {
         SMMUv3HostCmd first = batch->cmd[i];
         uint32_t cons = batch->cons[i];
-        uint64_t page = 0;
+        uint64_t last;
 
-        n = run_length(batch, i, &page);
+        n = run_length(batch, i);
         if (n <= ctpop32(granules)) {
             n = 1;
             batch->cmd[kept] = first;
             batch->cons[kept++] = cons;
             continue;
         }
+        last = le64_to_cpu(batch->cmd[i + n - 1].word[1]) & CMD1_ADDR;
         for (unsigned tg = 1; tg < ARRAY_SIZE(granule_shift); tg++) {
             if (granules & BIT(tg - 1)) {
-                batch->cmd[kept] = range_of(&first, n * page, tg);
+                batch->cmd[kept] = range_of(&first, last, tg);
                 batch->cons[kept++] = cons;
             }
         }

@@ -1041,6 +1041,56 @@ static void test_long_unmap(void)
     host_finish(g);
 }
 
+/*
+ * Every command with every field at its ends, and runs of pages at the ends of
+ * all addresses, aligned or not: each drain ends, and the queue goes on.
+ */
+static void test_ends(void)
+{
+    static const uint64_t fields[] = {
+        0, 1ull << 12, 1ull << 63, 0xffffffff00000000ull, 0xffffffffull, ~0ull,
+    };
+    static const uint64_t ends[] = { 0, 1ull << 48, 1ull << 52, 1ull << 63 };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    for (unsigned op = 0; op < 0x100; op++) {
+        for (unsigned n = 0; n < ARRAY_SIZE(fields) * ARRAY_SIZE(fields); n++) {
+            uint64_t word0 = fields[n / ARRAY_SIZE(fields)];
+            unsigned error;
+
+            smmu_cmd(g, 0, HOST_CMD(deposit64(word0, 0, 8, op),
+                                    fields[n % ARRAY_SIZE(fields)]));
+            error = smmu_sync(g, 0);
+            if (error) {
+                g_assert_cmpuint(error, ==, SMMU_CERROR_ILL);
+                smmu_ack(g, 0);
+            }
+        }
+    }
+    for (unsigned e = 0; e < ARRAY_SIZE(ends); e++) {
+        for (unsigned shift = 12; shift <= 16; shift += 2) {
+            for (int n = -5; n < 3; n++) {
+                uint64_t first = ends[e] + ((uint64_t)n << shift);
+
+                for (uint64_t at = 0; at <= 1ull << shift; at += 0x1000) {
+                    for (unsigned page = 0; page < 4; page++) {
+                        smmu_cmd(g, 0, CMD_TLBI_NH_VA(
+                            1, first + at + ((uint64_t)page << shift), 1));
+                    }
+                    smmu_sync_ok(g, 0);
+                }
+            }
+        }
+    }
+    host_finish(g);
+}
+
 /* The host refuses one of many: CMDQ_CONS stays at that one, round the queue */
 static void test_blame(void)
 {
@@ -1925,6 +1975,7 @@ int main(int argc, char **argv)
         qtest_add_data_func(path, GUINT_TO_POINTER(shift), test_pages);
     }
     qtest_add_func("/smmuv3-host/long-unmap", test_long_unmap);
+    qtest_add_func("/smmuv3-host/ends", test_ends);
     qtest_add_func("/smmuv3-host/blame", test_blame);
     qtest_add_func("/smmuv3-host/order", test_order);
     qtest_add_data_func("/smmuv3-host/linear/trap", "1000", test_linear);

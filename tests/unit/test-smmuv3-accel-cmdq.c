@@ -1130,6 +1130,19 @@ static bool is_covered_in(const SMMUv3AccelBatch *batch, const uint64_t w[2],
     return false;
 }
 
+/* An address anywhere, most likely at one of the ends of what addresses are */
+static uint64_t any_address(void)
+{
+    static const uint64_t ends[] = {
+        0, 1ull << 32, 1ull << 48, 1ull << 52, 1ull << 63, -(1ull << 48),
+    };
+    unsigned n = g_test_rand_int_range(0, ARRAY_SIZE(ends) + 2);
+    uint64_t pages = g_test_rand_int_range(-1024, 1024);
+
+    return n < ARRAY_SIZE(ends) ? ends[n] + pages * 0x1000
+                                : random_word() & ~0xfffull;
+}
+
 /*
  * Runs of pages become ranges that a host takes, that do for each page in each
  * granule, and that are fewer; all else stays, in order.
@@ -1150,9 +1163,7 @@ static void test_ranges_of_pages(void)
             unsigned shift = 10 + 2 * g_test_rand_int_range(1, 5);
             unsigned pages = g_test_rand_int_range(1, 50);
             uint64_t op = g_test_rand_bit() ? NH_VAA : NH_VA | 3ull << 48;
-            uint64_t word1 = (uint64_t)g_test_rand_int() << 20 |
-                             (uint64_t)(g_test_rand_int() & 0xff) << 12 |
-                             g_test_rand_bit();
+            uint64_t word1 = any_address() | g_test_rand_bit();
 
             if (g_test_rand_int_range(0, 4) == 0) {
                 in[n][0] = CFGI_CD | (uint64_t)n << 32;
@@ -1208,6 +1219,7 @@ static void test_one_range_a_granule(void)
     static const struct {
         uint64_t first;
         unsigned pages, granules, want;
+        unsigned stride;            /* 0x1000 if it is 0 */
     } cases[] = {
         { 0xffffe000, 32, 7, 3 }, { 0xffffe000, 32, 1, 1 },
         { 0xffffe000, 32, 0, 32 }, { 0x1000, 3, 7, 3 }, { 0x1000, 4, 7, 3 },
@@ -1219,14 +1231,19 @@ static void test_one_range_a_granule(void)
         { 0xffffffffd000ull, 3, 4, 1 },
         /* The page at 0 is not beside the last one */
         { 0xffffffffffffc000ull, 8, 7, 6 }, { 0xffffffffffffe000ull, 4, 1, 2 },
+        /* Pages that begin in the middle of one, and end behind all addresses */
+        { 0xfffffffffffc1000ull, 4, 7, 3, 0x10000 },
+        { 0xffffffffffff1000ull, 4, 7, 3, 0x4000 },
+        { 0xfffffffffff01000ull, 17, 7, 4, 0x10000 },
     };
 
     for (unsigned c = 0; c < ARRAY_SIZE(cases); c++) {
+        uint64_t stride = cases[c].stride ?: 0x1000;
         Bed bed;
 
         memset(&bed, 0, sizeof(bed));
         for (unsigned i = 0; i < cases[c].pages; i++) {
-            add(&bed, NH_VA, cases[c].first + i * 0x1000ull, i);
+            add(&bed, NH_VA, cases[c].first + i * stride, i);
         }
         smmuv3_accel_batch_to_ranges(&bed.batch, cases[c].granules);
         g_assert_cmpuint(bed.batch.n, ==, cases[c].want);
@@ -1242,7 +1259,7 @@ static void test_one_range_a_granule(void)
             g_assert_true(!tg || (start + size - 1) >> 48 == start >> 48);
         }
         for (unsigned i = 0; i < cases[c].pages; i++) {
-            const uint64_t page[2] = { NH_VA, cases[c].first + i * 0x1000ull };
+            const uint64_t page[2] = { NH_VA, cases[c].first + i * stride };
 
             for (unsigned tg = 1; tg <= 3; tg++) {
                 g_assert_true(!(cases[c].granules & 1u << (tg - 1)) ||
