@@ -1,8 +1,9 @@
 /*
- * QTest of arm-smmuv3 with accel=on, as far as it goes without a host
+ * QTest of arm-smmuv3 with accel=on, without a host
  *
- * What is refused and with which words, what the guest is told while no device
- * is there, and that nothing of this stops a running machine.
+ * Checks which configurations are refused and with which error, what the ID
+ * registers report while there is no device, and that a hot-plug refusal never
+ * stops a running machine.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -38,7 +39,7 @@ static const Row refusals[] = {
       "firmware (-bios, pflash) and do not write -machine acpi=off" },
     { "acpi-off", false, "-machine acpi=off " ACCEL "-nic none",
       "arm-smmuv3 's0': accel=on needs a guest that boots by ACPI" },
-    /* virt plugs its NICs before any -device; -nodefaults took the default */
+    /* virt plugs its NICs before any -device; -nodefaults drops the default */
     { "machine-nic", false, "-net nic -global virtio-net-pci.romfile= " ACCEL,
       "cannot be behind arm-smmuv3 's0' with accel=on, which translates "
       "assigned devices only: put it on a root complex without accel=on, or "
@@ -154,7 +155,7 @@ static void test_hot_refusal(const void *opaque)
 }
 
 /*
- * What the guest is told while there is no device
+ * ID registers while there is no device
  */
 
 typedef struct IdrRow {
@@ -182,7 +183,7 @@ static void test_idr(void)
         QTestState *qts = start(args);
         uint64_t base = VIRT_PLATFORM_BUS_BASE;
 
-        /* the second time after a reset, which must not change anything */
+        /* the second round is after a reset, which must not change anything */
         for (int round = 0; round < 2; round++) {
             uint32_t idr0 = qtest_readl(qts, base + IDR0);
             uint32_t idr3 = qtest_readl(qts, base + IDR3);
@@ -196,7 +197,7 @@ static void test_idr(void)
              * STE
              */
             g_assert_cmphex(idr0, ==, 0x0d40301a);
-            /* no HAD, no BBML: no host has promised them */
+            /* no HAD, no BBML: no host has reported them */
             g_assert_cmphex(idr3, ==, idrs[i].ril << 10);
             /* 4K and 64K granules */
             g_assert_cmphex(idr5, ==, 0x50 | idrs[i].oas);
@@ -207,7 +208,9 @@ static void test_idr(void)
     }
 }
 
-/* A bridge's MSIs and an SMMU's registers must be served without a device */
+/*
+ * Commands and registers work without a device: a bridge's MSIs need them
+ */
 static void test_commands_without_device(void)
 {
     static const uint64_t cmds[][2] = {
@@ -272,7 +275,7 @@ static void test_migrate(void)
     qtest_quit(qts);
 }
 
-/* The window of the host's MSIs is told to the guest */
+/* The IORT reports the host's MSI window to the guest */
 static void test_iort(void)
 {
     QTestState *qts = start(ACCEL);

@@ -2,13 +2,13 @@
  * QTest of accel=on: no translation outlives its invalidation
  *
  * A random guest changes its page tables, CDs, STEs, ASIDs, registers and bus
- * numbers, and issues exactly the invalidations that the architecture demands
- * of it.  The host model's caches forget nothing by themselves, so an
- * invalidation that gets lost, late or changed on its way shows as a wrong
- * byte, and as a stale hit that the model counts.
+ * numbers, and issues exactly the invalidations that the architecture
+ * requires. The caches of the host model evict nothing by themselves. So an
+ * invalidation that is lost, late or changed on its way shows as a wrong byte,
+ * and as a stale hit that the model counts.
  *
- * SMMUV3_SEED replays a seed, SMMUV3_OPERATIONS sets how many, SMMUV3_SOAK (in
- * seconds) goes on with new seeds for that long.
+ * SMMUV3_SEED replays one seed. SMMUV3_OPERATIONS sets the number of
+ * operations. SMMUV3_SOAK goes on with new seeds for that many seconds.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -21,20 +21,20 @@
 #include "smmuv3-host.h"
 
 #define N_SMMUS         2
-#define N_DEVS          4               /* two behind each */
-#define N_SPACES        3               /* address spaces of a vSMMU */
+#define N_DEVS          4               /* two per vSMMU */
+#define N_SPACES        3               /* address spaces per vSMMU */
 #define N_ASIDS         6
-#define N_REGIONS       4               /* of 2 MiB, two below an L1 entry */
-#define N_PAGES         8               /* that are used of a region */
-#define N_CDS           2               /* of a device */
-#define N_BUSES         6               /* that a port takes in turn */
+#define N_REGIONS       4               /* of 2 MiB, two per L1 entry */
+#define N_PAGES         8               /* used pages per region */
+#define N_CDS           2               /* per device */
+#define N_BUSES         6               /* that a port can get */
 
 /* 4 KiB granule, 39 bits: levels 1 to 3. Nothing else is at these addresses. */
 #define GRANULE         12
 #define TXSZ            25
 #define VA_BASE         0x1000000000ull
 
-/* The memory that is mapped: each 4 KiB begins with its address */
+/* The memory to map: each 4 KiB begins with a tag of its address */
 #define POOL_BLOCKS     8
 #define POOL_SIZE       (POOL_BLOCKS * 2 * MiB)
 #define TAG(gpa)        ((uint64_t)(gpa) ^ 0xa5a5a5a500000000)
@@ -89,7 +89,7 @@ static const struct {
     [OP_SYNC] = { "sync", 10 },
 };
 
-/* What an operation is about comes from r[], modulo what there is by then */
+/* r[] picks what an operation works on, modulo what there is at that point */
 typedef struct Op {
     OpKind kind;
     uint32_t r[4];
@@ -104,14 +104,14 @@ typedef struct Region {
     enum { EMPTY, BLOCK, TABLE } kind;
     Page block;
     Page page[N_PAGES];
-    uint64_t table[2];                  /* L3 tables, in use by turns */
+    uint64_t table[2];                  /* L3 tables, used in turn */
     unsigned turn;
 } Region;
 
 typedef struct Space {
     unsigned asid;
     uint64_t root;
-    uint64_t l2[2][2];                  /* by L1 entry, in use by turns */
+    uint64_t l2[2][2];                  /* per L1 entry, used in turn */
     unsigned turn[2];
     bool l1_valid[2];
     Region region[N_REGIONS];
@@ -122,9 +122,9 @@ typedef enum SteKind { STE_IS_INVALID, STE_IS_ABORT, STE_IS_BYPASS, STE_IS_S1,
 
 typedef struct Device {
     uint64_t cd[N_CDS];
-    int space[N_CDS];                   /* that the CD names; -1: V=0 */
+    int space[N_CDS];                   /* the CD's address space; -1: V=0 */
     SteKind ste;
-    unsigned cd_used;                   /* by an S1 STE */
+    unsigned cd_used;                   /* the CD that an S1 STE uses */
 } Device;
 
 typedef struct Smmu {
@@ -142,7 +142,7 @@ typedef struct Run {
     uint64_t pool, poison;
     uint64_t unique;
     unsigned long dmas, faults, invalidations;
-    /* An invalidation to leave out: the one of op @drop_at */
+    /* The invalidations of operation @drop_at are left out */
     int at, drop_at;
     bool no_plug;
     bool dropped;
@@ -192,7 +192,7 @@ static void cmd_sync(Run *run, unsigned i)
 {
     unsigned error = SMMU_CERROR_NONE;
 
-    /* By memory and by register in turn */
+    /* Wait in memory and on the register in turn */
     if (run->at & 1) {
         smmu_sync_msi(run->g, i);
     } else {
@@ -211,7 +211,7 @@ static void maybe_sync(Run *run, unsigned i, uint32_t r)
     }
 }
 
-/* IHI 0070 4.4.1.1, for 4 KiB pages: one command of NUM + 1 times 2^SCALE */
+/* IHI 0070 4.4.1.1, 4 KiB pages: one command for (NUM + 1) * 2^SCALE of them */
 static void inv_range(Run *run, unsigned i, unsigned op, unsigned asid,
                       uint64_t va, unsigned pages, unsigned leaf, unsigned ttl)
 {
@@ -224,8 +224,9 @@ static void inv_range(Run *run, unsigned i, unsigned op, unsigned asid,
 }
 
 /*
- * TLB entries of @pages from @va are out of date. @leaf: no table was taken
- * away.  @level is that of the leaf entries, 0 if there may be several.
+ * Invalidate the TLB entries of @pages pages from @va. @leaf: only leaf
+ * entries have changed, and no table was removed. @level: the level of the
+ * leaf entries, or 0 if there may be several.
  */
 static void inv_va(Run *run, unsigned i, unsigned asid, uint64_t va,
                    unsigned pages, bool leaf, int level, uint32_t r)
@@ -245,7 +246,7 @@ static void inv_va(Run *run, unsigned i, unsigned asid, uint64_t va,
         inv_range(run, i, op, op == 0x12 ? asid : 0, va, pages, leaf,
                   leaf && how >= 8 ? level : 0);
     } else {
-        /* A block is one entry; a table's pages are those that are used */
+        /* A block is one entry; of a table only N_PAGES entries are used */
         unsigned step = level == 2 ? 512 : 1;
         unsigned n = level == 2 ? pages / 512 : MIN(pages, N_PAGES);
 
@@ -285,7 +286,7 @@ static void inv_cd(Run *run, unsigned i, uint32_t sid, uint32_t r)
 }
 
 /*
- * What DMA must do today
+ * What DMA must do now
  */
 
 static uint64_t region_va(unsigned region)
@@ -293,7 +294,7 @@ static uint64_t region_va(unsigned region)
     return VA_BASE + (region / 2) * GiB + (region % 2) * 2 * MiB;
 }
 
-/* Where @va leads in @space; false: a fault */
+/* Translate @va in @space; returns false if that is a fault */
 static bool space_lookup(const Space *space, uint64_t va, uint64_t *pa,
                          bool *ro)
 {
@@ -371,27 +372,27 @@ static void check(Run *run, unsigned dev, uint64_t iova, bool write)
         }
         ok = host_dma_write64(g, dev, iova + 8, value);
         if (ok && want && qatomic_read(word) != value) {
-            fail(run, "device %u wrote at 0x%" PRIx64 ", and not to 0x%"
-                 PRIx64 " (there is 0x%" PRIx64 ", before 0x%" PRIx64 ")",
+            fail(run, "device %u wrote at 0x%" PRIx64 ", not to 0x%"
+                 PRIx64 " (now 0x%" PRIx64 ", before 0x%" PRIx64 ")",
                  dev, iova, pa, *word, before);
         }
     } else {
         ok = host_dma_read64(g, dev, iova, &got);
         if (ok && want && got != TAG(pa)) {
             fail(run, "device %u read at 0x%" PRIx64 ": 0x%" PRIx64
-                 ", and not what is at 0x%" PRIx64, dev, iova, TAG(got), pa);
+                 ", not the data of 0x%" PRIx64, dev, iova, TAG(got), pa);
         }
     }
     if (ok != want) {
         fail(run, "device %u: %s at 0x%" PRIx64 " %s", dev,
              write ? "write" : "read", iova,
-             ok ? "worked, where a fault is due"
-                : "failed, where memory is mapped");
+             ok ? "succeeded, but must fault"
+                : "failed, but memory is mapped");
     }
     run->faults += !want;
 }
 
-/* Mostly an address that is mapped, if the first few tries find one */
+/* Usually a mapped address, if the first few tries find one */
 static uint64_t pick_iova(Run *run, unsigned dev, uint32_t r)
 {
     unsigned region = r % N_REGIONS, page = (r >> 4) % N_PAGES;
@@ -422,7 +423,7 @@ static void sync_pending(Run *run)
     }
 }
 
-/* Everything by everyone: all that is cached is hit, all that can be, cached */
+/* Every device accesses every page, which hits and fills the caches */
 static void check_all(Run *run)
 {
     sync_pending(run);
@@ -471,7 +472,7 @@ static uint64_t leaf_of(const Page *page, int level)
                                    PTE_DATA | (page->ro ? PTE_RO : 0)) : 0;
 }
 
-/* A table that is no longer one: whoever still walks it gets to the poison */
+/* Poison an unused table: a stale walk through it ends at the poison page */
 static void poison_table(Run *run, uint64_t table)
 {
     uint64_t *entry = host_ram(run->g, table);
@@ -591,7 +592,7 @@ static void do_unmap_region(Run *run, unsigned i, Space *space, const Op *op)
     set(l2_entry(run, space, n), 0);
     inv_va(run, i, space->asid, region_va(n), 512, block, block ? 2 : 0,
            op->r[3]);
-    /* The table is memory again only once nobody can walk it any more */
+    /* Reuse the table only when no walk can reach it any more */
     cmd_sync(run, i);
     forget_region(run, space, region);
 }
@@ -638,7 +639,7 @@ static bool cd_is_live(Run *run, unsigned dev, unsigned slot)
     return run->dev[dev].ste == STE_IS_S1 && run->dev[dev].cd_used == slot;
 }
 
-/* Replace a CD that may be cached: break, then make */
+/* Replace a CD that may be cached: break before make */
 static void replace_cd(Run *run, unsigned dev, unsigned slot, int space,
                        uint32_t r)
 {
@@ -652,7 +653,7 @@ static void replace_cd(Run *run, unsigned dev, unsigned slot, int space,
     inv_cd(run, i, sid, r >> 4);
 }
 
-/* What a CD is to name: an address space, or -1 for none */
+/* Pick the address space of a CD, or -1 for none */
 static int pick_space(const Op *op)
 {
     return op->r[2] % 8 ? (int)(op->r[2] / 8 % N_SPACES) : -1;
@@ -670,7 +671,7 @@ static void do_cd(Run *run, unsigned dev, const Op *op)
         replace_cd(run, dev, slot, space, op->r[3]);
         maybe_sync(run, smmu_of(dev), op->r[3] >> 8);
     } else {
-        /* No STE leads there: the CFGI_STE of the one that will, covers it */
+        /* No STE uses this CD; the CFGI_STE of a later one covers it */
         write_cd(run, dev, slot, space);
     }
 }
@@ -719,7 +720,7 @@ static void do_ste(Run *run, unsigned dev, const Op *op)
     maybe_sync(run, i, op->r[3] >> 8);
 }
 
-/* The CD changes, and a CFGI_STE says so: it covers the CDs below the STE */
+/* Change the CD and send CFGI_STE, which also covers the CDs below the STE */
 static void do_ste_same(Run *run, unsigned dev, const Op *op)
 {
     Device *d = &run->dev[dev];
@@ -738,9 +739,9 @@ static void do_ste_same(Run *run, unsigned dev, const Op *op)
 }
 
 /*
- * An address space takes another ASID. What the TLBs hold under the new one
- * must go before; what they hold under the old one may stay until someone
- * takes that.
+ * Give an address space another ASID. TLB entries of the new ASID must be
+ * invalidated first. Entries of the old ASID may stay until that ASID is used
+ * again.
  */
 static void do_asid(Run *run, unsigned i, Space *space, const Op *op)
 {
@@ -794,7 +795,7 @@ static void do_bus(Run *run, unsigned dev, const Op *op)
     }
     new = bus << 8;
     if (op->r[2] & 1) {
-        /* The STE is there when the device comes */
+        /* Write the STE before the device gets its StreamID */
         write_ste(run, dev, new);
         inv_ste(run, i, new, op->r[3]);
         cmd_sync(run, i);
@@ -812,7 +813,7 @@ static void do_bus(Run *run, unsigned dev, const Op *op)
     }
 }
 
-/* A device goes, or comes back to where its STE may have been all the time */
+/* Unplug the device, or plug it again; its STE may have stayed valid */
 static void do_plug(Run *run, unsigned dev)
 {
     g_autofree char *error = NULL;
@@ -826,7 +827,7 @@ static void do_plug(Run *run, unsigned dev)
     }
     error = host_guest_plug(run->g, dev);
     if (error) {
-        fail(run, "device %u does not come back: %s", dev, error);
+        fail(run, "device %u cannot be plugged again: %s", dev, error);
     }
 }
 
@@ -848,7 +849,7 @@ static void do_noise(Run *run, unsigned i, const Op *op)
         smmu_cmd(run->g, i, CMD_CFGI_STE(sid));
         break;
     case 4:
-        /* A StreamID that nobody has */
+        /* A StreamID of no device */
         smmu_cmd(run->g, i, CMD_CFGI_CD_ALL(0xfff8));
         break;
     default:
@@ -1014,7 +1015,7 @@ static void check_counters(Run *run)
     }
 }
 
-/* Do @ops; returns the index of the one that failed, or -1 */
+/* Run @ops; returns the index of the one that failed, or -1 */
 static int play(Run *run, const Op *ops, int n)
 {
     for (int at = 0; at < n; at++) {
@@ -1081,7 +1082,7 @@ static bool still_fails(const Flavour *f, const Op *ops, int n)
     return fails;
 }
 
-/* Leave out what is not needed to fail, in halves, quarters and so on */
+/* Remove operations that the failure does not need: halves, quarters, ... */
 static int shrink(const Flavour *f, Op *ops, int n)
 {
     int tries = 150;
@@ -1111,7 +1112,7 @@ static void report(const Flavour *f, uint32_t seed, Op *ops, int n,
     g_test_message("seed %u (%s): operation %d: %s", seed, f->name, n - 1,
                    failure);
     n = shrink(f, ops, n);
-    g_test_message("%d operations suffice:", n);
+    g_test_message("%d operations are enough:", n);
     for (int at = 0; at < n; at++) {
         g_test_message("  %s %08x %08x %08x %08x", op_info[ops[at].kind].name,
                        ops[at].r[0], ops[at].r[1], ops[at].r[2],
@@ -1127,7 +1128,7 @@ static int operations(void)
     return n ? atoi(n) : 50000;
 }
 
-/* Returns false if it failed, which was reported then */
+/* Returns false if it failed; the failure has been reported */
 static bool run_seed(const Flavour *f, uint32_t seed)
 {
     int n = operations();
@@ -1138,7 +1139,7 @@ static bool run_seed(const Flavour *f, uint32_t seed)
 
     begin(&run, f->host, f->smmu_args);
     at = play(&run, ops, n);
-    g_test_message("seed %u (%s): %d operations, %lu DMAs (%lu faults due), "
+    g_test_message("seed %u (%s): %d operations, %lu DMAs (%lu must fault), "
                    "%lu invalidations", seed, f->name, at < 0 ? n : at + 1,
                    run.dmas, run.faults, run.invalidations);
     failure = g_strdup(run.failure);
@@ -1179,11 +1180,11 @@ static void test_random(const void *opaque)
 }
 
 /*
- * The test of the test: a guest that leaves one invalidation out is found out,
- * each time.
+ * The test of the test: a guest that leaves out one invalidation is caught
+ * every time.
  */
 
-/* Whether an operation of this kind, now, has an invalidation that matters */
+/* Does @op, now, change a translation that DMA uses? */
 static bool matters(Run *run, const Op *op)
 {
     unsigned i = op->r[0] % N_SMMUS, n = op->r[1] % N_REGIONS;
@@ -1214,7 +1215,7 @@ static bool matters(Run *run, const Op *op)
     }
 }
 
-/* A CD or an STE that DMA of today shows, and that will lead elsewhere */
+/* Does @op, now, change a CD or an STE that DMA uses? */
 static bool matters_to_device(Run *run, const Op *op)
 {
     unsigned dev = op->r[0] % N_DEVS;
@@ -1254,7 +1255,7 @@ static void test_forgotten(const void *opaque)
         Run run;
 
         begin(&run, flavour.host, flavour.smmu_args);
-        /* With the last device what a forgotten command left behind goes too */
+        /* Unplugging the last device would also remove the stale entries */
         run.no_plug = true;
         for (run.at = 0; !run.dropped && run.at < 200000; run.at++) {
             Op op = random_op(rand);

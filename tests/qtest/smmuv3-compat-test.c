@@ -1,10 +1,10 @@
 /*
- * QTest that what a machine with -machine iommu=smmuv3 shows is unchanged
+ * QTest: a machine with -machine iommu=smmuv3 is unchanged
  *
- * The measure is another binary, built from sources without user-created
- * SMMUs, that the environment variable QTEST_QEMU_PRISTINE names: registers,
- * ACPI tables, device tree and migration stream have to be the same, byte for
- * byte. Without it, all of this is skipped.
+ * The environment variable QTEST_QEMU_PRISTINE names another binary, built
+ * from sources without user-created SMMUs. Registers, ACPI tables, device tree
+ * and migration stream of both must be the same, byte for byte. Without the
+ * variable these tests are skipped.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,7 +31,7 @@ static const char *const binaries[2] = { PRISTINE, BINARY };
 #define SMMU_CMDQ_BASE          0x90
 #define SMMU_EVENTQ_BASE        0xa0
 
-/* A fixed date and no randomness: both binaries must have the same to show */
+/* A fixed date and no randomness, so that both binaries show the same */
 #define COMMON "-nodefaults -cpu max -m 64 -rtc base=2026-01-01,clock=vm "
 
 typedef struct CompatRow {
@@ -75,7 +75,7 @@ static bool has_pristine(void)
     return true;
 }
 
-/* Start both, with bridges that have bus numbers if there are bridges */
+/* Start both; if there are bridges, number their buses */
 static void start(const CompatRow *row, QTestState *qts[2])
 {
     g_autofree char *args = g_strdup_printf(COMMON "-machine %s,"
@@ -138,12 +138,12 @@ static void test_registers(const void *opaque)
     start(row, qts);
     read_registers(qts[0], regs[0]);
     read_registers(qts[1], regs[1]);
-    g_assert_cmphex(regs[0][0], !=, 0); /* IDR0: it is there */
+    g_assert_cmphex(regs[0][0], !=, 0); /* IDR0: the SMMU is there */
     compare_registers(regs[0], regs[1]);
     stop(qts);
 }
 
-/* All of them, IORT and DSDT among them, and how they are linked */
+/* All tables, including IORT and DSDT, and how they are linked */
 static void test_acpi(const void *opaque)
 {
     static const char *const files[] = {
@@ -213,7 +213,7 @@ static void migrate_to_file(QTestState *qts, const char *path)
     g_assert_not_reached();
 }
 
-/* The source was stopped, so the destination stops when it has all */
+/* The source was stopped, so the destination pauses once all is loaded */
 static void wait_loaded(QTestState *qts)
 {
     bool done = false;
@@ -231,11 +231,11 @@ static void wait_loaded(QTestState *qts)
 }
 
 /*
- * Blank the data of a section out of a migration stream: @size bytes after its
- * type (4), number, name, instance and version, before the footer, which is
- * 0x7e and the number again.
+ * Zero the data of one section of a migration stream. The data are @size
+ * bytes. The section's type (4), number, name, instance and version precede
+ * them. The footer (0x7e and the number again) follows them.
  *
- * Returns: whether it was there
+ * Returns: true if the section was found
  */
 static bool blank_section(char *data, size_t len, const char *name, size_t size)
 {
@@ -255,10 +255,10 @@ static bool blank_section(char *data, size_t len, const char *name, size_t size)
 }
 
 /*
- * Where the state of devices begins in a migration stream: after the last
- * footer (0x7e and the section's number) of the section "ram".  How often that
- * one is cut into parts depends on time, so it is not compared; what matters
- * in it are the ACPI tables, which have a test of their own.
+ * Return where the state of devices begins in a migration stream: after the
+ * last footer (0x7e and the section's number) of the section "ram". How many
+ * parts that section has depends on timing, so it is not compared. Its ACPI
+ * tables matter, and they have a test of their own.
  */
 static size_t device_state(const char *data, size_t len)
 {
@@ -280,8 +280,9 @@ static size_t device_state(const char *data, size_t len)
 }
 
 /*
- * The name of the section that holds @data[@pos]: after its type (4), its
- * number (4 bytes) and the length of the name. A guess, for a person to read.
+ * Return the name of the section that holds @data[@pos]. The section's type
+ * (4), its number (4 bytes) and the length of the name precede the name. This
+ * is a guess, for the log only.
  */
 static char *section_of(const char *data, size_t pos)
 {
@@ -316,7 +317,7 @@ static void test_migration(const void *opaque)
     for (i = 0; i < 2; i++) {
         uint64_t smmu = VIRT_SMMU_BASE;
 
-        /* a state other than that of reset; GBPA has a subsection */
+        /* not the state after reset; GBPA has a subsection */
         qtest_writel(qts[i], smmu + SMMU_GBPA, 0x80100000);
         qtest_writel(qts[i], smmu + SMMU_IRQ_CTRL, 0x5);
         qtest_writeq(qts[i], smmu + SMMU_STRTAB_BASE, VIRT_RAM_BASE + 0x10000);
@@ -354,7 +355,7 @@ static void test_migration(const void *opaque)
     }
     g_assert_cmpuint(pos, ==, len[0]);
 
-    /* and each takes the other's */
+    /* each binary loads the stream of the other */
     for (i = 0; i < 2; i++) {
         g_autofree char *args = g_strdup_printf(
             COMMON "-machine %s,dtb-randomness=off -bios %s %s -incoming %s",

@@ -1,12 +1,13 @@
 /*
  * QTest of accel=on: every edge, from and to every state
  *
- * docs/devel/smmuv3-accel.rst has two tables: what a stream is attached to in
- * each state of registers and Stream Table, and the edges at which that is
- * asked again.  Both are here by the same words.  Each test puts a stream in a
- * state, changes tables or registers so that they say another one, sees by DMA
- * that nothing has moved, lets the edge come, and sees what it was to do.  On
- * the host model.
+ * docs/devel/smmuv3-accel.rst has two tables. One says what a stream is
+ * attached to in each state of registers and Stream Table. The other lists the
+ * edges at which QEMU decides that again. The rows here have the same words.
+ *
+ * Each test puts a stream into a state, and changes tables or registers to
+ * another state. It checks by DMA that nothing has moved, triggers the edge,
+ * and checks the result. Runs on the host model.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -38,25 +39,25 @@
  * States
  */
 
-/* How far a walk to the STE comes */
+/* How far a walk to the STE gets */
 typedef enum Table {
     TABLE_GOOD,
-    /* By registers, which a guest writes with SMMUEN=0 only */
+    /* Set by registers, which a guest writes only with SMMUEN=0 */
     TABLE_SHORT,
     TABLE_NO_MEMORY,
-    /* By a descriptor of a 2-level table */
+    /* Set by a level-1 descriptor of a 2-level table */
     L1_INVALID,
     L1_SHORT,
     L1_NO_MEMORY,
 } Table;
 
 typedef struct State {
-    const char *row;            /* of the documentation */
+    const char *row;            /* row of the documentation */
     const char *name;
     uint64_t ste[2];            /* without the address of a CD */
     Table table;
-    unsigned event;             /* of a CFGI that finds it so */
-    unsigned space;             /* whose CD it names */
+    unsigned event;             /* event of a CFGI in this state */
+    unsigned space;             /* space of the CD that it names */
 } State;
 
 #define CONFIG(n)   (STE_V | (uint64_t)(n) << 1)
@@ -117,21 +118,21 @@ static bool by_registers(const State *s)
     return s->table == TABLE_SHORT || s->table == TABLE_NO_MEMORY;
 }
 
-/* From the one to the other by memory alone; the same is that too */
+/* Is a change of memory enough to get from @s to @t? True if they are equal */
 static bool by_memory(const State *s, const State *t)
 {
     return !is_off(s) && !is_off(t) &&
            (s == t || (!by_registers(s) && !by_registers(t)));
 }
 
-/* Where a stream is, as its DMA tells */
+/* Where a stream is attached, as its DMA shows */
 typedef enum Where { ABORTS, PASSES, SPACE_0, SPACE_1 } Where;
 
 static const char *const where_names[] = {
-    "aborts", "passes", "is in space 0", "is in space 1",
+    "aborts", "bypasses", "is in space 0", "is in space 1",
 };
 
-/* The documentation's word for it */
+/* The result that the documentation says */
 static Where want(const State *s)
 {
     const char *result = strstr(s->row, ": ") + 2;
@@ -157,14 +158,14 @@ typedef struct Tables {
 
 typedef struct Fixture {
     HostGuest *g;
-    Tables tables[2];           /* of one kernel, and of the next */
+    Tables tables[2];           /* of this kernel, and of the next */
     unsigned kernel;
     bool two_level;
-    uint64_t page[3];           /* of each space, and neither's */
+    uint64_t page[3];           /* one per space, and one in none */
     uint64_t cd[2];
     uint64_t writes;
     unsigned n_cells;
-    char *cell;                 /* the one in hand, for messages */
+    char *cell;                 /* the current one, for messages */
     const State *from, *to;
 } Fixture;
 
@@ -192,7 +193,7 @@ static uint64_t *ste_of(Fixture *f, uint32_t sid)
     return host_ram(f->g, at);
 }
 
-/* Memory as it is in @s; whatever registers say, as if the STE were found */
+/* Write memory for @s, as if the registers led to the STE */
 static void write_tables(Fixture *f, uint32_t sid, const State *s)
 {
     uint64_t l2 = f->tables[f->kernel].l2[sid >> SPLIT];
@@ -222,7 +223,7 @@ static void write_tables(Fixture *f, uint32_t sid, const State *s)
     }
 }
 
-/* What smmu_enable() is to put into STRTAB_BASE and STRTAB_BASE_CFG */
+/* Choose what smmu_enable() writes to STRTAB_BASE and STRTAB_BASE_CFG */
 static void choose_table(Fixture *f, const State *s)
 {
     const Tables *t = &f->tables[f->kernel];
@@ -241,7 +242,9 @@ static void write_table_registers(Fixture *f)
     smmu_write(f->g, 0, SMMU_STRTAB_CFG, f->g->smmu[0].strtab_cfg);
 }
 
-/* A device reads and writes at @iova, which is the one page or none */
+/*
+ * A device reads and writes at @iova; sets @page to the page it reaches
+ */
 static bool touches(Fixture *f, unsigned dev, uint64_t iova, unsigned *page)
 {
     HostGuest *g = f->g;
@@ -263,7 +266,7 @@ static bool touches(Fixture *f, unsigned dev, uint64_t iova, unsigned *page)
         g_assert_cmphex(qatomic_read(&words[1]), !=, number);
     }
     if (reads) {
-        g_error("%s: device %u reads 0x%" PRIx64 ", which is nowhere", f->cell,
+        g_error("%s: device %u reads 0x%" PRIx64 ", in no page", f->cell,
                 dev, got);
     }
     return false;
@@ -276,7 +279,7 @@ static Where where(Fixture *f, unsigned dev)
     bool passes = touches(f, dev, f->page[2], &page);
 
     if (translates && (passes || space > 1)) {
-        g_error("%s: device %u is neither here nor there", f->cell, dev);
+        g_error("%s: device %u is in two places at once", f->cell, dev);
     }
     if (passes) {
         g_assert_cmpuint(page, ==, 2);
@@ -285,7 +288,7 @@ static Where where(Fixture *f, unsigned dev)
     return translates ? SPACE_0 + space : ABORTS;
 }
 
-/* The same by the host's STE, for a device that nobody can reach */
+/* The same from the host's STE, for a device that the guest cannot reach */
 static Where where_in_host(Fixture *f, unsigned dev)
 {
     QDict *answer = host_control(f->g, "state dma%u", dev);
@@ -315,8 +318,8 @@ static void expect(Fixture *f, unsigned dev, const State *s, const char *when)
 }
 
 /*
- * In the one state, in the other, or blocked: never a third thing.  QEMU may
- * move the stream from its main loop, between any two reads.
+ * The stream is in the old state, in the new one, or aborts: never in a third
+ * state. QEMU may move it from its main loop, between any two reads.
  */
 static Where glimpse(Fixture *f, unsigned dev)
 {
@@ -333,12 +336,12 @@ static Where glimpse(Fixture *f, unsigned dev)
         seen = PASSES;
     }
     if (seen != from && seen != to && seen != ABORTS) {
-        g_error("%s: device %u %s in between", f->cell, dev, where_names[seen]);
+        g_error("%s: device %u %s in a move", f->cell, dev, where_names[seen]);
     }
     return seen;
 }
 
-/* What takes its time, but not seconds */
+/* Wait until the stream gets to @s; this may take a while, but not seconds */
 static void comes_to(Fixture *f, unsigned dev, const State *s)
 {
     for (int n = 0; n < 1000 && glimpse(f, dev) != want(s); n++) {
@@ -347,7 +350,7 @@ static void comes_to(Fixture *f, unsigned dev, const State *s)
     expect(f, dev, s, "after two seconds");
 }
 
-/* Takes all events; returns how many QEMU has made, and the type of one */
+/* Take all events; returns how many QEMU recorded, and sets @type */
 static unsigned config_events(Fixture *f, unsigned *type)
 {
     uint64_t event[4];
@@ -372,7 +375,7 @@ static void expect_event(Fixture *f, unsigned want)
     unsigned type = 0, n = config_events(f, &type);
 
     if (n != !!want || type != want) {
-        g_error("%s: %u events, of type 0x%x and not 0x%x", f->cell, n, type,
+        g_error("%s: %u events, of type 0x%x, not 0x%x", f->cell, n, type,
                 want);
     }
 }
@@ -383,7 +386,7 @@ static void put_off(Fixture *f, bool abort)
     smmu_disable(f->g, 0);
 }
 
-/* The machine says @f->from, and there has been an edge since */
+/* Put the machine into state @f->from, with an edge */
 static void enter(Fixture *f)
 {
     const State *s = f->from;
@@ -404,7 +407,7 @@ static void enter(Fixture *f)
     expect_event(f, 0);
 }
 
-/* Memory says @f->to, and nobody was told */
+/* Change memory to state @f->to, without an edge */
 static void aim(Fixture *f)
 {
     write_tables(f, host_sid(f->g, 0), is_off(f->to) ? f->from : f->to);
@@ -416,10 +419,7 @@ static void cfgi(Fixture *f, HostCmd cmd)
     smmu_sync_ok(f->g, 0);
 }
 
-/*
- * All cells: each state that there is in each format of table, and in each of
- * those the next ones
- */
+/* All cells: for each table format and each state in it, the states to go to */
 
 #define ALL     UINT_MAX
 
@@ -470,7 +470,7 @@ static bool same(const State *s, const State *t)
     return s == t;
 }
 
-/* Such that it shows if the edge moves the stream; where that can be */
+/* Does DMA show that the edge moves the stream? (Where that is possible) */
 static bool shows(const State *s, const State *t)
 {
     return is_off(s) ? !strcmp(t->name, "config-5")
@@ -483,7 +483,7 @@ static bool to_translate(const State *s, const State *t)
     return by_memory(s, t) && want(t) >= SPACE_0;
 }
 
-/* From where a CFGI leads elsewhere */
+/* Does DMA show that a CFGI moves the stream? */
 static bool on_and_shows(const State *s, const State *t)
 {
     return !is_off(s) && shows(s, t);
@@ -533,7 +533,7 @@ static void fixture_free(Fixture *f)
     g_free(f);
 }
 
-/* One device; most edges are the same for any number of them */
+/* One device; most edges work the same for any number of devices */
 static Fixture *one_device(void)
 {
     HostGuestConfig config = { .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1 };
@@ -559,7 +559,7 @@ static void cfgi_ste_cell(Fixture *f)
     smmu_cmd(g, 0, CMD_CFGI_CD(sid, 0));
     smmu_cmd(g, 0, CMD_CFGI_CD_ALL(sid));
     cfgi(f, CMD_TLBI_NSNH_ALL);
-    expect(f, 0, f->from, "after commands for others");
+    expect(f, 0, f->from, "after commands for other StreamIDs");
     expect_event(f, 0);
     cfgi(f, leaf ? CMD_CFGI_STE(sid)
                  : HOST_CMD(0x03 | (uint64_t)sid << 32, 0));
@@ -568,7 +568,7 @@ static void cfgi_ste_cell(Fixture *f)
     expect_event(f, 0);
 }
 
-/* The STE stays as it is, and its CD does not */
+/* The STE stays the same, and its CD changes */
 static void cfgi_drops_cds(Fixture *f, HostCmd cmd)
 {
     const State *s = f->from;
@@ -577,7 +577,7 @@ static void cfgi_drops_cds(Fixture *f, HostCmd cmd)
     host_clear_cd(f->g, f->cd[s->space]);
     cfgi(f, cmd);
     if (where(f, 0) != ABORTS) {
-        g_error("%s: the CD is in use after command 0x%" PRIx64, f->cell,
+        g_error("%s: the old CD is used after command 0x%" PRIx64, f->cell,
                 cmd.word[0]);
     }
     f->cd[s->space] = host_one_page_cd(f->g, 1 + s->space, f->page[s->space]);
@@ -597,7 +597,7 @@ static void walk_cds(void)
 
 static void cfgi_all_cell(Fixture *f)
 {
-    /* The device first in the range, last, and in its midst */
+    /* The device is first in the range, last, or in the middle */
     static const HostCmd cmds[] = {
         CMD_CFGI_ALL, CMD_CFGI_STE_RANGE(BUS << 8 | 1, 0),
         CMD_CFGI_STE_RANGE(BUS << 8 | 0x7f, 6), CMD_CFGI_STE_RANGE(0, 8),
@@ -609,7 +609,7 @@ static void cfgi_all_cell(Fixture *f)
     aim(f);
     expect(f, 0, f->from, "before the command");
     cfgi(f, CMD_CFGI_STE_RANGE(BUS << 8 | 0x80, 6));
-    expect(f, 0, f->from, "after a range beside it");
+    expect(f, 0, f->from, "after another range");
     expect_event(f, 0);
     cfgi(f, cmd);
     expect_event(f, f->to->event);
@@ -617,14 +617,14 @@ static void cfgi_all_cell(Fixture *f)
 }
 
 /*
- * Ranges over many devices.  Where a range has fewer StreamIDs than there are
- * devices, QEMU goes through those, else through these.
+ * Ranges over many devices. If the range has fewer StreamIDs than there are
+ * devices, QEMU walks the StreamIDs; otherwise it walks the devices.
  */
 
 typedef struct RangeGuest {
     Fixture *f;
     unsigned n;
-    bool passes[HOST_MAX_DEVS];         /* else it is in space 0 */
+    bool passes[HOST_MAX_DEVS];         /* bypass; else it is in space 0 */
 } RangeGuest;
 
 static void range_ste(RangeGuest *r, unsigned dev, bool passes)
@@ -643,7 +643,7 @@ static void expect_range(RangeGuest *r, unsigned dev)
         got != *(uint64_t *)host_ram(r->f->g, want)) {
         g_error("%u devices, %s: StreamID 0x%x %s", r->n, r->f->cell,
                 host_sid(r->f->g, dev),
-                r->passes[dev] ? "does not pass" : "does not translate");
+                r->passes[dev] ? "does not bypass" : "does not translate");
     }
 }
 
@@ -699,7 +699,7 @@ static void walk_range(unsigned n)
         }
     }
 
-    /* Devices without a port stay; what they have in the host does not grow */
+    /* Devices without a port stay; they do not get more objects in the host */
     for (unsigned dev = 0; dev < n; dev++) {
         *smmu_ste(f->g, 0, host_sid(f->g, dev)) = 0;
     }
@@ -740,7 +740,7 @@ static void smmuen_cell(Fixture *f)
         smmu_enable(g, 0);
         expect(f, 0, f->from, "after SMMUEN");
         aim(f);
-        /* Another write of the same is no edge */
+        /* A write of the same value is no edge */
         smmu_write(g, 0, SMMU_CR0, smmu_read(g, 0, SMMU_CR0));
         expect(f, 0, f->from, "after a write that changes nothing");
         smmu_disable(g, 0);
@@ -769,7 +769,7 @@ static void gbpa_cell(Fixture *f)
             expect(f, 0, &states[before], "after GBPA");
         }
         aim(f);
-        /* Without UPDATE it is no write */
+        /* Without UPDATE the write is ignored */
         smmu_write(g, 0, SMMU_GBPA, before ? 0 : SMMU_GBPA_ABORT);
         check_gbpa(f, before);
         expect(f, 0, is_off(f->from) ? &states[before] : f->from,
@@ -785,7 +785,7 @@ static void gbpa_cell(Fixture *f)
     }
 }
 
-/* The table of the one state, while the SMMU is off that of the other */
+/* The table of state @from; while the SMMU is off, that of state @to */
 static void strtab_cell(Fixture *f)
 {
     HostGuest *g = f->g;
@@ -821,7 +821,7 @@ static void strtab_cell(Fixture *f)
     f->two_level = from_two_level;
 }
 
-/* With SMMUEN=1 no guest may; one that does is told at the next edge */
+/* Not allowed with SMMUEN=1; if done, it has an effect at the next edge */
 static void strtab_while_enabled_cell(Fixture *f)
 {
     HostVsmmu *smmu = &f->g->smmu[0];
@@ -834,17 +834,17 @@ static void strtab_while_enabled_cell(Fixture *f)
     f->two_level = !f->two_level;
     choose_table(f, state_called("config-5"));
     write_table_registers(f);
-    expect(f, 0, f->from, "after another table");
+    expect(f, 0, f->from, "after the table has changed");
     f->two_level = !f->two_level;
     smmu->strtab = strtab;
     smmu->strtab_cfg = cfg;
     write_table_registers(f);
     cfgi(f, CMD_CFGI_ALL);
-    expect(f, 0, f->from, "after the same table");
+    expect(f, 0, f->from, "after the old table is back");
     expect_event(f, f->from->event);
 }
 
-/* EVENTQEN moves nothing; the host's queue comes and goes */
+/* EVENTQEN moves no stream; the vEVENTQ is allocated and destroyed */
 static void toggle_eventqen(Fixture *f)
 {
     HostGuest *g = f->g;
@@ -859,8 +859,8 @@ static void toggle_eventqen(Fixture *f)
 }
 
 /*
- * Edges that move nothing, while tables say something else: it stays with what
- * was there, nothing is made anew, and the next CFGI finds all as it should be
+ * Edges that move nothing, although the tables have changed: the stream stays,
+ * no object is allocated, and the next CFGI moves the stream
  */
 
 static uint64_t host_moves(Fixture *f)
@@ -879,7 +879,7 @@ static void still(Fixture *f, void (*act)(Fixture *f))
     expect(f, 0, f->from, "before");
     moves = host_moves(f);
     act(f);
-    expect(f, 0, f->from, "after what moves nothing");
+    expect(f, 0, f->from, "after an edge that moves nothing");
     g_assert_cmpuint(host_moves(f), ==, moves);
     expect_event(f, 0);
     if (!is_off(f->from)) {
@@ -927,7 +927,7 @@ static void stop_cont_cell(Fixture *f)
 }
 
 /*
- * Devices that come and go
+ * Devices that are plugged and unplugged
  */
 
 static void expect_objects(Fixture *f, const char *type, uint64_t want)
@@ -954,10 +954,10 @@ static void added_cell(Fixture *f)
 {
     enter(f);
     g_assert_null(host_guest_plug(f->g, 0));
-    expect(f, 0, f->from, "as it comes");
+    expect(f, 0, f->from, "when it is plugged");
     expect_event(f, 0);
     expect_objects(f, "veventq", 1);
-    /* On its way out as well */
+    /* Unplug it while the tables say another state */
     aim(f);
     unplug_all(f);
 }
@@ -979,7 +979,7 @@ static void walk_added(void)
     walk_plugged(1, added_cell);
 }
 
-/* All that a guest finds when it is started: SMMUEN and GBPA.ABORT are 0 */
+/* Devices at start: SMMUEN and GBPA.ABORT are 0 */
 static void walk_added_cold(void)
 {
     HostGuestConfig config = {
@@ -994,7 +994,7 @@ static void walk_added_cold(void)
     fixture_free(f);
 }
 
-/* What the neighbour has, which is in space 1 if anything is */
+/* The state of the neighbour, which translates only in space 1 */
 static const State *neighbour_state(const State *s)
 {
     return is_off(s) || by_registers(s) ? s : state_called("config-5-other");
@@ -1012,22 +1012,22 @@ static void removed_cell(Fixture *f)
     write_neighbour(f);
     enter(f);
     g_assert_null(host_guest_plug(f->g, 0));
-    expect(f, 0, f->from, "before it goes");
+    expect(f, 0, f->from, "before it is unplugged");
     host_guest_unplug(f->g, 0);
-    expect(f, 1, neighbour_state(f->from), "after the other has gone");
+    expect(f, 1, neighbour_state(f->from), "after the other is unplugged");
     expect_objects(f, "device", 1);
     expect_objects(f, "viommu", 1);
     expect_objects(f, "hwpt_nested",
                    2 + (want(neighbour_state(f->from)) == SPACE_1));
     expect_objects(f, "vdevice", 1);
 
-    /* While it is away all changes */
+    /* Everything changes while it is unplugged */
     f->from = to;
     enter(f);
     expect_objects(f, "device", 1);
     g_assert_null(host_guest_plug(f->g, 0));
-    expect(f, 0, to, "when it is back");
-    expect(f, 1, neighbour_state(to), "when the other is back");
+    expect(f, 0, to, "when it is plugged again");
+    expect(f, 1, neighbour_state(to), "when the other is plugged again");
     expect_event(f, 0);
     host_guest_unplug(f->g, 0);
 }
@@ -1040,7 +1040,7 @@ static void walk_removed(void)
     };
     Fixture *f = fixture_new(&config);
 
-    /* With a vDEVICE from the start on, to count them */
+    /* The neighbour always has a vDEVICE, so that they can be counted */
     host_set_bus(f->g, 1, NEIGHBOUR_BUS);
     write_neighbour(f);
     smmu_enable(f->g, 0);
@@ -1050,7 +1050,7 @@ static void walk_removed(void)
 }
 
 /*
- * Buses that get other numbers
+ * Buses that are renumbered
  */
 
 static void renumbered_way(Fixture *f, int way)
@@ -1073,8 +1073,8 @@ static void renumbered_way(Fixture *f, int way)
         break;
     default:
         /*
-         * With nothing in between that QEMU could use: one drain of the queue
-         * writes the numbers, then has the device read at HOST_VA.
+         * QEMU gets no chance in between: one drain of the queue writes the
+         * numbers, and then makes the device read at HOST_VA.
          */
         g_assert_cmphex(HOST_VA & UINT32_MAX, ==, 0);
         smmu_cmd(g, 0, CMD_SYNC_MSI(numbers, OTHER_BUS << 16 | OTHER_BUS << 8));
@@ -1087,7 +1087,7 @@ static void renumbered_way(Fixture *f, int way)
         got = qtest_readq(g->qts, g->dev[0].bar + DMA_RESULT);
         if (hits != translates ||
             (hits && got != *(uint64_t *)host_ram(g, f->page[f->to->space]))) {
-            g_error("%s: a command came before the stream moved", f->cell);
+            g_error("%s: a command ran before the stream moved", f->cell);
         }
     }
 }
@@ -1095,7 +1095,7 @@ static void renumbered_way(Fixture *f, int way)
 static void renumbered_cell(Fixture *f)
 {
     static const char *const ways[] = {
-        "then a command", "then nothing", "amid commands",
+        "then a command", "then nothing", "between commands",
     };
     HostGuest *g = f->g;
     const State *from = f->from, *to = f->to;
@@ -1105,11 +1105,11 @@ static void renumbered_cell(Fixture *f)
         write_tables(f, OTHER_BUS << 8, is_off(to) ? from : to);
         enter(f);
         smmu_sync_ok(g, 0);
-        expect(f, 0, from, "before its bus has another number");
+        expect(f, 0, from, "before its bus is renumbered");
         renumbered_way(f, way);
-        expect(f, 0, to, "after its bus has another number");
+        expect(f, 0, to, "after its bus is renumbered");
 
-        /* The old StreamID is nobody's */
+        /* No device has the old StreamID */
         write_tables(f, BUS << 8, to);
         write_tables(f, OTHER_BUS << 8, from);
         smmu_cmd(g, 0, CMD_CFGI_STE(BUS << 8));
@@ -1123,7 +1123,7 @@ static void renumbered_cell(Fixture *f)
         }
         host_set_bus(g, 0, BUS);
         smmu_sync_ok(g, 0);
-        expect(f, 0, to, "after its bus has the old number");
+        expect(f, 0, to, "after its bus has the old number again");
         expect_event(f, 0);
     }
 }
@@ -1133,13 +1133,13 @@ static bool renumbers(const State *s, const State *t)
     return by_memory(s, t) || (is_off(s) && s == t);
 }
 
-/* No table is short for StreamID 0 */
+/* No table is too short for StreamID 0 */
 static bool renumbers_to_0(const State *s, const State *t)
 {
     return renumbers(s, t) && t->table != TABLE_SHORT && t->table != L1_SHORT;
 }
 
-/* The same STE under either number: the host is to know the new one */
+/* Both StreamIDs have the same STE; the host must still get the new StreamID */
 static void walk_same_ste(void)
 {
     Fixture *f = one_device();
@@ -1165,7 +1165,7 @@ static void walk_same_ste(void)
 
 #define SWITCH_BUS      0x20
 
-/* The buses of a switch are all 0 after its reset, at which has an STE too */
+/* After its reset a switch has only buses 0; StreamID 0 has an STE too */
 static void bridge_reset_cell(Fixture *f)
 {
     HostGuest *g = f->g;
@@ -1203,7 +1203,7 @@ static void walk_bridge_reset(void)
 }
 
 /*
- * A host that says no for a while
+ * A host that refuses for a while
  */
 
 static void fail(Fixture *f, const char *rule)
@@ -1211,7 +1211,7 @@ static void fail(Fixture *f, const char *rule)
     qobject_unref(host_control(f->g, "fail %s", rule));
 }
 
-/* Once: it parks on abort. More often: that fails too, and the next attempt */
+/* One failed call parks the stream; with three, parking and a retry fail too */
 static void busy_cell(Fixture *f)
 {
     static const char *const rules[] = {
@@ -1277,13 +1277,14 @@ static void walk_busy_gbpa(void)
 }
 
 /*
- * As it comes, when VFIO has attached it to stage 2, where all passes (a host
- * that is busy with it would block it); and it goes before that is over
+ * At plug VFIO has attached the device to the stage 2, where it bypasses, and
+ * the next attachment fails. (A host that is busy with the device blocks it.)
+ * Then the device is unplugged before the host is ready.
  */
 static void busy_plug_cell(Fixture *f)
 {
     f->to = &states[0];
-    set_cell(f, "busy as it comes");
+    set_cell(f, "busy at plug");
     enter(f);
     fail(f, "VFIO_DEVICE_ATTACH_IOMMUFD_PT:2=EBUSY");
     g_assert_null(host_guest_plug(f->g, 0));
@@ -1302,7 +1303,7 @@ static void walk_busy_plug(void)
     walk_plugged(1, busy_plug_cell);
 }
 
-/* Until after the machine is reset */
+/* The host is busy until after a machine reset */
 static void busy_reset_cell(Fixture *f)
 {
     enter(f);
@@ -1323,7 +1324,7 @@ static void busy_reset_cell(Fixture *f)
     smmu_disable(f->g, 0);
 }
 
-/* A vDEVICE of that StreamID is there already, for a while */
+/* For a while the host reports that the StreamID has a vDEVICE already */
 static void exists_cell(Fixture *f)
 {
     HostGuest *g = f->g;
@@ -1342,7 +1343,7 @@ static void exists_cell(Fixture *f)
     expect_event(f, 0);
 }
 
-/* Really: two devices have one StreamID until the one gets another */
+/* It really has one: two devices have the StreamID until one is renumbered */
 static void exists_twice_cell(Fixture *f)
 {
     HostGuest *g = f->g;
@@ -1357,8 +1358,8 @@ static void exists_twice_cell(Fixture *f)
     expect(f, 1, state_called("config-5-other"), "at first");
     host_set_bus(g, 1, BUS);
     smmu_sync_ok(g, 0);
-    expect(f, 1, state_called("config-0"), "where another one is");
-    expect(f, 0, s, "where another one comes");
+    expect(f, 1, state_called("config-0"), "with the StreamID of the other");
+    expect(f, 0, s, "when the other has its StreamID");
     host_set_bus(g, 0, OTHER_BUS);
     smmu_sync_ok(g, 0);
     expect(f, 0, from, "at its new number");
@@ -1382,10 +1383,10 @@ static void walk_exists(void)
 }
 
 /*
- * Machines and kernels that begin anew
+ * Machine reset and kexec
  */
 
-/* The queue stands at a command that is none, with others behind it */
+/* Stop the queue at an illegal command, with others behind it */
 static void stop_queue(Fixture *f)
 {
     smmu_cmd(f->g, 0, HOST_CMD(0xff, 0));
@@ -1425,7 +1426,7 @@ static void reset_machine(Fixture *f, bool stopped)
     host_setup_device(g, 0);
     expect(f, 0, &states[0], "after reset");
 
-    /* As nothing is left of it, SMMUEN is enough to begin */
+    /* Nothing of the old state is left, so SMMUEN is enough to start */
     if (!is_off(s)) {
         smmu_enable(g, 0);
         expect(f, 0, s, "when it is enabled again");
@@ -1441,15 +1442,15 @@ static void reset_cell(Fixture *f)
     reset_machine(f, false);
 }
 
-/* After a panic, or where an admin has stopped it, vCPUs run no more */
+/* After a panic, or if an admin has stopped the machine, no vCPU runs */
 static void stopped_reset_cell(Fixture *f)
 {
     reset_machine(f, true);
 }
 
 /*
- * A kernel that nobody has shut down leaves its queues in the middle; the next
- * one does as Linux does in arm_smmu_device_reset().
+ * A kernel that was not shut down leaves its queues in the middle. The next
+ * kernel does what Linux does in arm_smmu_device_reset().
  */
 static void kexec_cell(Fixture *f)
 {
@@ -1464,7 +1465,7 @@ static void kexec_cell(Fixture *f)
     if (abort) {
         stop_queue(f);
     } else {
-        /* Commands that have no PROD behind them */
+        /* A command without a write of PROD */
         smmu_cmd(g, 0, CMD_CFGI_ALL);
     }
     expect(f, 0, f->from, "before kexec");
@@ -1477,7 +1478,7 @@ static void kexec_cell(Fixture *f)
     expect(f, 0, off, "when CR0 is 0");
     smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
 
-    /* What was the old kernel's has other contents now */
+    /* The memory of the old kernel has other contents now */
     old = &f->tables[f->kernel];
     memset(host_ram(g, old->linear), 0xff, 64 << TABLE_LOG2);
     memset(host_ram(g, old->l1), 0xff, 4096);
@@ -1516,7 +1517,7 @@ static void walk_kexec(void)
     Fixture *f = one_device();
     HostVsmmu *smmu = &f->g->smmu[0];
 
-    /* Two of each, side by side */
+    /* Two queues of each kind, side by side */
     smmu_write(f->g, 0, SMMU_CR0, 0);
     smmu->cmdq = host_alloc(f->g, 32 << HOST_CMDQ_LOG2);
     smmu->eventq = host_alloc(f->g, 64 << HOST_EVENTQ_LOG2);
@@ -1530,12 +1531,12 @@ static void walk_kexec(void)
  */
 
 typedef struct Edge {
-    const char *row;            /* of the documentation */
+    const char *row;            /* row of the documentation */
     const char *name;
     Cell *cell;
     Pair *pair;
     unsigned most;
-    void (*walk)(void);         /* in place of cells of one device */
+    void (*walk)(void);         /* instead of cells of one device */
 } Edge;
 
 static const Edge edges[] = {

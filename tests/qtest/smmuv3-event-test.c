@@ -1,8 +1,8 @@
 /*
- * QTest of accel=on: what goes wrong, and how the guest learns of it
+ * QTest of accel=on: events and errors, and how the guest gets them
  *
- * Events of the physical SMMUv3 and those that QEMU makes, the event queue's
- * overflow, and command errors.  On the host model.
+ * Events of the physical SMMUv3, events that QEMU records, overflow of the
+ * event queue, and command errors. Runs on the host model.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,8 +17,8 @@
 #define EVENTQ_SLOTS    (1u << HOST_EVENTQ_LOG2)
 
 /*
- * QEMU reads the host's events in its main loop, which also answers qtest:
- * a few rounds let it come to them.
+ * QEMU reads the host's events in its main loop, which also answers qtest. A
+ * few rounds give it the time.
  */
 static bool next_event(HostGuest *g, unsigned i, uint64_t event[4])
 {
@@ -46,12 +46,12 @@ static void expect_no_event(HostGuest *g, unsigned i)
 
     g_usleep(5 * 1000);
     if (smmu_event(g, i, event)) {
-        g_error("there is an event 0x%" PRIx64 " 0x%" PRIx64, event[0],
+        g_error("unexpected event 0x%" PRIx64 " 0x%" PRIx64, event[0],
                 event[1]);
     }
 }
 
-/* Take all events; whether some were lost */
+/* Take all events; returns whether some were lost */
 static bool drop_events(HostGuest *g, unsigned i)
 {
     uint64_t event[4];
@@ -93,7 +93,7 @@ static void raise_events(HostGuest *g, unsigned dev, unsigned type,
     qobject_unref(rsp);
 }
 
-/* A transaction that finds nothing mapped: address, direction, StreamID */
+/* A transaction to an unmapped address: address, direction, StreamID */
 static void test_fault(void)
 {
     uint64_t event[4];
@@ -119,13 +119,13 @@ static void test_fault(void)
     host_finish(g);
 }
 
-/* Every type that the host passes on, with all of its fields */
+/* Every type that the host forwards, with all of its fields */
 static void test_types(void)
 {
     static const unsigned types[] = {
         0x04, 0x06, 0x08, 0x0a, 0x10, 0x11, 0x12, 0x13,
     };
-    /* All but S2 and STALL, which the host keeps */
+    /* All but S2 and STALL, which the host does not forward */
     const uint64_t word1 = 0x1234567ffull << 32 >> 32 | 0x7bull << 32;
     uint64_t event[4];
     HostGuest *g;
@@ -159,8 +159,8 @@ static void drain_queue(HostGuest *g, unsigned want)
 }
 
 /*
- * What a full queue has no room for waits in the host, where there is room for
- * 4096; then comes the overflow, which is no global error.
+ * Events that do not fit into the full queue wait in the host, which has room
+ * for 4096. More events are an overflow, which is no global error.
  */
 static void test_overflow(void)
 {
@@ -185,7 +185,7 @@ static void test_overflow(void)
     g_assert_true(smmu_event_overflow(g, 0));
     g_assert_false(smmu_event_overflow(g, 0));
 
-    /* It has room again, and all goes on */
+    /* The queue has room again, and events arrive */
     raise_events(g, 0, C_BAD_STE, 0, 3);
     for (int n = 0; n < 3; n++) {
         expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
@@ -193,7 +193,7 @@ static void test_overflow(void)
     expect_no_event(g, 0);
     g_assert_false(smmu_event_overflow(g, 0));
 
-    /* QEMU itself has nowhere to keep what it says */
+    /* QEMU does not keep its own events: a full queue loses them */
     raise_events(g, 0, F_TRANSLATION, 0, EVENTQ_SLOTS);
     g_usleep(20 * 1000);
     g_assert_false(smmu_event_overflow(g, 0));
@@ -205,7 +205,7 @@ static void test_overflow(void)
     host_finish(g);
 }
 
-/* A guest that writes nonsense where its queue is gets no events, no more */
+/* Invalid queue indexes cost the guest its events, and nothing else */
 static void test_nonsense(void)
 {
     HostGuest *g;
@@ -221,7 +221,7 @@ static void test_nonsense(void)
     smmu_write(g, 0, SMMU_EVENTQ_CONS, 0);
     drain_queue(g, 1000);
 
-    /* Nor does a queue in memory that is not there stop anything */
+    /* A queue outside of memory stops nothing else either */
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 3);
     smmu_write64(g, 0, SMMU_EVENTQ_BASE, 0xfff000000000ull | HOST_EVENTQ_LOG2);
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
@@ -256,8 +256,9 @@ static uint64_t resident_bytes(HostGuest *g)
 }
 
 /*
- * A million events at once, while the guest looks away: the machine answers,
- * QEMU does not grow by them, and the guest learns that some are lost.
+ * A million events at once, while the guest takes none: the machine still
+ * answers, QEMU's memory does not grow, and the guest sees that events were
+ * lost.
  */
 static void test_storm(void)
 {
@@ -286,13 +287,13 @@ static void test_storm(void)
 }
 
 /*
- * A million events while the guest takes what comes and waits for CMD_SYNCs.
- * What it does not get is what the host lost, and it is told so.
+ * A million events while the guest takes events and waits for CMD_SYNCs. It
+ * misses only the events that the host lost, and it sees the overflow.
  *
- * Each of QEMU's reads of the host's events takes 4 ms, so that there are
- * always more, and the guest's queue has room for more than come. What holds a
- * guest then is how many reads QEMU makes before it answers: a turn of the
- * guest's is ten accesses to registers, in the time of some 16 reads.
+ * Each read of the host's events takes QEMU 4 ms, so that there are always
+ * more. The guest's queue has room for all that arrive. So the guest waits
+ * only for the reads that QEMU makes before it answers. One turn of the guest
+ * is ten register accesses, in the time of about 16 reads.
  */
 static void test_storm_taken(void)
 {
@@ -318,13 +319,13 @@ static void test_storm_taken(void)
         for (unsigned i = 0; i < got; i++) {
             g_assert_cmphex(events[i][0], ==,
                             F_TRANSLATION | (uint64_t)host_sid(g, 0) << 32);
-            /* Their order, and none twice */
+            /* In order, and none twice */
             g_assert_cmpuint(events[i][2], >=, next);
             missing += events[i][2] - next;
             next = events[i][2] + 1;
         }
         taken += got;
-        /* Before the first event nothing holds anybody */
+        /* Turns before the first event do not count */
         turns += got > 0;
         idle = got ? 0 : idle + 1;
         overflow |= smmu_event_overflow(g, 0);
@@ -340,7 +341,7 @@ static void test_storm_taken(void)
     g_assert_cmpuint(lost, ==, missing);
     g_assert_cmpint(overflow, ==, missing > 0);
     g_assert_cmpuint(taken, <, turns * reads_a_turn * 64);
-    /* As above, and what was taken has been in the host's queue: some 30,000 */
+    /* As above; and the events taken, some 30,000, were in the host's queue */
     g_assert_cmpuint(resident_bytes(g), <, before + 8 * MiB + taken * 256ull);
     host_check_reads(g, 0, HOST_VA, 1);
     host_finish(g);
@@ -351,7 +352,7 @@ static const HostGuestConfig two_slots = {
     .dev = { { .hotplug = true }, { .hotplug = true } },
 };
 
-/* A storm while the event queue, the devices and the machine come and go */
+/* A storm during changes of EVENTQEN, plug, unplug and machine reset */
 static void test_storm_churn(void)
 {
     const unsigned n = 1000 * 1000;
@@ -394,7 +395,7 @@ static void test_storm_churn(void)
             host_enable(g, 0);
             break;
         }
-        /* Not without EVENTQEN, nor without a device */
+        /* There is a vEVENTQ only with EVENTQEN and a device */
         g_assert_cmpuint(host_objects(g, "veventq"), ==, turn % 3 > 0);
         smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
         smmu_sync_ok(g, 0);
@@ -411,7 +412,7 @@ static void test_storm_churn(void)
     host_finish(g);
 }
 
-/* The host keeps events for a guest that has a queue, and no longer */
+/* The host has a vEVENTQ while the guest has an event queue, and no longer */
 static void test_enable(void)
 {
     uint64_t page;
@@ -442,14 +443,14 @@ static void test_enable(void)
     expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
     expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
 
-    /* Linux is busy with it for as long as another thread polls it */
+    /* Linux returns EBUSY while another thread polls the vEVENTQ */
     qobject_unref(host_control(g, "fail IOMMU_DESTROY:1+5=EBUSY"));
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 3);
     g_assert_cmpuint(host_objects(g, "veventq"), ==, 0);
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
     g_assert_cmpuint(host_objects(g, "veventq"), ==, 1);
 
-    /* An unread event is in the way of nothing */
+    /* Unread events block nothing */
     raise_events(g, 0, F_TRANSLATION, 0, 2 * EVENTQ_SLOTS);
     host_guest_unplug(g, 1);
     g_assert_cmpuint(host_objects(g, "veventq"), ==, 1);
@@ -464,7 +465,7 @@ static void test_enable(void)
     host_finish(g);
 }
 
-/* STEs that the host never gets to see: an event for each CFGI, not for V=0 */
+/* STEs that the host never gets: one event per CFGI, and none for V=0 */
 static void test_bad_stes(void)
 {
     const uint64_t cd_of_16 = STE_V | 5ull << 1 | 4ull << 59;
@@ -492,7 +493,7 @@ static void test_bad_stes(void)
     host_check_faults(g, 0, HOST_VA);
     expect_no_event(g, 0);
 
-    /* Beyond the table, and in memory that is not there; the queue goes on */
+    /* Beyond the table, and a table outside of memory; the queue goes on */
     smmu_disable(g, 0);
     smmu_write(g, 0, SMMU_CR2, 0);
     smmu_write(g, 0, SMMU_STRTAB_CFG, 4);
@@ -519,7 +520,7 @@ static void test_bad_stes(void)
     host_finish(g);
 }
 
-/* A command that is no command: CONS at it, nothing goes on till it is seen */
+/* An illegal command: the queue stops at it until the guest acknowledges */
 static void test_illegal(void)
 {
     HostGuest *g;
@@ -553,7 +554,7 @@ static void test_illegal(void)
     host_finish(g);
 }
 
-/* A queue in memory that is not there: CERROR_ABT, and a new queue works */
+/* A queue outside of memory: CERROR_ABT, and a new queue works */
 static void test_abort(void)
 {
     HostGuest *g;
@@ -570,7 +571,7 @@ static void test_abort(void)
     smmu_write(g, 0, SMMU_CMDQ_PROD, 1);
     g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
                     SMMU_CERROR_ABT << 24);
-    /* Neither registers nor translation stop at that */
+    /* Registers and translation still work */
     host_check_reads(g, 0, HOST_VA, 1);
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2);
     smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
@@ -582,9 +583,9 @@ static void test_abort(void)
 }
 
 /*
- * Where a table or a queue lies in a device's registers, the device does not
- * notice: an access could do anything.  Here it is the flash, which takes what
- * is written to it for commands.
+ * If a table or a queue lies in a device's registers, QEMU does not access
+ * them, because an access could do anything. The device here is the flash,
+ * which takes writes as commands.
  */
 static void test_registers(void)
 {
@@ -606,7 +607,7 @@ static void test_registers(void)
     expect_event(g, 0, F_STE_FETCH, host_sid(g, 0));
     host_check_faults(g, 0, HOST_VA);
 
-    /* An event for that has no place then */
+    /* The event about it cannot be written */
     smmu_write(g, 0, SMMU_CR0, 1 << 3);
     smmu_write64(g, 0, SMMU_EVENTQ_BASE, flash | HOST_EVENTQ_LOG2);
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
@@ -642,10 +643,10 @@ static void wait_for(HostGuest *g, uint64_t gpa, uint32_t want)
         }
         g_usleep(1000);
     }
-    g_error("0x%x is not written, but 0x%x", want, got);
+    g_error("0x%x was not written; memory has 0x%x", want, got);
 }
 
-/* Messages in place of reads and wires, each when what it says is done */
+/* MSIs instead of reads and wired interrupts, each after the work is done */
 static void test_msi(void)
 {
     const unsigned irqs = 1 << 0 | 1 << 2;      /* GERROR, EVENTQ */
@@ -662,11 +663,11 @@ static void test_msi(void)
     event = done + 8;
     gerror = done + 16;
 
-    /* Where software likes, whatever it likes */
+    /* Any address, any data */
     smmu_cmd(g, 0, CMD_SYNC_MSI(done, 0x12345678));
     smmu_sync_ok(g, 0);
     wait_for(g, done, 0x12345678);
-    /* Its own place in the queue, round and round; the STE moved before */
+    /* The address of its own slot, around the queue; the STE moves before it */
     for (unsigned n = 0; n < 3u << HOST_CMDQ_LOG2; n++) {
         uint64_t cd = n % 64 ? 0 : host_one_page_cd(g, 1, page);
 
@@ -699,7 +700,7 @@ static void test_msi(void)
     wait_for(g, gerror, 0x6e6e);
     smmu_ack(g, 0);
 
-    /* Where nothing is: a CMD_SYNC is done all the same, and GERROR says so */
+    /* No memory there: the CMD_SYNC still completes, and GERROR reports it */
     smmu_cmd(g, 0, CMD_SYNC_MSI(0xfff000000000ull, 1));
     smmu_sync_ok(g, 0);
     g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR) ^
@@ -713,7 +714,7 @@ static void test_msi(void)
     host_finish(g);
 }
 
-/* Into the SMMU's own registers, and where the device itself hangs on it */
+/* MSIs into the SMMU's own registers, and into the slot of a device */
 static void test_hostile_msi(void)
 {
     HostGuestConfig config = {
@@ -739,7 +740,7 @@ static void test_hostile_msi(void)
     }
     host_check_reads(g, 0, HOST_VA, 1);
 
-    /* An event about a device turns the slot that the device is in off */
+    /* The MSI of an event about a device turns off the slot of that device */
     smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, host_slot_control(g, 0));
     smmu_write(g, 0, SMMU_EVENTQ_IRQ_CFG + 8, host_slot_off(g, 0));
     smmu_write(g, 0, SMMU_IRQ_CTRL, 1 << 2);
@@ -761,7 +762,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/fault", test_fault);
     qtest_add_func("/smmuv3-event/types", test_types);
     qtest_add_func("/smmuv3-event/overflow", test_overflow);
-    qtest_add_func("/smmuv3-event/nonsense", test_nonsense);
+    qtest_add_func("/smmuv3-event/bad-indexes", test_nonsense);
     qtest_add_func("/smmuv3-event/storm", test_storm);
     qtest_add_func("/smmuv3-event/storm-taken", test_storm_taken);
     qtest_add_func("/smmuv3-event/storm-churn", test_storm_churn);

@@ -2,10 +2,10 @@
  * QTest of accel=on: every call to the host fails once, with every errno
  *
  * A scenario (plug, configure, translate, invalidate, unplug) runs once to
- * count its calls to the host model; then once for each call that can fail and
- * each errno that is plausible.  QEMU must go on; what the guest gets
- * meanwhile may be a fault but never another's memory; and once the failure is
- * over, everything works again and nothing is left behind.
+ * count its calls to the host model. Then it runs once per call that can fail
+ * and per plausible errno. QEMU must go on. Meanwhile the guest may get a
+ * fault, but never the memory of another device. After the failure everything
+ * works again, and nothing is left behind.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -24,11 +24,11 @@
 typedef struct Kind {
     const char *name;
     const char *errnos[5];
-    /* The host keeps what it could not free until its fd is closed */
+    /* The host keeps an object that could not be freed until its fd closes */
     bool keeps_objects;
     /*
-     * So many calls fail in a row, besides one alone: QEMU tries again, or
-     * something else
+     * Besides a single failure, this many calls fail in a row: QEMU tries
+     * again, or tries another call
      */
     unsigned in_a_row[4];
 } Kind;
@@ -103,7 +103,7 @@ static void set_pte(Fixture *f, unsigned dev, bool valid)
                 cpu_to_le64(valid ? host_leaf(3, f->page[dev], PTE_DATA) : 0));
 }
 
-/* A CMD_SYNC, and if the queue stops the guest does what Linux's driver does */
+/* CMD_SYNC; if the queue stops, the guest recovers as Linux's driver does */
 static bool cmd_sync(Fixture *f)
 {
     unsigned error = smmu_sync(f->g, 0);
@@ -126,8 +126,8 @@ static void set_ste(Fixture *f, unsigned dev, uint64_t word0)
 }
 
 /*
- * A device reads at VA. Whatever failed: no other memory than its own, and no
- * memory at all once it was unmapped and the guest was told so.
+ * A device reads at VA. Whatever failed, it must read only its own memory, and
+ * nothing after an unmap that has completed.
  */
 static bool reads(Fixture *f, unsigned dev, bool may)
 {
@@ -143,8 +143,8 @@ static bool reads(Fixture *f, unsigned dev, bool may)
 }
 
 /*
- * A device that was put on abort reads nothing, at once or, where the host was
- * busy with it (and would have blocked it), after QEMU has asked again.
+ * A device that was put on abort must stop reading. If the host was busy with
+ * it (and would have blocked it), it stops after QEMU has tried again.
  */
 static void stops(Fixture *f, unsigned dev)
 {
@@ -157,7 +157,7 @@ static void stops(Fixture *f, unsigned dev)
         }
         g_usleep(10 * 1000);
     }
-    g_error("%s: device %u still reads, and should abort", f->what, dev);
+    g_error("%s: device %u still reads, but must abort", f->what, dev);
 }
 
 static void plug(Fixture *f, unsigned dev)
@@ -181,7 +181,7 @@ static void del_iommufd(Fixture *f)
                              "'arguments': {'id': 'iommufd0'}}");
 }
 
-/* Under its new StreamID the device has an STE already: the same */
+/* The new StreamID of the device already has the same STE */
 static bool renumber(Fixture *f, unsigned dev, int by)
 {
     HostGuest *g = f->g;
@@ -207,7 +207,9 @@ static bool enable(Fixture *f)
     return cmd_sync(f);
 }
 
-/* A guest that is reset finds the devices again, which go by no tables */
+/*
+ * After a machine reset the devices are there again, and use no tables
+ */
 static bool machine_reset(Fixture *f)
 {
     HostGuest *g = f->g;
@@ -223,7 +225,7 @@ static bool machine_reset(Fixture *f)
     return enable(f);
 }
 
-/* All that a device goes through; true if all of it worked */
+/* The whole life of a device; returns true if all of it worked */
 static bool scenario(Fixture *f)
 {
     HostGuest *g = f->g;
@@ -244,7 +246,7 @@ static bool scenario(Fixture *f)
         set_pte(f, dev, false);
         smmu_cmd(g, 0, CMD_TLBI_NH_VA(1 + dev, VA, 1));
         smmu_cmd(g, 0, CMD_TLBI_NH_VA(1 + dev, VA + 4096, 1));
-        /* Not told so, the guest may still expect the old translation */
+        /* If CMD_SYNC failed, the guest may still expect the old translation */
         unmapped = cmd_sync(f);
         well &= unmapped;
         if (unmapped) {
@@ -253,7 +255,7 @@ static bool scenario(Fixture *f)
         set_pte(f, dev, true);
         well &= reads(f, dev, true);
     }
-    /* To another CD of the same contents: another nested HWPT */
+    /* Move to another CD of the same contents: another nested HWPT */
     set_ste(f, 0, STE_S1(f->other_cd));
     well &= reads(f, 0, true);
     set_ste(f, 0, STE_ABORT);
@@ -292,7 +294,7 @@ static bool scenario(Fixture *f)
 }
 
 /*
- * Nothing of the host's is left: objects, address spaces, device fds, bindings
+ * Nothing is left in the host: objects, address spaces, device fds, bindings
  */
 static void check_empty(Fixture *f, bool but_kept)
 {
@@ -331,7 +333,7 @@ static void check_empty(Fixture *f, bool but_kept)
     qobject_unref(objects);
 }
 
-/* Counters by kind */
+/* Run the scenario without a failure; returns the counters by kind */
 static QDict *count_calls(Fixture *f)
 {
     QDict *counters;
@@ -363,7 +365,7 @@ static unsigned inject(Fixture *f, const Kind *kind, uint64_t n, unsigned row,
     g_assert_cmpuint(host_counter(f->g, "smmu.stale"), ==, 0);
     check_empty(f, kind->keeps_objects);
 
-    /* and then all is as if nothing had been */
+    /* afterwards everything works again */
     qobject_unref(host_control(f->g, "zero"));
     g_assert_true(add_iommufd(f));
     if (!scenario(f)) {

@@ -1,8 +1,8 @@
 /*
  * QTest of accel=on: the whole path, from the guest's tables to a byte
  *
- * On the host model: what a device reads and writes is decided by the guest's
- * STE, CD and stage-1 tables, its registers and what it invalidates.
+ * The guest's STE, CD, stage-1 tables, registers and invalidations decide what
+ * a device reads and writes. Runs on the host model.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,7 +19,7 @@
 #define VA_HIGH     0xffffff8000000000ull
 
 /*
- * Granules, levels, halves
+ * Granules, levels, both halves of the address space
  */
 
 typedef struct TableRow {
@@ -76,13 +76,13 @@ static void test_tables(const void *opaque)
     for (unsigned n = 0; n < 4096; n++) {
         data[n] = n * 7 + (n >> 8);
     }
-    /* Written by the device at the start, and read back at the end */
+    /* The device writes at the start, and reads back at the end */
     g_assert_true(host_dma_write(g, 0, va, data, 4096));
     g_assert_cmpmem(host_ram(g, pa), 4096, data, 4096);
     memcpy(host_ram(g, pa + size - 4096), data, 4096);
     g_assert_true(host_dma_read(g, 0, va + size - 4096, back, 4096));
     g_assert_cmpmem(back, 4096, data, 4096);
-    /* and nothing beside it */
+    /* nothing beside it is mapped */
     host_check_faults(g, 0, va + size);
     host_check_faults(g, 0, va - 8);
     host_check_faults(g, 0, pa);
@@ -90,7 +90,7 @@ static void test_tables(const void *opaque)
 }
 
 /*
- * What a stream does, by registers and STE
+ * What a stream does, depending on registers and STE
  */
 
 static void test_ste(void)
@@ -103,7 +103,7 @@ static void test_ste(void)
     }
     g = host_start(1, 1);
     page = host_new_page(g, 0x1111);
-    /* Disabled after reset: GBPA lets all through */
+    /* Disabled after reset: GBPA bypasses */
     host_check_reads(g, 0, page, 0x1111);
 
     host_enable(g, 0);
@@ -120,7 +120,7 @@ static void test_ste(void)
     host_check_faults(g, 0, page);
     host_set_ste(g, 0, STE_S1(cd));
     host_check_reads(g, 0, HOST_VA, 0x1111);
-    /* From one CD to another, and what held the first one goes */
+    /* Move from one CD to another; the HWPT of the first one is freed */
     other = host_one_page_cd(g, 2, host_new_page(g, 0x1112));
     host_set_ste(g, 0, STE_S1(other));
     host_check_reads(g, 0, HOST_VA, 0x1112);
@@ -165,7 +165,7 @@ static void test_smmuen(void)
     host_finish(g);
 }
 
-/* A Stream Table that moves while the SMMU is off, and one nobody can read */
+/* A Stream Table that moves while the SMMU is off, and an unreadable one */
 static void test_stream_table(void)
 {
     HostGuest *g;
@@ -188,7 +188,7 @@ static void test_stream_table(void)
     host_enable(g, 0);
     host_check_reads(g, 0, page, 0x3333);
 
-    /* Above all memory: abort, not yesterday's translation */
+    /* Above all memory: abort, not the old translation */
     smmu_disable(g, 0);
     g->smmu[0].strtab = 0x2000000000ull;
     host_enable(g, 0);
@@ -203,7 +203,7 @@ static void test_stream_table(void)
 }
 
 /*
- * Several devices and vSMMUs: each by its own, with equal ASIDs and addresses
+ * Several devices and vSMMUs with equal ASIDs and addresses stay apart
  */
 static void test_apart(void)
 {
@@ -217,7 +217,7 @@ static void test_apart(void)
     host_enable(g, 0);
     host_enable(g, 1);
     for (unsigned dev = 0; dev < 4; dev++) {
-        /* Two devices of one vSMMU have an ASID each; the vSMMUs the same */
+        /* Devices of one vSMMU have different ASIDs; the vSMMUs use the same */
         page[dev] = host_new_page(g, 0x4440 + dev);
         host_set_ste(g, dev,
                      STE_S1(host_one_page_cd(g, 5 + dev / 2, page[dev])));
@@ -225,7 +225,7 @@ static void test_apart(void)
     for (unsigned dev = 0; dev < 4; dev++) {
         host_check_reads(g, dev, HOST_VA, 0x4440 + dev);
     }
-    /* One vSMMU's invalidations, tables and enable are its own */
+    /* Invalidations, tables and SMMUEN of one vSMMU do not affect the other */
     smmu_disable(g, 0);
     host_check_reads(g, 0, page[0], 0x4440);
     host_check_reads(g, 1, HOST_VA, 0x4441);
@@ -260,7 +260,7 @@ static void test_reset(void)
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, page)));
     host_check_reads(g, 0, HOST_VA, 0x5555);
 
-    /* As firmware finds it: nothing translates, all passes */
+    /* What firmware finds: nothing translates, everything bypasses */
     qtest_system_reset(g->qts);
     g_assert_cmphex(smmu_read(g, 0, SMMU_CR0), ==, 0);
     host_setup_port(g, 0);
@@ -270,7 +270,7 @@ static void test_reset(void)
     host_finish(g);
 }
 
-/* A device that is reset stays where it is, and nothing is made anew for it */
+/* A reset of the device keeps its attachment, and allocates nothing */
 static void test_device_reset(const void *opaque)
 {
     void (*reset)(HostGuest *g, unsigned dev) = opaque;
@@ -300,7 +300,7 @@ static void test_device_reset(const void *opaque)
     host_finish(g);
 }
 
-/* The device reads @want in a second, which is how long QEMU may try again */
+/* The device reads @want within a second: QEMU may retry for that long */
 static void comes_to_read(HostGuest *g, unsigned dev, uint64_t want)
 {
     uint64_t got = 0;
@@ -314,7 +314,7 @@ static void comes_to_read(HostGuest *g, unsigned dev, uint64_t want)
     g_error("device %u reads 0x%" PRIx64 ", not 0x%" PRIx64, dev, got, want);
 }
 
-/* While the host resets the device it takes no attachment: tried again */
+/* While the host resets the device it refuses to attach: QEMU retries */
 static void test_busy(void)
 {
     HostGuest *g;
@@ -334,8 +334,8 @@ static void test_busy(void)
 }
 
 /*
- * The user hears of a stream that cannot move, once: however long that lasts,
- * and however often the guest asks.
+ * QEMU warns once about a stream that it cannot move, however long that lasts
+ * and however often the guest tries.
  */
 static void test_told_once(const void *opaque)
 {
@@ -359,7 +359,9 @@ static void test_told_once(const void *opaque)
     host_enable(g, 0);
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
     qobject_unref(host_control(g, "%s", fail));
-    /* What passes by itself is told once it has not, after 1.28 s */
+    /*
+     * QEMU warns about a transient failure only when it has lasted for 1.28 s
+     */
     for (int n = 0; n < 300; n++) {
         host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 2 + n % 2, HOST_VA)));
         if (strstr(fail, "EBUSY")) {
@@ -377,7 +379,7 @@ static void test_told_once(const void *opaque)
         g_auto(GStrv) parts = g_strsplit(said, "cannot move StreamID", -1);
 
         if (g_strv_length(parts) != 2) {
-            g_error("not told once: %s", said);
+            g_error("not exactly one warning: %s", said);
         }
     }
 }
@@ -402,8 +404,8 @@ static void test_stop_cont(void)
 }
 
 /*
- * Two vSMMUs of two slots each, all empty: the model's device 0, the traveller,
- * goes to the first slot of either, and device 1 or 3 may be in the second
+ * Two vSMMUs with two empty slots each. The model's device 0 travels: it goes
+ * to the first slot of either. Device 1 or 3 may be in the second slots.
  */
 static HostGuest *start_journey(const char *smmu_args)
 {
@@ -421,7 +423,9 @@ static HostGuest *start_journey(const char *smmu_args)
     return g;
 }
 
-/* Objects of translating devices that are there, and none of any that is not */
+/*
+ * Devices that are present translate and have their objects; others have none
+ */
 static void check_objects(HostGuest *g)
 {
     unsigned present[2] = {}, viommus, devices;
@@ -439,11 +443,12 @@ static void check_objects(HostGuest *g)
 }
 
 /*
- * A device goes that nobody has unbound from its driver: the host wants it back
- * and the guest turns its slot off at once, or the guest does so of its own.
- * The device does DMA all the while (its page is at the address of another
- * page, so that what passes by its tables shows), and a move of its stream
- * waits for the host. It comes back where it was, and elsewhere.
+ * A device is removed while its driver uses it. Either the host requests it
+ * and the guest turns its slot off at once, or the guest does that by itself.
+ * The device does DMA all the time, and a move of its stream waits for the
+ * host. (The device's page is mapped at the address of another page, so that
+ * DMA that bypasses its tables shows.) Then the device comes back in the same
+ * slot, and in another one.
  */
 static void test_surprise(const void *opaque)
 {
@@ -483,7 +488,9 @@ static void test_surprise(const void *opaque)
 
         probes = host_counter(g, "probe.done");
         host_probe_begin(g, dev, bare, 0x10 + dev, 0x20 + i);
-        /* The move and the parking; and whatever comes, every other time */
+        /*
+         * The move and the parking fail; in every other round all retries too
+         */
         qobject_unref(host_control(g, "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+%s"
                                    "=EBUSY", round % 2 ? "*" : "2"));
         busy = host_counter(g, "injected");
@@ -494,11 +501,13 @@ static void test_surprise(const void *opaque)
         }
         host_power_off(g, dev);
         qobject_unref(host_control(g, "fail clear"));
-        /* To abort at least, before and after the CFGI_STE */
+        /*
+         * At least the move to abort was probed, before and after the CFGI_STE
+         */
         g_assert_cmpuint(host_counter(g, "probe.done"), >=, probes + 2);
         g_assert_cmpuint(host_counter(g, "probe.other"), ==, 0);
         check_objects(g);
-        /* Whatever was to be tried again comes to nothing */
+        /* A pending retry must do nothing */
         g_usleep(30 * 1000);
         check_objects(g);
         host_set_ste(g, dev, STE_S1(cd[dev]));
@@ -514,9 +523,9 @@ static void test_surprise(const void *opaque)
 }
 
 /*
- * With share-stage2=on all vSMMUs are one VMID. A vSMMU that has lost its last
- * device passes no TLBI on: what that one's translations left in the TLB must
- * not be met by who has the ASID next, here or on another vSMMU.
+ * With share-stage2=on all vSMMUs share one VMID. A vSMMU without a device
+ * forwards no TLBI. So TLB entries that its last device has left must not be
+ * hit by the next user of the ASID, on this vSMMU or on another.
  */
 static void test_shared_stage2(void)
 {
@@ -536,7 +545,7 @@ static void test_shared_stage2(void)
                                     host_one_page_cd(g, dev,
                                                      host_new_page(g, dev))));
     }
-    /* One device stays on a vSMMU, then on both: the stage 2 lives on */
+    /* One device stays on one vSMMU, then on each, so that the stage 2 stays */
     g_assert_null(host_guest_plug(g, 3));
     for (int both = 0; both < 2; both++) {
         if (both) {
@@ -552,7 +561,7 @@ static void test_shared_stage2(void)
             check_objects(g);
             host_check_reads(g, dev, HOST_VA, tag);
             host_guest_unplug(g, dev);
-            /* Unmapped where it was, as a guest does whose device has gone */
+            /* The guest unmaps the page after the device has gone */
             *pte = 0;
             smmu_cmd(g, i, CMD_TLBI_NH_VA(7, HOST_VA, 1));
             smmu_sync_ok(g, i);
@@ -563,7 +572,7 @@ static void test_shared_stage2(void)
     host_finish(g);
 }
 
-/* Gone from the one vSMMU, back on the other, and back again */
+/* A device moves from one vSMMU to the other, and back again */
 static void test_comes_back(void)
 {
     HostGuestConfig config = {
@@ -596,7 +605,7 @@ static void test_comes_back(void)
     host_finish(g);
 }
 
-/* Devices go in every order; those that are left do not notice */
+/* Devices are unplugged in every order; the others are not affected */
 static void test_unplug_order(void)
 {
     static const unsigned orders[][3] = {
@@ -662,7 +671,7 @@ static void test_renumber(void)
     host_set_ste(g, 1, STE_BYPASS);
     host_check_reads(g, 0, HOST_VA, 0x7777);
 
-    /* To a StreamID that has no STE yet: nothing passes */
+    /* To a StreamID that has no STE yet: DMA aborts */
     bus = g->dev[0].bus;
     host_set_bus(g, 0, bus + 8);
     smmu_sync_ok(g, 0);
@@ -671,13 +680,13 @@ static void test_renumber(void)
     host_set_ste(g, 0, STE_S1(cd));
     host_check_reads(g, 0, HOST_VA, 0x7777);
 
-    /* Back to where there is an STE: no command needed */
+    /* Back to a StreamID that has an STE: no command is needed */
     host_set_bus(g, 0, bus);
     comes_to_read(g, 0, 0x7777);
     host_set_bus(g, 0, bus + 8);
     comes_to_read(g, 0, 0x7777);
 
-    /* Commands for the old one reach nobody, those for the new one do */
+    /* Commands for the new StreamID have an effect */
     host_clear_cd(g, cd);
     smmu_cmd(g, 0, CMD_CFGI_CD(host_sid(g, 0), 0));
     smmu_sync_ok(g, 0);
@@ -685,7 +694,7 @@ static void test_renumber(void)
     host_finish(g);
 }
 
-/* Two devices trade their StreamIDs */
+/* Two devices exchange their StreamIDs */
 static void test_swap(void)
 {
     HostGuest *g;
@@ -745,7 +754,7 @@ static void test_hotplug(void)
         host_guest_unplug(g, 1);
         host_check_reads(g, 0, HOST_VA, 0x9999);
         host_guest_unplug(g, 0);
-        /* Children first, and all of them */
+        /* All objects are freed, children first */
         g_assert_cmpuint(host_objects(g, "viommu"), ==, 0);
         g_assert_cmpuint(host_objects(g, "vdevice"), ==, 0);
         g_assert_cmpuint(host_objects(g, "hwpt_nested"), ==, 0);
@@ -770,7 +779,7 @@ static char *add_device(HostGuest *g, const char *driver, const char *id,
     return error;
 }
 
-/* A device comes to a switch whose buses get their numbers after it is there */
+/* A device is plugged into a switch whose buses are numbered later */
 static void test_switch(void)
 {
     HostGuestConfig config = {
@@ -790,7 +799,7 @@ static void test_switch(void)
     host_enable(g, 0);
     host_set_ste(g, 1, STE_BYPASS);
 
-    /* Its bus has number 0 as yet, at which the guest has something else */
+    /* Its bus still has number 0, where the guest has another STE */
     *smmu_ste(g, 0, 0) = cpu_to_le64(STE_BYPASS);
     *smmu_ste(g, 0, 0x2200) = *smmu_ste(g, 0, 0x3200) = cpu_to_le64(STE_S1(cd));
     smmu_cmd(g, 0, CMD_CFGI_ALL);
@@ -804,7 +813,7 @@ static void test_switch(void)
     g_assert_cmphex(host_sid(g, 0), ==, 0x2200);
     comes_to_read(g, 0, 0x5151);
 
-    /* All of the switch moves; in between, nothing passes */
+    /* All buses of the switch are renumbered; in between, DMA aborts */
     host_set_bus(g, 0, 0x23);
     smmu_sync_ok(g, 0);
     host_check_faults(g, 0, HOST_VA);
@@ -813,7 +822,7 @@ static void test_switch(void)
     host_setup_device(g, 0);
     comes_to_read(g, 0, 0x5151);
 
-    /* Commands for where it was reach nobody, those for where it is do */
+    /* Commands for the old StreamID have no effect, those for the new one do */
     *smmu_ste(g, 0, 0x2200) = 0;
     smmu_cmd(g, 0, CMD_CFGI_STE(0x2200));
     smmu_sync_ok(g, 0);
@@ -824,7 +833,7 @@ static void test_switch(void)
     host_finish(g);
 }
 
-/* Bridges that come and go leave the streams of others alone */
+/* Plugging and unplugging bridges does not affect the streams of others */
 static void test_bridge_hotplug(void)
 {
     HostGuestConfig config = {
@@ -846,7 +855,7 @@ static void test_bridge_hotplug(void)
 
     g_assert_null(add_device(g, "x3130-upstream", "dev1", "rp1", ""));
     g_assert_null(add_device(g, "pcie-pci-bridge", "dev2", "rp2", ""));
-    /* The other one stays: the base leaks its SHPC when it goes */
+    /* The other bridge stays: the base leaks its SHPC when it is unplugged */
     g->dev[1].present = true;
     host_check_reads(g, 0, HOST_VA, 0x6161);
 
@@ -868,7 +877,7 @@ static void test_bridge_hotplug(void)
     host_finish(g);
 }
 
-/* Two physical SMMUs cannot be one virtual one */
+/* One vSMMU cannot stand for two physical SMMUs */
 static void test_two_hosts(void)
 {
     HostGuestConfig config = {
@@ -930,10 +939,11 @@ static void test_queue(void)
 }
 
 /*
- * The pages of an unmap follow each other in the queue, in order or not, across
- * the queue's end, some again and again, those of another ASID between them or
- * all of the TLB before them: each of them leaves the host's TLB, whatever the
- * granule is, which its command does not tell.
+ * The pages of an unmap follow each other in the queue: in order or not,
+ * across the end of the queue, some of them several times, with pages of
+ * another ASID or an invalidation of the whole TLB between them. Each page
+ * must leave the TLB of the host, whatever its granule is. The command does
+ * not contain the granule.
  */
 static void test_pages(const void *granule_shift)
 {
@@ -977,7 +987,7 @@ static void test_pages(const void *granule_shift)
 
             host_check_reads(g, i / PAGES, HOST_VA + i % PAGES * size,
                              round << 16 | i);
-            /* In order at first, then ever less so */
+            /* In order at first, then more and more at random */
             if (g_test_rand_int_range(0, ROUNDS) < round) {
                 order[i] = order[j];
                 order[j] = tmp;
@@ -1007,7 +1017,7 @@ static void test_long_unmap(void)
 {
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
-        /* All within the write to PROD */
+        /* The write to PROD does all of the work */
         .smmu_args = ",x-drain-us=1000000",
     };
     const unsigned log2 = 11, syncs = 2, pages = 1000, in_a_call = 256;
@@ -1021,12 +1031,12 @@ static void test_long_unmap(void)
     host_enable(g, 0);
     host_set_ste(g, 0, STE_BYPASS);
     queue = host_alloc(g, 16ull << log2);
-    /* So that a call becomes full amid what QEMU reads at once */
+    /* With these, a call gets full in the middle of what QEMU reads at once */
     for (unsigned n = 0; n < syncs; n++) {
         *(HostCmd *)host_ram(g, queue + n * 16) = CMD_SYNC;
     }
     for (unsigned n = 0; n < pages; n++) {
-        /* Not side by side, or they would be a range */
+        /* Not adjacent, or they would become a range */
         *(HostCmd *)host_ram(g, queue + (syncs + n) * 16) =
             CMD_TLBI_NH_VA(1, HOST_VA + n * 8192, 1);
     }
@@ -1091,7 +1101,7 @@ static void test_ends(void)
     host_finish(g);
 }
 
-/* The host refuses one of many: CMDQ_CONS stays at that one, round the queue */
+/* The host refuses one command of many: CMDQ_CONS stops at that one */
 static void test_blame(void)
 {
     const uint32_t mask = (2u << HOST_CMDQ_LOG2) - 1;
@@ -1106,11 +1116,11 @@ static void test_blame(void)
     for (unsigned k = 0; k < 100; k += 1 + k / 4) {
         uint32_t cons = smmu_read(g, 0, SMMU_CMDQ_CONS) & mask;
 
-        /* Not side by side, or they would be a range */
+        /* Not adjacent, or they would become a range */
         for (unsigned n = 0; n < 100; n++) {
             smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA + n * 8192, 1));
         }
-        /* All of them in one call, then each alone */
+        /* The call with all of them fails, then that with command k alone */
         qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=EIO"));
         qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:%u=EIO",
                                    2 + k));
@@ -1125,8 +1135,9 @@ static void test_blame(void)
 }
 
 /*
- * Commands take effect in their order: what a CMD_SYNC waits for is done before
- * its interrupt, what an STE's move must not overtake before the move.
+ * Commands take effect in order. Invalidations before a CMD_SYNC are done
+ * before its interrupt. Invalidations before a CFGI_STE are done before the
+ * stream moves.
  */
 static void test_order(void)
 {
@@ -1192,11 +1203,6 @@ static void test_order(void)
     host_finish(g);
 }
 
-/*
- * No command reaches the host after a CMD_SYNC behind it has completed: the
- * TLBIs have numbers, the message of a CMD_SYNC is the number of the last one
- * before it, and the model compares.
- */
 static void wait_cons(HostGuest *g, uint32_t cons)
 {
     for (int n = 0; smmu_read(g, 0, SMMU_CMDQ_CONS) != cons; n++) {
@@ -1204,7 +1210,7 @@ static void wait_cons(HostGuest *g, uint32_t cons)
     }
 }
 
-/* In a stopped machine: the queue is begun, and most of it rests until cont */
+/* In a stopped machine the drain starts, and most of it waits until cont */
 static void kick_stopped(HostGuest *g, unsigned n)
 {
     uint32_t cons;
@@ -1220,9 +1226,9 @@ static void kick_stopped(HostGuest *g, unsigned n)
 }
 
 /*
- * A drain leaves its vCPU after any CMD_SYNC, and not before one: that would be
- * another call to the host.  It also does after a CFGI_STE, even if that moves
- * nothing.
+ * A drain may leave its vCPU after any CMD_SYNC, but not before one, because
+ * that would be another call to the host. It may also leave after a CFGI_STE,
+ * even if that moves nothing.
  */
 static void test_drain_rests(void)
 {
@@ -1243,7 +1249,7 @@ static void test_drain_rests(void)
     qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
     calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
     for (unsigned n = 0; n < syncs; n++) {
-        /* Of an ASID each, or they would be taken together */
+        /* Each with another ASID, or QEMU would merge them */
         for (unsigned asid = 1; asid <= cmds; asid++) {
             smmu_cmd(g, 0, CMD_TLBI_NH_VA(asid, HOST_VA, 1));
         }
@@ -1262,13 +1268,18 @@ static void test_drain_rests(void)
     host_finish(g);
 }
 
+/*
+ * No command reaches the host after a later CMD_SYNC has completed. The TLBIs
+ * are numbered, the message of a CMD_SYNC is the number of the last TLBI before
+ * it, and the model compares them.
+ */
 static void test_linear(const void *drain)
 {
     g_autofree char *smmu_args = g_strconcat(",x-drain-us=", drain, NULL);
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2, .smmu_args = smmu_args,
     };
-    /* Not pages side by side, a run of which would reach the host as a range */
+    /* Not adjacent pages: a run of those would reach the host as a range */
     const uint32_t step = 3;
     uint32_t number = 0;
     uint64_t done;
@@ -1315,7 +1326,7 @@ static void test_linear(const void *drain)
     g_assert_cmpuint(*(uint32_t *)host_ram(g, done), ==, number);
     g_assert_cmpuint(host_counter(g, "watch.seen"), ==, number / step);
 
-    /* What no CMD_SYNC waits for comes there as well */
+    /* A command without a CMD_SYNC behind it reaches the host as well */
     smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, (uint64_t)(number + step) << 12, 1));
     smmu_kick(g, 0);
     for (int n = 0; host_counter(g, "watch.seen") == number / step; n++) {
@@ -1327,8 +1338,8 @@ static void test_linear(const void *drain)
 }
 
 /*
- * The queue ends where memory does: the commands that can be read are carried
- * out, CONS is at the one that cannot.
+ * The queue crosses the end of memory: readable commands take effect, and CONS
+ * stops at the first unreadable one.
  */
 static void test_abort(void)
 {
@@ -1360,7 +1371,7 @@ static void test_abort(void)
     g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==, SMMU_GERROR_CMDQ);
     host_check_faults(g, 0, HOST_VA);
 
-    /* The guest puts it right, and all goes on */
+    /* The guest repairs the queue, and everything works again */
     smmu_write(g, 0, SMMU_CR0, 1);
     smmu_write(g, 0, SMMU_GERRORN, SMMU_GERROR_CMDQ);
     smmu_enable(g, 0);
@@ -1369,7 +1380,7 @@ static void test_abort(void)
     host_finish(g);
 }
 
-/* As many devices as there may be come and go, each behind its own port */
+/* As many devices as possible, each behind its own port */
 static void test_many_ports(void)
 {
     uint64_t calls;
@@ -1397,8 +1408,8 @@ static void test_many_ports(void)
 }
 
 /*
- * QEMU translates the MSIs of bridges, with caches of its own: those obey the
- * commands too, which reach the host all the same.
+ * QEMU translates the MSIs of bridges with its own caches. Commands must
+ * invalidate those caches too, and must still reach the host.
  */
 static void test_bridge_msi(void)
 {
@@ -1454,7 +1465,7 @@ static void test_bridge_msi(void)
 }
 
 /*
- * Hosts: what the guest is told of each, and which are refused
+ * Hosts: what the ID registers report for each, and which are refused
  */
 
 typedef struct HostRow {
@@ -1520,9 +1531,9 @@ static void test_host(const void *opaque)
 }
 
 /*
- * An STE that moves from one CD to another does so without a gap (IHI 0070
- * 5.2: what differs lies in one 64-bit word): at each moment that hardware
- * could look, the one translation holds or the other.
+ * An STE changes from one CD to another without a gap (IHI 0070 5.2: all that
+ * differs is in one 64-bit word). Whenever hardware looks, either the old or
+ * the new translation is valid.
  */
 static void test_gapless(void)
 {
@@ -1543,14 +1554,15 @@ static void test_gapless(void)
         host_set_ste(g, 0, STE_S1(cd[n % 2]));
     }
     /*
-     * Each change is seen before and after, so each value 10000 times or more
+     * Each change is probed before and after: 10000 reads of each value, or
+     * more
      */
     g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_A), >=, 5000);
     g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_B), >=, 5000);
     g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_OTHER), ==, 0);
     g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_FAULT), ==, 0);
 
-    /* Where it goes by V=0 the probe does see the gap, so it can */
+    /* A change through V=0 has a gap, and the probe sees it */
     host_set_ste(g, 0, 0);
     host_set_ste(g, 0, STE_S1(cd[0]));
     g_assert_cmpuint(host_probes(g, 0, HOST_PROBES_FAULT), >, 0);
@@ -1558,10 +1570,9 @@ static void test_gapless(void)
 }
 
 /*
- * From each kind of STE to each other: the host needs a gap only where bits
- * that are in use on both sides differ in two 64-bit words, a CD and how it is
- * to be read here. Each kind reads a page of its own at one and the same
- * address.
+ * Change each kind of STE to each other. The host needs a gap only if bits in
+ * use on both sides differ in two 64-bit words: here, the CD and its
+ * cacheability. Each kind reads its own page at the same address.
  */
 typedef struct SteKind {
     const char *name;
@@ -1598,7 +1609,7 @@ static void change_kind(HostGuest *g, const SteKind *from, const SteKind *to,
     if (gaps != gap || host_probes(g, 0, HOST_PROBES_OTHER) ||
         (faults && !gap && !from->aborts && !to->aborts)) {
         g_error("from %s to %s: %" PRIu64 " gaps, %" PRIu64 " faults, %" PRIu64
-                " reads of something else", from->name, to->name, gaps, faults,
+                " reads of another value", from->name, to->name, gaps, faults,
                 host_probes(g, 0, HOST_PROBES_OTHER));
     }
     if (to->aborts) {
@@ -1638,7 +1649,7 @@ static void test_gapless_kinds(void)
         }
     }
 
-    /* From a guest without an SMMU driver to its tables, and back */
+    /* SMMUEN off and on: from bypass to the tables of the guest, and back */
     host_set_ste(g, 0, STE_S1(cd[0]));
     gaps = host_counter(g, "driver.ste.gap");
     host_probe_begin(g, 0, bare, 0xb0, 0xa0);
@@ -1689,8 +1700,8 @@ static void test_asid16(void)
 }
 
 /*
- * What an admin runs into: the error names the device, what is wrong, and what
- * to do; without the failure the same command works.
+ * Errors that an admin can meet: the message names the device, the cause, and
+ * what to do. Without the failure the same command works.
  */
 typedef struct ErrorRow {
     const char *name;
@@ -1756,9 +1767,9 @@ static void test_error(const void *opaque)
 }
 
 /*
- * Registers that are read from memory say what the trap would have said, and
- * writes that never reach QEMU changed nothing: two guests do the same, one of
- * which exits for each access.
+ * Registers that are read from memory have the values that a trap would
+ * return, and writes that never reach QEMU would have changed nothing. Two
+ * guests do the same; one of them exits at each access.
  */
 
 static const unsigned known_registers[][2] = {
@@ -1766,7 +1777,7 @@ static const unsigned known_registers[][2] = {
     { 0x80, 0x88 }, { 0x90, 0xbc }, { 0xfd0, 0xffc },
 };
 
-/* A write that both guests get; most of what Linux begins with is zeros */
+/* A write that both guests do; half of them are 0, as Linux's first ones are */
 typedef struct RegisterWrite {
     unsigned reg, size;
     uint64_t value;
@@ -1809,8 +1820,9 @@ static RegisterWrite random_write(const uint64_t *queues, uint64_t page)
 }
 
 /*
- * What is written in this round: from every other reset on what stops the queue
- * with an error for certain, then clears what moved; else anything
+ * The write of this round. After every other reset four fixed writes come
+ * first: they stop the queue with an error for certain, and then clear
+ * CMDQ_CONS. All others are random.
  */
 static RegisterWrite round_write(int round, const uint64_t *queues,
                                  uint64_t page)
@@ -1843,7 +1855,7 @@ static void check_registers_equal(HostGuest *const *g, int round)
                 uint32_t b = smmu_read(g[1], 0, reg | page);
 
                 if (a != b) {
-                    g_error("round %d: register 0x%x says 0x%x, not 0x%x",
+                    g_error("round %d: register 0x%x is 0x%x, not 0x%x",
                             round, reg | page, a, b);
                 }
             }
@@ -1864,7 +1876,7 @@ static void test_registers(void)
     for (int i = 0; i < 2; i++) {
         g_autofree char *tree = NULL;
 
-        /* Whatever the machine's load, a drain ends within the write */
+        /* A drain ends within the write, however busy this computer is */
         config.smmu_args = i ? ",x-drain-us=1000000,x-direct-registers=off"
                              : ",x-drain-us=1000000";
         g[i] = host_guest_new(&config);
@@ -1947,10 +1959,10 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-host/bus-reset", host_bus_reset,
                         test_device_reset);
     qtest_add_func("/smmuv3-host/busy", test_busy);
-    qtest_add_data_func("/smmuv3-host/told-once/busy",
+    qtest_add_data_func("/smmuv3-host/warn-once/busy",
                         "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+100000=EBUSY",
                         test_told_once);
-    qtest_add_data_func("/smmuv3-host/told-once/no-memory",
+    qtest_add_data_func("/smmuv3-host/warn-once/no-memory",
                         "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+100000=ENOMEM",
                         test_told_once);
     qtest_add_func("/smmuv3-host/stop-cont", test_stop_cont);
@@ -1976,12 +1988,12 @@ int main(int argc, char **argv)
     }
     qtest_add_func("/smmuv3-host/long-unmap", test_long_unmap);
     qtest_add_func("/smmuv3-host/ends", test_ends);
-    qtest_add_func("/smmuv3-host/blame", test_blame);
+    qtest_add_func("/smmuv3-host/refused-command", test_blame);
     qtest_add_func("/smmuv3-host/order", test_order);
     qtest_add_data_func("/smmuv3-host/linear/trap", "1000", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/main-loop", "0", test_linear);
-    qtest_add_func("/smmuv3-host/drain-rests", test_drain_rests);
+    qtest_add_func("/smmuv3-host/drain-pauses", test_drain_rests);
     qtest_add_func("/smmuv3-host/abort", test_abort);
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_func("/smmuv3-host/asid16", test_asid16);

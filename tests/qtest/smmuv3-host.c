@@ -1,5 +1,5 @@
 /*
- * What the qtests of accel=on share that run on the host model
+ * What the accel=on qtests on the host model share
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,7 +19,7 @@
 #include "smmuv3-test-util.h"
 #include "../host-model/dma.h"
 
-/* By which fd a device is plugged at start; later ones come from the model */
+/* The fd of a device that is plugged at start; others come from the model */
 #define HOST_FD(dev)            (100 + (dev))
 
 #define PXB_BUS(vsmmu)          (0x50 * (vsmmu))
@@ -62,7 +62,7 @@ static void map_ram(HostGuest *g, const char *path)
                   fd, 0);
     g_assert(g->ram != MAP_FAILED);
     close(fd);
-    /* The first MiB is the firmware's and the machine's */
+    /* The first MiB is for the firmware and the machine */
     g->free_ram = HOST_RAM_BASE + 1 * MiB;
 }
 
@@ -95,7 +95,7 @@ uint32_t host_sid(HostGuest *g, unsigned dev)
     return g->dev[dev].bus << 8 | g->dev[dev].devfn;
 }
 
-/* The bridge at @config leads to @bus, and to @last below that */
+/* The bridge at @config gets secondary bus @bus and subordinate bus @last */
 static void set_buses(HostGuest *g, uint64_t config, unsigned bus,
                       unsigned last)
 {
@@ -109,7 +109,7 @@ void host_set_bus(HostGuest *g, unsigned dev, unsigned bus)
     g->dev[dev].bus = bus;
 }
 
-/* A bridge of which @dev uses the window is to pass on what goes there */
+/* Open the window of the bridge at @config for the BARs of @dev */
 static void open_window(HostGuest *g, uint64_t config, unsigned dev)
 {
     uint16_t window = PORT_WINDOW(dev) >> 16;
@@ -172,7 +172,7 @@ unsigned host_find_cap(HostGuest *g, uint64_t config, unsigned id)
     return at;
 }
 
-/* The guest's part of hot-plug: slot power, and the light that says so */
+/* The guest's part of hot-plug: slot power, and its indicator */
 static void slot_power(HostGuest *g, unsigned dev, bool on)
 {
     unsigned cap = host_find_cap(g, host_port_config(g, dev), PCI_CAP_ID_EXP);
@@ -534,7 +534,7 @@ static void put(HostGuest *g, unsigned i, HostCmd cmd)
     s->prod = (s->prod + 1) & CMDQ_WRAP;
 }
 
-/* As a driver does that has no message to wait for */
+/* Write PROD and poll CONS, as a driver does without MSIs */
 static unsigned publish(HostGuest *g, unsigned i)
 {
     smmu_kick(g, i);
@@ -553,7 +553,7 @@ static unsigned publish(HostGuest *g, unsigned i)
     g_error("commands of SMMU %u are not consumed", i);
 }
 
-/* Full but for the CMD_SYNC: let it work */
+/* If the queue is full but for the CMD_SYNC, let the SMMU consume it */
 static void make_room(HostGuest *g, unsigned i)
 {
     uint32_t cons = smmu_read(g, i, SMMU_CMDQ_CONS) & CMDQ_WRAP;
@@ -605,7 +605,7 @@ void smmu_ack(HostGuest *g, unsigned i)
     HostVsmmu *s = &g->smmu[i];
     uint32_t cons = smmu_read(g, i, SMMU_CMDQ_CONS) & CMDQ_WRAP;
 
-    /* What Linux does: the rest of the queue becomes CMD_SYNCs */
+    /* As in Linux, the rest of the queue becomes CMD_SYNCs */
     for (uint32_t at = cons; at != s->prod; at = (at + 1) & CMDQ_WRAP) {
         uint64_t *slot = host_ram(g, s->cmdq + (at & CMDQ_INDEX) * 16);
 
@@ -790,7 +790,7 @@ static uint64_t reg(HostGuest *g, unsigned dev, unsigned offset)
     return g->dev[dev].bar + offset;
 }
 
-/* What the last transfer came to, in one access: status, first eight bytes */
+/* The last transfer in one access: its status, and the first eight bytes */
 static bool outcome(HostGuest *g, unsigned dev, uint64_t *value)
 {
     uint64_t words[2];
@@ -813,7 +813,7 @@ bool host_dma_write64(HostGuest *g, unsigned dev, uint64_t iova, uint64_t value)
 {
     uint64_t words[2] = { cpu_to_le64(value), cpu_to_le64(iova) };
 
-    /* The access that starts it is the second of these */
+    /* The second of these accesses starts the transfer */
     QEMU_BUILD_BUG_ON(DMA_WRITE64 != DMA_VALUE + 8);
     qtest_memwrite(g->qts, reg(g, dev, DMA_VALUE), words, sizeof(words));
     return outcome(g, dev, &value);
@@ -862,7 +862,7 @@ uint64_t host_probes(HostGuest *g, unsigned dev, HostProbes which)
 }
 
 /*
- * What most tests begin with, do and look at
+ * What most tests use
  */
 
 bool host_skipped(void)
@@ -911,7 +911,7 @@ void host_check_empty(HostGuest *g)
     }
 }
 
-/* All is well at the end: nothing stale was used, nothing is left behind */
+/* Nothing stale was used, and nothing is left behind */
 void host_finish(HostGuest *g)
 {
     g_assert_cmpuint(host_counter(g, "smmu.stale"), ==, 0);

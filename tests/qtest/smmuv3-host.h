@@ -1,10 +1,10 @@
 /*
- * What the qtests of accel=on share that run on the host model
+ * What the accel=on qtests on the host model share
  *
- * A QEMU with tests/host-model preloaded, DMA engines assigned to it, and the
- * guest's side of all that: PCI set-up, an SMMUv3 driver's registers, queues
- * and tables.  Guest memory is shared with the test, so that tables are plain
- * memory here; only registers go through QEMU.
+ * Starts a QEMU with tests/host-model preloaded and DMA engines assigned to
+ * it. Plays the guest: PCI set-up, and the registers, queues and tables of an
+ * SMMUv3 driver. Guest memory is shared with the test, so tables are plain
+ * memory here; only register accesses go through QEMU.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,12 +26,12 @@ typedef struct HostDeviceConfig {
     unsigned vsmmu;             /* index of the vSMMU it is below */
     unsigned psmmu;             /* index of the physical SMMU behind it */
     bool hotplug;               /* not there at start: host_guest_plug() */
-    bool below_switch;          /* its port is a switch's: host_set_switch() */
-    unsigned devfn;             /* without a port, here on the root bus; or 0 */
+    bool below_switch;          /* its port is on a switch: host_set_switch() */
+    unsigned devfn;             /* without a port: on the root bus; or 0 */
 } HostDeviceConfig;
 
 typedef struct HostGuestConfig {
-    unsigned n_vsmmus;          /* on pcie.0, then on a PXB each */
+    unsigned n_vsmmus;          /* on pcie.0, then one per PXB */
     unsigned n_psmmus;
     unsigned n_devs;
     HostDeviceConfig dev[HOST_MAX_DEVS];
@@ -40,7 +40,7 @@ typedef struct HostGuestConfig {
     const char *smmu_args;      /* ",ril=off" and the like, or NULL */
     const char *args;           /* further arguments, or NULL */
     const char *fail;           /* HOST_MODEL_FAIL, or NULL */
-    bool no_iommufd;            /* the test makes the object iommufd0 */
+    bool no_iommufd;            /* the test creates the object iommufd0 */
     unsigned eventq_log2;       /* of event queues; 0: HOST_EVENTQ_LOG2 */
 } HostGuestConfig;
 
@@ -58,7 +58,7 @@ typedef struct HostDevice {
     unsigned port_bus;          /* where its port is */
     unsigned port_devfn;
     unsigned bus;               /* secondary bus of the port, 0 if unnumbered */
-    unsigned devfn;             /* where the device itself is, there */
+    unsigned devfn;             /* of the device, on that bus */
     uint64_t bar;
     bool present;
 } HostDevice;
@@ -68,8 +68,8 @@ typedef struct HostGuest {
     HostGuestConfig config;
     HostVsmmu smmu[HOST_MAX_SMMUS];
     HostDevice dev[HOST_MAX_DEVS];
-    uint8_t *ram;               /* the guest's, from HOST_RAM_BASE */
-    uint64_t free_ram;          /* guest-physical, the allocator's */
+    uint8_t *ram;               /* guest memory, from HOST_RAM_BASE */
+    uint64_t free_ram;          /* guest-physical, next to allocate */
     char *dir;                  /* of this guest's files */
     FILE *control;
 } HostGuest;
@@ -84,8 +84,8 @@ bool host_model_available(void);
 /**
  * host_guest_new: start QEMU on the model, with PCI set up and all SMMUs off
  *
- * Root port n has secondary bus @n + 1 after the root bus that it is on; buses
- * of switches have no numbers yet. A QEMU that does not start fails the test.
+ * Root port n has secondary bus n + 1 after its root bus. Buses of switches
+ * have no numbers yet. The test fails if QEMU does not start.
  */
 HostGuest *host_guest_new(const HostGuestConfig *config);
 
@@ -104,7 +104,7 @@ uint64_t host_alloc(HostGuest *g, uint64_t size);
 
 /* PCI */
 
-/* Today's StreamID of device @dev */
+/* The current StreamID of device @dev */
 uint32_t host_sid(HostGuest *g, unsigned dev);
 
 /* Give the root port of @dev another secondary bus number, 0 for none */
@@ -116,34 +116,36 @@ void host_set_bus(HostGuest *g, unsigned dev, unsigned bus);
  */
 void host_set_switch(HostGuest *g, unsigned dev, unsigned bus);
 
-/* A function-level reset of @dev by the guest, after which it is set up anew */
+/* The guest resets @dev by FLR, and sets it up again */
 void host_flr(HostGuest *g, unsigned dev);
 
-/* A reset of the bus that @dev is on, after which it is set up anew */
+/* The guest resets the bus of @dev, and sets the device up again */
 void host_bus_reset(HostGuest *g, unsigned dev);
 
 /*
- * A reset of the bus that the switch is on which @dev is below: after that the
- * buses of the switch have no numbers, and nobody reaches @dev
+ * Reset the bus of the switch that @dev is below. Afterwards the buses of the
+ * switch have no numbers, and the guest cannot reach @dev.
  */
 void host_switch_reset(HostGuest *g, unsigned dev);
 
 /*
- * device_add and device_del. host_guest_plug() returns NULL or the error, to be
- * freed by the caller; host_guest_plug_other() puts the host's device @model
- * where @dev is to be. host_guest_unplug() waits until the device is gone.
+ * device_add and device_del. host_guest_plug() returns NULL, or an error that
+ * the caller frees. host_guest_plug_other() plugs the host's device @model in
+ * the place of @dev. host_guest_unplug() waits until the device is gone.
  */
 char *host_guest_plug(HostGuest *g, unsigned dev);
 char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model);
 void host_guest_unplug(HostGuest *g, unsigned dev);
 
 /*
- * The host wants its device @model back, which is where @dev is: returns when
- * the guest has been asked for it.
+ * The host requests its device @model, which is in the place of @dev. Returns
+ * when the request has reached the guest.
  */
 void host_request(HostGuest *g, unsigned dev, unsigned model);
 
-/* The guest turns the slot of @dev off, asked or not; the device is gone. */
+/*
+ * The guest turns the slot of @dev off, requested or not; the device is gone.
+ */
 void host_power_off(HostGuest *g, unsigned dev);
 
 /* The configuration space of the port of @dev */
@@ -152,14 +154,14 @@ uint64_t host_port_config(HostGuest *g, unsigned dev);
 /* The offset of a capability in the configuration space at @config */
 unsigned host_find_cap(HostGuest *g, uint64_t config, unsigned id);
 
-/* Where the slot of @dev is controlled, and what turns it off there */
+/* The slot control register of @dev, and the value that turns the slot off */
 uint64_t host_slot_control(HostGuest *g, unsigned dev);
 uint32_t host_slot_off(HostGuest *g, unsigned dev);
 
-/* The root port of @dev: bus number and window, as after a machine reset */
+/* Set up the root port of @dev: bus number and window, as after a reset */
 void host_setup_port(HostGuest *g, unsigned dev);
 
-/* BARs, memory space and bus mastering of @dev, as after a reset or hot-plug */
+/* Set up BARs, memory space and bus mastering of @dev */
 void host_setup_device(HostGuest *g, unsigned dev);
 
 /* The SMMU's registers and queues */
@@ -212,23 +214,23 @@ void smmu_write(HostGuest *g, unsigned i, unsigned reg, uint32_t value);
 void smmu_write64(HostGuest *g, unsigned i, unsigned reg, uint64_t value);
 
 /*
- * Queues empty, the Stream Table (linear, all V=0, unless the test has another
- * one) in place, SMMUEN set. Allocates at the first call. Invalidates nothing:
- * what a guest must, the test does.
+ * Set SMMUEN, with empty queues and the Stream Table (linear with V=0, unless
+ * the test has set another one). The first call allocates them. Nothing is
+ * invalidated: the test does what a guest must do.
  */
 void smmu_enable(HostGuest *g, unsigned i);
 
 /*
- * The SMMU is disabled, and enabled with an empty command queue at @queue, of
- * 2^@log2 entries, and no event queue. smmu_cmd() is for the queue of
+ * Disable the SMMU, and enable it with an empty command queue at @queue, of
+ * 2^@log2 entries, and no event queue. smmu_cmd() works with the queue of
  * smmu_enable() only, which needs CMDQEN cleared first.
  */
 void smmu_use_cmdq(HostGuest *g, unsigned i, uint64_t queue, unsigned log2);
 
-/* SMMUEN cleared, queues left on */
+/* Clear SMMUEN, and leave the queues on */
 void smmu_disable(HostGuest *g, unsigned i);
 
-/* GBPA written with UPDATE */
+/* Write GBPA with UPDATE */
 void smmu_gbpa(HostGuest *g, unsigned i, bool abort);
 
 /* The STE of @sid in the linear Stream Table of smmu_enable() */
@@ -240,16 +242,16 @@ typedef struct HostCmd {
 
 #define HOST_CMD(word0, word1)  ((HostCmd) { { (word0), (word1) } })
 
-/* Put a command into the queue; nobody is told of it before smmu_sync(). */
+/* Put a command into the queue; smmu_kick() or smmu_sync() writes PROD. */
 void smmu_cmd(HostGuest *g, unsigned i, HostCmd cmd);
 
-/* Tell the SMMU of the commands, and do not wait. */
+/* Write PROD, and do not wait. */
 void smmu_kick(HostGuest *g, unsigned i);
 
 /*
- * Put a CMD_SYNC, write PROD, and wait until all is consumed or the queue
- * stops. Returns the SMMU_CERROR_ that stopped it. An error that a test wants
- * to go on from it acknowledges with smmu_ack().
+ * Put a CMD_SYNC, write PROD, and wait until everything is consumed or the
+ * queue stops. Returns the SMMU_CERROR_ that stopped it. A test that goes on
+ * after an error calls smmu_ack().
  */
 unsigned smmu_sync(HostGuest *g, unsigned i);
 
@@ -257,8 +259,9 @@ unsigned smmu_sync(HostGuest *g, unsigned i);
 void smmu_sync_ok(HostGuest *g, unsigned i);
 
 /*
- * As Linux waits where IDR0.MSI is set: the CMD_SYNC is overwritten by its
- * message, and no register is read. The test fails if that does not happen.
+ * Wait as Linux does if IDR0.MSI is set: the message of the CMD_SYNC
+ * overwrites the command, and no register is read. The test fails if that does
+ * not happen.
  */
 void smmu_sync_msi(HostGuest *g, unsigned i);
 
@@ -272,16 +275,16 @@ void smmu_ack(HostGuest *g, unsigned i);
 #define F_TRANSLATION   0x10
 
 /*
- * Take what is in the guest's event queue, at most @max events, as Linux does:
- * one read of PROD, one write of CONS. Returns how many.
+ * Take up to @max events from the guest's event queue, as Linux does: one read
+ * of PROD, one write of CONS. Returns how many.
  */
 unsigned smmu_events(HostGuest *g, unsigned i, uint64_t (*events)[4],
                      unsigned max);
 
-/* Take one event of the guest's event queue. */
+/* Take one event from the guest's event queue. */
 bool smmu_event(HostGuest *g, unsigned i, uint64_t event[4]);
 
-/* Whether events were lost since the last call; acknowledges it */
+/* Returns whether events were lost since the last call; acknowledges that */
 bool smmu_event_overflow(HostGuest *g, unsigned i);
 
 /* Commands, IHI 0070 chapter 4 */
@@ -338,14 +341,14 @@ int host_start_level(unsigned granule_shift, unsigned txsz);
 uint64_t host_level_size(unsigned granule_shift, int level);
 
 /*
- * The entry of @va at @level in the table at guest-physical @root, made with
- * the tables above it if they are not there. NULL if @make is false and one of
- * those is not there.
+ * The entry of @va at @level, below the table at guest-physical @root. If
+ * tables in between are missing they are made, or NULL is returned if @make is
+ * false.
  */
 uint64_t *host_pte(HostGuest *g, uint64_t root, unsigned granule_shift,
                    unsigned txsz, uint64_t va, int level, bool make);
 
-/* What to write there: a page or block of memory at @pa */
+/* The value for a leaf entry: a page or block of memory at @pa */
 uint64_t host_leaf(int level, uint64_t pa, uint64_t attributes);
 
 /* DMA */
@@ -362,8 +365,8 @@ bool host_dma_write64(HostGuest *g, unsigned dev, uint64_t iova,
                       uint64_t value);
 
 /*
- * Have the device read eight bytes at @iova at each moment at which the host
- * has half changed its STE, and count what came: @a, @b, another value, a
+ * Let the device read eight bytes at @iova at each moment at which the host
+ * has half changed its STE, and count the results: @a, @b, another value, a
  * fault.
  */
 typedef enum HostProbes {
@@ -376,52 +379,58 @@ uint64_t host_probes(HostGuest *g, unsigned dev, HostProbes which);
 
 /* The model */
 
-/* One command of its control socket (tests/host-model/README.md), its answer */
+/*
+ * Send a command to the control socket (tests/host-model/README.md); returns
+ * the answer
+ */
 QDict *host_control(HostGuest *g, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-/* A counter of it, 0 if it has never counted */
+/* A counter of the model, 0 if it has never counted */
 uint64_t host_counter(HostGuest *g, const char *name);
 
 /* Live objects of a type of iommufd, e.g. "vdevice" */
 uint64_t host_objects(HostGuest *g, const char *type);
 
 /*
- * What most tests begin with, do and look at
+ * What most tests use
  */
 
 #define HOST_VA     0x1000000000ull
 
-/* Without the model: the test is marked as skipped, and is to return */
+/* Without the model: mark the test as skipped; the caller must return */
 bool host_skipped(void);
 
 /* One physical SMMU, devices on the vSMMUs in turn */
 HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs);
 
 /*
- * Unplugs all devices that have a port; the test fails if anything of theirs is
- * left
+ * Unplug all devices that have a port; the test fails if any of their objects
+ * is left
  */
 void host_check_empty(HostGuest *g);
 
-/* Nothing stale was used, host_check_empty(), and QEMU ends by itself */
+/* Check that nothing stale was used and nothing is left, and end QEMU */
 void host_finish(HostGuest *g);
 
-/* smmu_enable(), and all is invalidated */
+/* smmu_enable(), and invalidate everything */
 void host_enable(HostGuest *g, unsigned i);
 
-/* Word 0 of the device's STE, the rest 0; CFGI_STE, CMD_SYNC */
+/* Write word 0 of the device's STE; CFGI_STE, CMD_SYNC */
 void host_set_ste(HostGuest *g, unsigned dev, uint64_t word0);
 
 /* A page whose first eight bytes are @tag */
 uint64_t host_new_page(HostGuest *g, uint64_t tag);
 
-/* A CD of a space in which @page is at @va, and nothing else; below 2^39 */
+/* A CD that maps @page at @va, and nothing else; @va is below 2^39 */
 uint64_t host_page_cd(HostGuest *g, unsigned asid, uint64_t va, uint64_t page);
 
 /* The same at HOST_VA */
 uint64_t host_one_page_cd(HostGuest *g, unsigned asid, uint64_t page);
 
-/* The device reads @want at @iova, or neither reads nor writes there */
+/*
+ * Check that the device reads @want at @iova, or that both reads and writes
+ * fault
+ */
 void host_check_reads(HostGuest *g, unsigned dev, uint64_t iova,
                       uint64_t want);
 void host_check_faults(HostGuest *g, unsigned dev, uint64_t iova);

@@ -2,10 +2,10 @@
  * QTest of accel=on: what a command costs
  *
  * Commands go through the queue of an SMMU to the host model, which counts the
- * calls: one for each CMD_SYNC, however many commands are before it.  With
- * "-m perf" it is also measured how long that takes: with an SMMU that has
- * devices, and with one that has none and so calls nobody, all else the same.
- * Nothing is asserted of time.
+ * calls: one per CMD_SYNC, however many commands precede it. With "-m perf"
+ * the test also measures the time: with an SMMU that has devices, and with one
+ * that has none and so makes no calls. All else is the same. Times are not
+ * asserted.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,7 +19,7 @@
 #define QUEUE_LOG2      10
 #define PERF_SECONDS    12
 
-/* On the first SMMU are all devices, on the second is none */
+/* All devices are behind the first SMMU, none behind the second */
 enum { LOADED, EMPTY };
 
 static unsigned queue_log2(void)
@@ -31,7 +31,7 @@ static HostGuest *start(unsigned n_devs)
 {
     HostGuestConfig config = {
         .n_vsmmus = 2, .n_psmmus = 1, .n_devs = n_devs,
-        /* All within the write to PROD, which is what is timed */
+        /* The write to PROD, which is timed, does all of the work */
         .smmu_args = ",x-drain-us=100000000",
     };
     HostGuest *g;
@@ -54,11 +54,11 @@ static HostGuest *start(unsigned n_devs)
 /* What commands of one kind cost in @g, with a CMD_SYNC after each @batch */
 typedef struct Cost {
     const char *what;
-    unsigned n;                 /* commands a CMD_SYNC, or devices */
+    unsigned n;                 /* commands per CMD_SYNC, or devices */
     HostGuest *g;
     unsigned batch;
     uint64_t queue;             /* full */
-    double ns[2];               /* an entry, by SMMU: the least so far */
+    double ns[2];               /* per entry, by SMMU: the least so far */
 } Cost;
 
 /* Page by page, as the driver unmaps a buffer */
@@ -95,7 +95,7 @@ static uint64_t calls(HostGuest *g)
     return host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
 }
 
-/* SMMU @i carries it out, if with devices by a call for each CMD_SYNC */
+/* SMMU @i executes the queue; with devices it makes one call per CMD_SYNC */
 static void carry_out(Cost *c, unsigned i)
 {
     const unsigned n = (1u << queue_log2()) - 1;
@@ -115,8 +115,9 @@ static void carry_out(Cost *c, unsigned i)
 }
 
 /*
- * Each of them in turn, over and over: what else this computer does, which may
- * last for seconds, falls on all alike.  Twice a turn: caches are cold first.
+ * Measure all in turn, over and over: other work of this computer, which may
+ * last for seconds, then affects all alike. Each runs twice per turn, because
+ * caches are cold at first.
  */
 static void measure(Cost *costs, unsigned n)
 {
@@ -138,7 +139,7 @@ static void measure(Cost *costs, unsigned n)
     }
 }
 
-/* By how many commands are before a CMD_SYNC */
+/* Cost by the number of commands before a CMD_SYNC */
 static void test_batch(void)
 {
     Cost costs[9];
@@ -155,7 +156,7 @@ static void test_batch(void)
     host_finish(g);
 }
 
-/* By how many devices there are */
+/* Cost by the number of devices */
 static void test_devices(void)
 {
     HostGuest *g[7];

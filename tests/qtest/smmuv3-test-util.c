@@ -1,5 +1,5 @@
 /*
- * What the qtests of arm-smmuv3 on the virt machine share
+ * What the arm-smmuv3 qtests on the virt machine share
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -66,8 +66,8 @@ void smmuv3_check_refused(const char *machine, bool firmware,
     int status;
 
     /*
-     * A QEMU that does start leaves again, with success.  It puts a new file
-     * in place of this one: never name a device node here.
+     * A QEMU that does start exits with success. It replaces this file by a
+     * new one: never name a device node here.
      */
     cmd = g_strdup_printf("-machine %s,dumpdtb=%s %s%s %s", machine, path,
                           firmware ? "-bios " : "",
@@ -101,8 +101,8 @@ void *smmuv3_dump_dtb(const char *binary_env, const char *machine,
 }
 
 /*
- * Read an item of fw_cfg. libqos has the register layout of other machines:
- * here data is at 0, the selector at 8 and the DMA address at 16.
+ * Read an item of fw_cfg. libqos has the register layout of other machines.
+ * Here data is at 0, the selector at 8 and the DMA address at 16.
  */
 static void fw_cfg_read(QTestState *qts, uint16_t key, void *data, size_t len)
 {
@@ -268,7 +268,7 @@ char *smmuv3_iort_summary(const uint8_t *iort, size_t len)
         const uint8_t *map = node + ldl_le_p(node + 12);
         const uint8_t *desc;
 
-        /* identifiers are to be unique */
+        /* identifiers must be unique */
         g_assert_cmpuint(ldl_le_p(node + 4), ==, i);
 
         g_string_append_printf(out, "%u ", i);
@@ -323,7 +323,7 @@ char *smmuv3_iort_summary(const uint8_t *iort, size_t len)
         g_string_append_c(out, '\n');
     }
 
-    /* Some versions of iasl in use are older than RMR nodes */
+    /* Some versions of iasl do not know RMR nodes */
     text = has_rmr ? NULL : smmuv3_decompile("iasl", iort, len);
     if (text) {
         iasl_compare(text, "Base Address", bases->str);

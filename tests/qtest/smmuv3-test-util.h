@@ -1,8 +1,8 @@
 /*
- * What the qtests of arm-smmuv3 on the virt machine share
+ * What the arm-smmuv3 qtests on the virt machine share
  *
- * Reading the machine's tables as a guest would, and running a QEMU that is
- * expected not to start.
+ * Reads the tables of the machine as a guest would, and runs a QEMU that must
+ * not start.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -24,10 +24,10 @@
 #define VIRT_ECAM_BASE         0x4010000000ULL
 
 /**
- * smmuv3_firmware: the path of a file that passes for UEFI firmware
+ * smmuv3_firmware: the path of a file that serves as UEFI firmware
  *
- * Its contents are zero and nothing runs it, but a machine with it hands its
- * ACPI tables over. Made on first use, removed at exit.
+ * Its contents are zero and nothing runs it, but with it a machine provides its
+ * ACPI tables. Made on first use, removed at exit.
  */
 const char *smmuv3_firmware(void);
 
@@ -48,7 +48,7 @@ int smmuv3_run(const char *binary_env, const char *args, char **err);
  * @machine: value of -machine
  * @firmware: whether there is UEFI firmware
  * @args: the other arguments
- * @text: what it must say, on stderr
+ * @text: what it must write to stderr
  */
 void smmuv3_check_refused(const char *machine, bool firmware,
                           const char *args, const char *text);
@@ -61,8 +61,8 @@ void smmuv3_check_refused(const char *machine, bool firmware,
  * @args: the other arguments
  * @len: set to the size of the device tree, in bytes
  *
- * Returns: the device tree, to be freed by the caller. A QEMU that does not
- *          start fails the test.
+ * Returns: the device tree, to be freed by the caller. The test fails if QEMU
+ *          fails.
  */
 void *smmuv3_dump_dtb(const char *binary_env, const char *machine,
                       const char *args, size_t *len);
@@ -70,15 +70,15 @@ void *smmuv3_dump_dtb(const char *binary_env, const char *machine,
 /**
  * smmuv3_fw_cfg_file: read a whole fw_cfg file, by DMA
  *
- * The first 64 KiB of guest RAM and what follows up to the size of the file
- * are overwritten.
+ * Overwrites the first 64 KiB of guest RAM, and after them as many bytes as the
+ * file has.
  *
  * Returns: its contents, to be freed by the caller, or NULL if there is none
  */
 void *smmuv3_fw_cfg_file(QTestState *qts, const char *name, size_t *len);
 
 /**
- * smmuv3_acpi_table: an ACPI table as a guest finds it, its checksum made good
+ * smmuv3_acpi_table: an ACPI table as a guest finds it, its checksum filled in
  *
  * @sig: its signature, four characters
  *
@@ -87,10 +87,10 @@ void *smmuv3_fw_cfg_file(QTestState *qts, const char *name, size_t *len);
 uint8_t *smmuv3_acpi_table(QTestState *qts, const char *sig, size_t *len);
 
 /**
- * smmuv3_iort_summary: what an IORT says, in lines that a test can compare
+ * smmuv3_iort_summary: an IORT in lines that a test can compare
  *
- * A line for the table and one for each node, in order; nodes are named by
- * their position, from 0:
+ * One line for the table and one per node, in order. Nodes are named by their
+ * position, from 0:
  *
  *   IORT rev 5
  *   0 ITS
@@ -98,10 +98,10 @@ uint8_t *smmuv3_acpi_table(QTestState *qts, const char *sig, size_t *len);
  *   2 RC: 0x0+0x100>1 0x100+0xff00>0
  *   3 RMR flags 0x5 0x8000000+0x100000: 0x0+0x100>1
  *
- * with gsiv in the order event, PRI, GERROR, sync, and mappings as input base
- * + number of IDs > node; "=output base" follows the input base where it is
- * another one. If iasl is installed and knows the nodes, its reading of the
- * table is compared with this one; a difference fails the test.
+ * gsiv has the order event, PRI, GERROR, sync. A mapping is input base + number
+ * of IDs > node; "=output base" follows the input base if the two differ. If
+ * iasl is installed and knows the nodes, the test fails if its reading of the
+ * table differs.
  *
  * Returns: the lines, to be freed by the caller
  */
@@ -113,7 +113,7 @@ char *smmuv3_iort_summary(const uint8_t *iort, size_t len);
  * @argv0: iasl or dtc
  *
  * Returns: the source text, to be freed by the caller, or NULL if the
- *          decompiler is not installed. One that fails fails the test.
+ *          decompiler is not installed. If it fails, the test fails.
  */
 char *smmuv3_decompile(const char *argv0, const void *data, size_t len);
 

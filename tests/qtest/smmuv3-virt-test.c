@@ -1,8 +1,9 @@
 /*
  * QTest of SMMUv3s that a user creates on the virt machine
  *
- * Their properties, where they sit, what the guest's tables say of them, which
- * devices are behind them, and what is refused. Nothing runs in the guest.
+ * Checks their properties, where they are, what the guest's tables say about
+ * them, which devices are behind them, and what is refused. Nothing runs in
+ * the guest.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -79,7 +80,7 @@ typedef struct PropertyRow {
     const char *default_value; /* as JSON, or NULL for none */
 } PropertyRow;
 
-/* A device that grows a property grows a row here */
+/* A new property of the device needs a new row here */
 static const PropertyRow properties[] = {
     { "accel", "bool", "false" },
     { "ats", "OnOffAuto", "\"auto\"" },
@@ -178,7 +179,7 @@ static void test_stages(void)
 
 typedef struct RefusalRow {
     const char *name;
-    const char *machine; /* -machine, with a %s for what more it needs */
+    const char *machine; /* value of -machine */
     bool firmware;
     const char *args;
     const char *text;    /* what the error says */
@@ -255,7 +256,7 @@ static const RefusalRow refusals[] = {
       "s2fwb=on needs stage 2, which stage=1 does not have" },
 };
 
-/* A device that the build left out shows as a skipped test */
+/* Skip the test if the build has no such device */
 static bool needs_device(const char *name)
 {
     if (!qtest_has_device(name)) {
@@ -278,7 +279,7 @@ static void test_refusal(const void *opaque)
     smmuv3_check_refused(row->machine, row->firmware, row->args, row->text);
 }
 
-/* @nb PXBs with an SMMU each */
+/* @nb PXBs, each with one SMMU */
 static char *many_smmus(int nb)
 {
     GString *args = g_string_new("");
@@ -302,7 +303,7 @@ static void test_17th(void)
                   "bus has 0 of its 64 left: it carries 16 SMMUs at most");
 }
 
-/* Right or wrong, none can be added later, and QEMU goes on */
+/* Valid or not, no SMMU can be hot-plugged, and QEMU goes on */
 static void test_hot_plug(void)
 {
     QTestState *qts = qtest_initf("-nodefaults -machine " V3 " -bios %s"
@@ -334,7 +335,7 @@ static void test_hot_plug(void)
     qtest_quit(qts);
 }
 
-/* Machines that do not ask for them have no SMMUs by -device */
+/* -device creates SMMUs only on machines that allow it */
 static void test_other_machine(void)
 {
     g_autofree char *err = NULL;
@@ -390,7 +391,7 @@ static char *machine_smmu_path(QTestState *qts)
     return path;
 }
 
-/* The board says which kind an SMMU is, the user cannot */
+/* The board sets which kind an SMMU is; the user cannot */
 static void test_per_bus_property(void)
 {
     g_autofree char *path = NULL;
@@ -432,7 +433,7 @@ static const IortRow iorts[] = {
       "0 ITS\n"
       "1 SMMUv3 base 0xc000000 gsiv 144 145 147 146: 0x0+0x10000>0\n"
       "2 RC: 0x0+0x100>1 0x100+0xff00>0\n" },
-    /* an SMMU on pcie.0 reaches as far as the bridges, not into the PXB */
+    /* an SMMU on pcie.0 covers the buses below its bridges, not the PXB */
     { "1-smmu-pxb-uncovered", V3, PORT0 PXB(1, 8) SMMU(s0, pcie.0),
       { { 0, 1, 1, 3 }, { 8, 0, 9, 10 } },
       "IORT rev 3\n"
@@ -445,13 +446,13 @@ static const IortRow iorts[] = {
       "0 ITS\n"
       "1 SMMUv3 base 0xc000000 gsiv 144 145 147 146: 0x0+0x10000>0\n"
       "2 RC: 0x800+0x300>1 0x0+0x800>0 0xb00+0xf500>0\n" },
-    /* before firmware, a bridge's bus numbers are 0: that is none of a PXB's */
+    /* before firmware, a bridge has bus numbers 0, which no PXB has */
     { "1-smmu-no-firmware-yet", V3, PORT0 PXB(1, 8) SMMU(s0, pxb1), { },
       "IORT rev 3\n"
       "0 ITS\n"
       "1 SMMUv3 base 0xc000000 gsiv 144 145 147 146: 0x0+0x10000>0\n"
       "2 RC: 0x800+0x100>1 0x0+0x800>0 0x900+0xf700>0\n" },
-    /* a guest that gives a bridge more than its root complex has */
+    /* a guest that gives a bridge more buses than its root complex has */
     { "1-smmu-hostile", V3, PORT0 PXB(1, 8) SMMU(s0, pcie.0),
       { { 0, 1, 1, 255 } },
       "IORT rev 3\n"
@@ -459,8 +460,8 @@ static const IortRow iorts[] = {
       "1 SMMUv3 base 0xc000000 gsiv 144 145 147 146: 0x0+0x10000>0\n"
       "2 RC: 0x0+0x800>1 0x800+0xf800>0\n" },
     /*
-     * nodes by bus number; places on the platform bus in the order of the
-     * command line; the PXB at 16 without one
+     * nodes are in the order of bus numbers, places on the platform bus in that
+     * of the command line; the PXB at 16 has no SMMU
      */
     { "3-smmus", V3, PORT0 PXB(1, 8) PXB(2, 16) PXB(3, 32)
       SMMU(s3, pxb3) SMMU(s0, pcie.0) SMMU(s1, pxb1),
@@ -477,7 +478,7 @@ static const IortRow iorts[] = {
       "IORT rev 3\n"
       "0 SMMUv3 base 0xc000000 gsiv 144 145 147 146\n"
       "1 RC: 0x800+0x100>0\n" },
-    /* the machine's own has all root complexes, in whatever order */
+    /* the machine's own SMMU covers all root complexes, in any order */
     { "machine-smmu", V3 ",iommu=smmuv3", PORT0 PXB(1, 8),
       { { 0, 1, 1, 3 }, { 8, 0, 9, 10 } },
       "IORT rev 3\n"
@@ -535,7 +536,7 @@ static void test_16(void)
     qtest_quit(qts);
 }
 
-/* Without an MSI window no host bridge asks to be left alone */
+/* Without an MSI window no host bridge needs its bus numbers kept (_DSM) */
 static void test_dsdt(void)
 {
     static const char *const args[] = {
@@ -630,7 +631,7 @@ static void test_dtb(const void *opaque)
     node = g_strndup(s, strstr(s, "};") - s);
 
     assert_has_line(node, "compatible = \"arm,smmu-v3\";");
-    /* dtc 1.7 writes a list of strings as such */
+    /* dtc 1.7 prints a list of strings */
     if (!strstr(node, "\"eventq\", \"priq\", \"cmdq-sync\", \"gerror\";")) {
         assert_has_line(node, "interrupt-names = "
                         "\"eventq\\0priq\\0cmdq-sync\\0gerror\";");
@@ -653,7 +654,7 @@ static void test_dtb(const void *opaque)
 }
 
 /*
- * Which devices are behind which SMMU: by DMA of an emulated device
+ * Which devices are behind which SMMU: tested by DMA of an emulated device
  */
 
 #define DMA_TARGET      (VIRT_RAM_BASE + 0x100000)
@@ -712,15 +713,15 @@ static void enable_bar0(QTestState *qts, int bus, int slot, uint32_t addr)
                  PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
-/* An interrupt that came as an edge, and was not taken by anyone */
+/* Is an edge-triggered interrupt pending? No vCPU takes it */
 static bool irq_pending(QTestState *qts, int gsiv)
 {
     return qtest_readl(qts, GICD_ISPENDR + gsiv / 32 * 4) >> (gsiv % 32) & 1;
 }
 
 /*
- * Have an edu write to memory. With every STE invalid, an SMMU in between
- * stops it and says so.
+ * Let an edu write to memory. Every STE is invalid, so an SMMU in between
+ * aborts the write and records an event.
  */
 static void check_dma(QTestState *qts, uint64_t bar, uint64_t smmu,
                       uint32_t sid, bool covered)
@@ -765,7 +766,7 @@ static void test_dma(const void *opaque)
                  PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     enable_bar0(qts, 9, 0, EDU1_BAR);
 
-    /* disabled, it lets everything pass */
+    /* a disabled SMMU bypasses */
     check_dma(qts, EDU0_BAR, row->smmu, 0, false);
     check_dma(qts, EDU1_BAR, row->smmu, 0, false);
 
