@@ -24,7 +24,7 @@ MIB = 1 << 20
 DISKS_PER_SLOT = 2
 DISK_SIZE = 64 * MIB
 NULL_DISK_SIZE = 1024 * MIB
-TURN = 50           # microseconds in which L1's CPUs all have had one, where they take turns
+TURN = 50           # microseconds for one turn of each CPU of L1, if the CPUs take turns
 
 
 class Failure(Exception):
@@ -93,10 +93,10 @@ class Shell:
         self.count = 0
 
     def run(self, command, timeout=60, ok=None):
-        """Run COMMAND; its output.  A status other than 0 is a Failure, unless OK is False."""
+        """Run COMMAND; return its output.  A status other than 0 fails, unless OK is False."""
         self.count += 1
         mark = '@@%d@' % self.count
-        # the mark is put together by the shell, so that an echo cannot be taken for it
+        # the shell puts the mark together, so that an echo of the command does not match
         self.port.send('{ %s\n} < /dev/null 2>&1; echo "@"@%d@$?@\n' % (command, self.count))
         start = self.port.pos
         match = self.port.expect(re.escape(mark) + r'(\d+)@', timeout,
@@ -182,8 +182,8 @@ class Qmp:
 
 
 class Disk:
-    """An NVMe disk of L0, assigned to a guest: the file behind it is read and
-    written here, which is the outside evidence of what the guest did."""
+    """An NVMe disk of L0, assigned to a guest.  This program reads and writes the
+    file behind it: evidence from outside of what the guest did."""
 
     def __init__(self, directory, number):
         self.serial = 'disk%d' % number
@@ -212,13 +212,13 @@ class Disk:
 class Outer:
     """L0 with L1 in it.
 
-    NULL_DISK: the first disk of each slot is of NULL_DISK_SIZE, answers at once, and moves no
+    NULL_DISK: the first disk of each slot has NULL_DISK_SIZE, answers at once, and moves no
     data.
-    CPUS: of L1; each is a thread of this computer.
-    COUNTED: a CPU of this computer, to which all threads keep.  L1's clock then goes by what its
-    CPUs do, an instruction a nanosecond: they take turns, in one thread.  Its devices, the SMMU
-    among them, take no time: they run as soon as they are asked, unless something else has that
-    CPU.  While no CPU of L1's has anything to do the clock jumps to the next timer.
+    CPUS: the number of CPUs of L1; each is a thread of this computer.
+    COUNTED: a CPU of this computer, on which all threads run.  L1's clock then counts
+    instructions, one per nanosecond, and its CPUs take turns in one thread.  Its devices,
+    including the SMMU, take no time: they run as soon as they get a request, unless something
+    else uses that CPU.  While all CPUs of L1 are idle the clock jumps to the next timer.
     """
 
     def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False, cpus=2,
@@ -243,7 +243,7 @@ class Outer:
                 '-device', 'virtio-blk-device,drive=root',
                 '-device', 'virtio-serial-device,max_ports=%d' % (len(names) + 1)]
         if counted is not None:
-            # with a timer, for short turns and short jumps
+            # the timer keeps turns and jumps short
             args = ['taskset', '-c', str(counted)] + args + [
                 '-icount', 'shift=0,sleep=off', '-netdev', 'hubport,id=none,hubid=0',
                 '-object', 'filter-buffer,id=turns,netdev=none,interval=%d' % TURN]
@@ -302,7 +302,7 @@ class Outer:
             return f.read()[-size:]
 
     def refused(self, disk):
-        """How often the physical SMMU, which is L0's, refused a request of DISK."""
+        """How often the physical SMMU, which is in L0, refused a request of DISK."""
         bus, devfn = disk.address.split(':')[1:]
         slot, function = devfn.split('.')
         sid = 'sid=0x%x' % (int(bus, 16) << 8 | int(slot, 16) << 3 | int(function))
@@ -352,7 +352,7 @@ class Slot:
             return False
 
 
-# What every guest has; the devices are the scenario's.
+# What every guest has; the scenario adds the devices.
 TRACE = ['iommufd_*', 'smmuv3_accel_*', 'smmuv3_cmdq_opcode', 'vfio_msix_vector_do_use',
          'vfio_msi_enable', 'vfio_msix_enable', 'kvm_irqchip_add_msi_route']
 
@@ -361,8 +361,8 @@ class Guest:
     """An L2 guest in a slot, run by inner QEMU NAME; a context manager.
 
     DEVICES: arguments of the inner QEMU, with {0}, {1} for the L1 addresses of the slot's
-    disks.  APPEND: more for L2's command line.  KERNEL: give it one, or let the firmware find
-    its own.  FIRMWARE: without it, L2 boots by device tree.
+    disks.  APPEND: more for L2's command line.  KERNEL: -kernel gives it one; else the firmware
+    finds one.  FIRMWARE: without it, L2 boots by device tree.
     """
 
     def __init__(self, slot, name, devices, append='', memory=256, cpus=1, trace=TRACE,
@@ -412,7 +412,7 @@ class Guest:
 
     @contextlib.contextmanager
     def paused(self):
-        """A guest that was given -S: only its QMP."""
+        """A guest with -S: only its QMP is connected."""
         self.start()
         try:
             self.connect()
@@ -458,7 +458,7 @@ class Guest:
                           % (status, want, self.output()))
 
     def fails(self):
-        """Run an inner QEMU that must refuse its command line; its message."""
+        """Run an inner QEMU that must refuse its command line; return its message."""
         self.start()
         try:
             self.end(1)
@@ -472,7 +472,7 @@ class Guest:
         self.end(0)
 
     def output(self):
-        """What the inner QEMU printed, without mere warnings."""
+        """What the inner QEMU printed, without warnings."""
         out = self.l1.run("grep -vE ': warning: |peer-to-peer' %s/qemu.log || true"
                           % self.slot.dir)
         return out.replace('qemu-system-aarch64: ', '').strip()
@@ -513,11 +513,11 @@ class Guest:
         return total
 
 
-# --- what a guest of either bed may be asked for ---------------------------------
+# --- what the guests of both beds share -------------------------------------------
 
 def fault(shell, device):
-    """Have the NVMe disk DEVICE (a PCI address) read where nothing is mapped for it, with no
-    driver; the line of the guest's log that says so, with its StreamID."""
+    """Let the NVMe disk DEVICE (a PCI address) read an unmapped address, without a driver.
+    Return the line of the guest's log about that, with the StreamID."""
     sys = '/sys/bus/pci/devices/' + device
     shell.run('dmesg -c > /dev/null')
     shell.run('echo %s > /sys/bus/pci/drivers/nvme/unbind' % device, 60)
@@ -543,8 +543,8 @@ def fault(shell, device):
 
 
 def load_kexec(shell, disk, node, kernel, initrd, options):
-    """Load a kernel by way of DISK (NODE in the guest), for `kexec -e` or, with -p among
-    OPTIONS, for a panic."""
+    """Load a kernel through DISK (NODE in the guest), for `kexec -e`, or for a panic if
+    OPTIONS has -p."""
     offset = 0
     for name, data in (('Image', kernel), ('initrd', initrd)):
         disk.write(offset, data)

@@ -1,10 +1,10 @@
-# What `make bench` measures on the nested bed: the same guest and the same work on our QEMU and
-# on Debian's packaged 11.1, in turn, in one emulated host; there are two of these, one for each
+# What `make bench` measures on the nested bed: the same guest does the same work on our QEMU and
+# on Debian's packaged 11.1, in turn, in one emulated host.  There are two such hosts, one per
 # number of vCPUs.
 #
-# The host's clock counts instructions, so that what it says means the same on any computer; see
-# Outer in bed.py.  Reads without range invalidation are timed by this computer's clock as well.
-# scripts/bench makes tables and plots of it.
+# The host's clock counts instructions, so that its times mean the same on any computer; see
+# Outer in bed.py.  Reads without range invalidation are also timed by this computer's clock.
+# scripts/bench makes tables and plots of the results.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -19,12 +19,11 @@ import threading
 from bed import TURN, Failure, Guest, cpu_time
 
 STRICT = 'iommu.passthrough=0 iommu.strict=1'
-# Enough reads that the work of the command itself, which is typed into a serial port, and of
-# dd's start do not count
+# Enough reads, so that typing the command into a serial port and starting dd do not matter
 SMALL, LARGE = 4000, 1024       # of 4 KiB, of 512 KiB
 CPUS = 4                        # of the larger guests, and of their host
 BEST_OF = 3                     # by the wall clock
-# the events by which each counts invalidation calls; ours by another name
+# the trace events that count invalidation calls; ours has another name
 CALLS = ('smmuv3_accel_invalidate', 'iommufd_backend_invalidate_cache')
 REGISTERS = ('smmuv3_read_mmio', 'smmuv3_write_mmio')
 DRAINED = 'smmuv3_cmdq_drained'
@@ -32,12 +31,12 @@ WORK = CALLS + ('smmuv3_cmdq_opcode',)
 
 
 def traced(guest, on, events):
-    """Have the inner QEMU write its trace, or not: it takes time."""
+    """Switch trace events of the inner QEMU on or off: they take time."""
     for name in events:
         guest.qmp.hmp('trace-event %s* %s' % (name, 'on' if on else 'off'))
 
 
-# In the guest: blocks of $1 bytes, $2 by each of $3 CPUs; the log has the finest clock
+# In the guest: each of $3 CPUs reads $2 blocks of $1 bytes; the log has the finest clock
 READS = r"""
 dmesg -c > /dev/null
 echo begin > /dev/kmsg
@@ -53,8 +52,8 @@ dmesg
 
 
 def prepare(guest, cpus):
-    """The disk is there, and a guest with one CPU keeps to the host's second, as an admin
-    would have it: its interrupts come to where it runs."""
+    """Wait for the disk.  A guest with one CPU is bound to the second CPU of the host, together
+    with its interrupts, as an admin would do."""
     guest.shell.wait('[ -b /dev/nvme0n1 ]', 30, 'the disk')
     guest.shell.run('echo on > /proc/sys/kernel/printk_devkmsg')
     guest.shell.run("cat > /tmp/reads << 'EOF'%sEOF" % READS)
@@ -66,7 +65,7 @@ def prepare(guest, cpus):
 
 
 def reads(guest, size, total, cpus):
-    """Read TOTAL blocks of SIZE bytes; seconds by the guest's clock, which is the host's."""
+    """Read TOTAL blocks of SIZE bytes; return the seconds by the guest's clock (the host's)."""
     out = guest.shell.run('sh /tmp/reads %d %d %d' % (size, total // cpus, cpus), 240)
     times = [re.search(r'\[ *([\d.]+)\] ' + word, out) for word in ('begin', 'end')]
     if not all(times):
@@ -75,7 +74,7 @@ def reads(guest, size, total, cpus):
 
 
 def map_benchmark(guest, figures, cpus):
-    """The kernel's own benchmark takes the disk's place: microseconds to unmap, by pages."""
+    """The kernel's own benchmark replaces the driver: microseconds to unmap, by pages."""
     device = guest.shell.run('basename $(readlink -f /sys/class/nvme/nvme0/device)')
     guest.shell.run('cd /sys/bus/pci; echo dma_map_benchmark > devices/%s/driver_override;'
                     ' echo %s > drivers/nvme/unbind; echo %s > drivers/dma_map_benchmark/bind'
@@ -89,7 +88,7 @@ def map_benchmark(guest, figures, cpus):
 
 
 def one(slot, inner, devices, cpus):
-    """One guest: its figures by name, and the version of its QEMU."""
+    """Run one guest; return its figures by name, and the version of its QEMU."""
     figures = {}
     with Guest(slot, inner, devices, STRICT, cpus=cpus, trace=REGISTERS) as guest:
         figures['boot s'] = guest.cpu_time()
@@ -123,7 +122,7 @@ def one(slot, inner, devices, cpus):
 
 
 def drain_time(guest):
-    """Microseconds that a drain of the queue holds the BQL, by the trace."""
+    """Microseconds that a drain of the queue holds the BQL, from the trace."""
     times = [int(re.search(r'(\d+) ns', line).group(1)) for line in guest.trace(DRAINED)]
     if not times:
         raise Failure('no %s in the trace' % DRAINED)
@@ -135,10 +134,10 @@ def with_ril(devices, value):
 
 
 def bench(outer, variants, devices, times, cpus):
-    """What was measured, for JSON.
+    """Measure, and return the results for JSON.
 
-    VARIANTS are (title, inner QEMU, further options of the SMMU, whether to measure it each
-    time with any ril, or once with ril=on), and take turns.
+    VARIANTS take turns.  Each is (title, inner QEMU, further options of the SMMU, always); one
+    without ALWAYS is measured only once, with ril=on.
     """
     slot = outer.slots[0]
     versions = {'host': slot.shell.run('uname -r')}
@@ -160,8 +159,8 @@ def bench(outer, variants, devices, times, cpus):
 
 
 def keep_apart(outer, cpus):
-    """Where a guest has one CPU, the one of the host that it keeps to has one of this computer's
-    for itself: the guest waits for what the others emulate, and does not wait for a place."""
+    """If a guest has one CPU, the CPU of the host that it is bound to gets a CPU of this computer
+    of its own.  Then the guest waits for what the others emulate, but not for a CPU."""
     every = os.sched_getaffinity(0)
     second = {max(every)}
     busy = outer.qmp.command('query-cpus-fast')[1]['thread-id']
@@ -172,11 +171,11 @@ def keep_apart(outer, cpus):
 
 
 def by_wall_clock(outer, ours, others, devices, times):
-    """Of OURS against each of OTHERS, seconds for LARGE reads of 512 KiB where all of OUTER's CPUs
-    run at once and its clock is this computer's; for JSON.
+    """Compare OURS with each of OTHERS; return seconds for LARGE reads of 512 KiB, for JSON.  All
+    CPUs of OUTER run at once, and its clock is that of this computer.
 
-    All are (title, inner QEMU, ril).  The two guests are there together and take turns, and of
-    each the quickest of BEST_OF counts: whatever else this computer does makes it longer.
+    All are (title, inner QEMU, ril).  The two guests run together and take turns.  The quickest
+    of BEST_OF counts for each, because other work of this computer only makes it longer.
     """
     results = []
     for cpus, other in itertools.product((1, CPUS), others):
@@ -203,8 +202,8 @@ def by_wall_clock(outer, ours, others, devices, times):
     return results
 
 
-# Where the time of the outer machine goes: what perf sees of the emulator, and of the code
-# that it runs the exception level, which its monitor tells.
+# Where the outer machine spends its time: perf shows it for the emulator.  For the emulated code
+# the monitor of the emulator shows the exception level.
 
 NATIVE = (
     ('the outer SMMU, emulated', r'smmu|iommu'),
@@ -215,7 +214,7 @@ LEVELS = {'2': "the host's kernel", '1': "the guest's kernel",
 
 
 class Sampler(threading.Thread):
-    """Counts where the CPUs of the outer machine are, until told to stop."""
+    """Counts where the CPUs of the outer machine are, until it is stopped."""
 
     def __init__(self, outer):
         super().__init__(daemon=True)
@@ -226,7 +225,7 @@ class Sampler(threading.Thread):
         while not self.ended.wait(0.005):
             text = self.outer.qmp.hmp('info registers -a')
             now = re.findall(r'PC=([0-9a-f]+).*?PSTATE=\S+ \S+ (?:\w+ )?EL(\d)', text, re.S)
-            # a CPU that stands still waits for an interrupt
+            # a CPU whose PC does not change waits for an interrupt
             for (pc, level), old in zip(now, before or now):
                 if before and pc != old[0]:
                     self.levels[LEVELS[level]] = self.levels.get(LEVELS[level], 0) + 1
@@ -240,7 +239,7 @@ def process_time(pid):
 
 
 def profile(outer, inner, devices, ril, logs):
-    """Seconds of CPU that LARGE reads of 512 KiB take of this computer, by what it does."""
+    """Seconds of CPU of this computer that LARGE reads of 512 KiB take, by what it does."""
     data = os.path.join(logs, 'perf.data')
     pid = outer.process.pid
     with Guest(outer.slots[0], inner, with_ril(devices, ril), STRICT, trace=[]) as guest:
@@ -262,11 +261,11 @@ def profile(outer, inner, devices, ril, logs):
                          check=True).stdout
     shares = {}
     for share, symbol in re.findall(r'^ *([\d.]+)% +\[\S\] (.*\S)', out, re.M):
-        # TCG's code, and what it calls, is for whoever runs in it
+        # TCG's code, and what it calls, counts as emulated code
         what = next((w for w, pattern in NATIVE if re.search(pattern, symbol)), None)
         shares[what] = shares.get(what, 0) + float(share)
     if not shares or not sampler.levels:
-        raise Failure('perf or the monitor tells nothing of where the time goes')
+        raise Failure('perf or the monitor has no samples')
     emulated = shares.pop(None, 0)
     for what, n in sampler.levels.items():
         shares[what] = emulated * n / sum(sampler.levels.values())

@@ -16,7 +16,7 @@ def image(size, files):
     root_sectors = ROOT_ENTRIES * 32 // SECTOR
     data_start = (1 + 2 * fat_sectors + root_sectors) * SECTOR
     clusters = (size - data_start) // CLUSTER
-    assert 4085 <= clusters < 65525, 'that size is no FAT16'
+    assert 4085 <= clusters < 65525, 'FAT16 cannot have that size'
 
     boot = struct.pack('<3s8sHBHBHHBHHHLLBBBL11s8s', b'\xeb\x3c\x90', b'NESTED  ', SECTOR,
                        CLUSTER // SECTOR, 1, 2, ROOT_ENTRIES, 0, 0xf8, fat_sectors, 32, 2, 0,
@@ -40,7 +40,7 @@ def image(size, files):
                            length)
 
     def directory(tree, root):
-        # ".." would have to name the parent, which nobody follows here: 0 is the root
+        # ".." should name the parent, but nothing follows it here: 0 is the root
         out = b'' if root else entry('.', True, len(fat), 0) + entry('..', True, 0, 0)
         if not root:
             first = len(fat)

@@ -1,7 +1,7 @@
 # What the scripts of the nested test bed share; sourced, not run.
 #
 # Fetched packages and the finished kernel live in a cache outside the tree,
-# under the hash of what they were made from: a missing cache only costs time.
+# under the hash of their inputs.  A missing cache only costs time.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -18,13 +18,13 @@ say() { echo "${0#"$top"/}: $*" >&2; }
 # hash of standard input, short enough for a path
 key() { sha256sum | cut -c1-16; }
 
-# step LOG MESSAGE COMMAND...: run COMMAND, its output into build/nested/logs/LOG;
-# a person who waits sees now and then how far it is.
+# step LOG MESSAGE COMMAND...: run COMMAND, with its output in build/nested/logs/LOG,
+# and print the progress every 20 seconds.
 step() {
     local log=$work/logs/$1 text=$2 start=$SECONDS status=0 watch
     shift 2
     say "$text (log: $log)"
-    # no sleep that outlives the step may hold the lock or a pipe of the caller
+    # a sleep that outlives the step must not hold the lock or a pipe of the caller
     (while sleep 20 > /dev/null 2>&1 && kill -0 $$ 2> /dev/null; do
         say "  $((SECONDS - start)) s: $(tail -n 1 "$log" | cut -c1-70)"
     done) > /dev/null 9>&- &
