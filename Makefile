@@ -1,4 +1,4 @@
-# What a person asks for; see `make help`.  The work is in scripts/ and tests/.
+# Targets for people; see `make help`.  The work is in scripts/ and tests/.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 STEP  = scripts/step
@@ -18,8 +18,8 @@ help:
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
 	@echo "make clean         remove build/ (what was fetched stays in the cache)"
 	@echo
-	@echo "./configure --help says what can be chosen; make runs it by itself."
-	@echo "README.md has the loop of a person at work, and the command line for hardware."
+	@echo "./configure --help lists the options; make runs it by itself."
+	@echo "README.md says how to work on the code, and has the command line for hardware."
 
 build/config.mak:
 	@./configure > /dev/null
@@ -63,7 +63,7 @@ soak: build/config.mak
 	@SMMUV3_SOAK=$(SECONDS) scripts/tests run qtest-aarch64/smmuv3-coherence-test \
 	        -p /aarch64/smmuv3-coherence/random/grace
 
-# ours against Debian's 11.1, on the emulated host; a command's cost, on the host model
+# our QEMU and Debian's 11.1 on the emulated host; the cost of a command on the host model
 TIMES = 5
 bench: build/config.mak
 	@$(STEP) $(BASE) x86 model $(BED)

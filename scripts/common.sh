@@ -1,4 +1,4 @@
-# What every shell script of the project starts from; sourced, never run.
+# What all shell scripts of the project share; sourced, never run.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
@@ -14,14 +14,14 @@ die() { echo "${0#"$top"/}: $*" >&2; exit 1; }
 # The value that configure wrote for $1, or nothing.
 config() { sed -n "s/^$1=//p" "$build/config.mak" 2>/dev/null || true; }
 
-# One process at a time does what $1 names; the rest of the script holds it.
+# Take the lock $1: one process at a time has it, until its script ends.
 lock() {
     mkdir -p "$build"
     exec 9> "$build/.$1.lock"
     flock 9
 }
 
-# Our device lists become choices of --with-devices-aarch64 in the QEMU tree $1.
+# Link our device lists into the QEMU tree $1, for --with-devices-aarch64.
 link_configs() {
     local f name exclude
     exclude=$(cd "$1" && realpath "$(git rev-parse --git-path info/exclude)")
