@@ -59,8 +59,8 @@
 #define STE1_S2FWB          (1ull << 25)
 #define STE1_S1STALLD       (1ull << 27)
 #define STE1_EATS           MASK(29, 28)
-#define STE1_EATS_TRANS     FIELD(1, 28)
-#define STE1_EATS_S1CHK     FIELD(2, 28)
+#define STE1_EATS_TRANS     FIELD(EATS_TRANS, 28)
+#define STE1_EATS_S1CHK     FIELD(EATS_S1CHK, 28)
 #define STE1_STRW           MASK(31, 30)
 #define STE1_SHCFG          MASK(45, 44)
 #define STE1_SHCFG_INCOMING FIELD(1, 44)
@@ -80,6 +80,10 @@
 #define CONFIG_S1_TRANS     5
 #define CONFIG_S2_TRANS     6
 #define CONFIG_NESTED       7
+
+#define EATS_NONE           0
+#define EATS_TRANS          1
+#define EATS_S1CHK          2
 
 static unsigned ste_config(const uint64_t *ste)
 {
@@ -111,13 +115,13 @@ enum {
 #define CFGI1_LEAF          1ull
 #define CFGI1_RANGE_ALL     31ull
 #define TLBI0_NUM           MASK(16, 12)
-#define TLBI0_SCALE         MASK(25, 20)
+#define TLBI0_SCALE         MASK(24, 20)
 #define TLBI0_SCALE_TOP     (1ull << 25)
 #define TLBI0_VMID          MASK(47, 32)
 #define TLBI0_ASID          MASK(63, 48)
+#define TLBI0_ASID8         MASK(55, 48)
 #define TLBI1_LEAF          1ull
-#define TLBI1_TTL           MASK(9, 8)
-#define TLBI1_TG            MASK(11, 10)
+#define TLBI1_TG_TTL        MASK(11, 8)
 #define TLBI1_ADDR          MASK(63, 12)
 #define ATC0_GLOBAL         (1ull << 9)
 #define ATC1_SIZE           MASK(5, 0)
@@ -404,9 +408,32 @@ static void make_nested_ste(uint64_t *ste, HmDomain *nested, bool ats)
     }
 }
 
-/* What of an STE hardware looks at, as far as Linux makes use of it */
+/*
+ * The fields of an STE that hardware reads, of those that Linux writes.  A row
+ * holds if Config has a bit of @config; with @s1dss, S1DSS must be bypass too.
+ */
+static const struct {
+    unsigned config;
+    bool s1dss;
+    uint64_t words[4];
+} ste_reads[] = {
+    { CONFIG_S1, false,
+      { STE0_S1FMT | STE0_S1CTXPTR | STE0_S1CDMAX,
+        STE1_S1DSS | STE1_S1CIR | STE1_S1COR | STE1_S1CSH | STE1_S1STALLD |
+        STE1_STRW,
+        STE2_S2VMID } },
+    { CONFIG_S1, true, { 0, STE1_SHCFG } },
+    { CONFIG_S2, false,
+      { 0, STE1_S2FWB | STE1_SHCFG,
+        STE2_S2VMID | STE2_VTCR | STE2_S2AA64 | STE2_S2ENDI | STE2_S2PTW |
+        STE2_S2S | STE2_S2R,
+        STE3_S2TTB } },
+    { CONFIG_S1 | CONFIG_S2, false, { 0, STE1_EATS | STE1_MEV } },
+};
+
 static void ste_used(const uint64_t *ste, uint64_t *used)
 {
+    bool s1dss = (ste[1] & STE1_S1DSS) == STE1_S1DSS_BYPASS;
     unsigned config = ste_config(ste);
 
     memset(used, 0, 64);
@@ -415,23 +442,13 @@ static void ste_used(const uint64_t *ste, uint64_t *used)
         return;
     }
     used[0] |= STE0_CONFIG;
-    if (config & CONFIG_S1) {
-        used[0] |= STE0_S1FMT | STE0_S1CTXPTR | STE0_S1CDMAX;
-        used[1] |= STE1_S1DSS | STE1_S1CIR | STE1_S1COR | STE1_S1CSH |
-                   STE1_S1STALLD | STE1_STRW | STE1_EATS | STE1_MEV;
-        used[2] |= STE2_S2VMID;
-        if ((ste[1] & STE1_S1DSS) == STE1_S1DSS_BYPASS) {
-            used[1] |= STE1_SHCFG;
+    used[1] = config == CONFIG_BYPASS ? STE1_SHCFG : 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(ste_reads); i++) {
+        if ((config & ste_reads[i].config) && (s1dss || !ste_reads[i].s1dss)) {
+            for (unsigned w = 0; w < G_N_ELEMENTS(ste_reads[i].words); w++) {
+                used[w] |= ste_reads[i].words[w];
+            }
         }
-    }
-    if (config & CONFIG_S2) {
-        used[1] |= STE1_S2FWB | STE1_EATS | STE1_SHCFG | STE1_MEV;
-        used[2] |= STE2_S2VMID | STE2_VTCR | STE2_S2AA64 | STE2_S2ENDI |
-                   STE2_S2PTW | STE2_S2S | STE2_S2R;
-        used[3] |= STE3_S2TTB;
-    }
-    if (config == CONFIG_BYPASS) {
-        used[1] |= STE1_SHCFG;
     }
 }
 
@@ -1200,32 +1217,84 @@ int hm_domain_alloc_paging(HmDevice *dev, uint32_t flags, bool data,
     }
 }
 
-/* What of a guest's STE Linux takes; ste[] is cleared of the rest. */
+/*
+ * Rules for what a guest writes: its STEs and its commands
+ */
+
+/* Conditions of a rule: the SMMU's features, and what else the command has */
+enum {
+    IF_RIL = 1,
+    IF_ATS = 2,
+    IF_SSIDS = 4,
+    IF_ASID16 = 8,
+    IF_DS = 16,
+    IF_NO_DS = 32,
+    IF_RANGE = 64,                      /* NUM or SCALE is not 0 */
+    IF_NO_RANGE = 128,
+};
+
+/*
+ * A field that Linux accepts.  Where two rules are about one field, its value
+ * must be in both sets.
+ */
+typedef struct Rule {
+    uint8_t first, last;                /* opcodes that have it; STE: 0 */
+    unsigned conditions;                /* all must hold */
+    unsigned word;
+    uint64_t mask;
+    uint64_t values;                    /* the set of them; 0: any value */
+} Rule;
+
+#define VALUE(n)        (1ull << (n))
+#define VALUES(max)     MASK(max, 0)
+
+/* Whether @op has rules, and every bit of @words is in a field of theirs */
+static bool rules_allow(const Rule *rules, unsigned n, unsigned op,
+                        unsigned conditions, const uint64_t words[2])
+{
+    uint64_t rest[2] = { words[0], words[1] };
+    bool known = false;
+
+    for (const Rule *r = rules; r < rules + n; r++) {
+        uint64_t value = words[r->word] & r->mask;
+
+        if (op < r->first || op > r->last || (r->conditions & ~conditions)) {
+            continue;
+        }
+        if (r->values &&
+            !(r->values >> (value >> __builtin_ctzll(r->mask)) & 1)) {
+            return false;
+        }
+        known = true;
+        rest[r->word] &= ~r->mask;
+    }
+    return known && !rest[0] && !rest[1];
+}
+
+static const Rule ste_rules[] = {
+    { .word = 0, .mask = STE0_V },
+    { .word = 0, .mask = STE0_CONFIG,
+      .values = VALUE(CONFIG_ABORT) | VALUE(CONFIG_BYPASS) |
+                VALUE(CONFIG_S1_TRANS) },
+    { .word = 0, .mask = STE0_S1FMT | STE0_S1CTXPTR | STE0_S1CDMAX },
+    { .word = 1, .mask = STE1_S1DSS | STE1_S1CIR | STE1_S1COR | STE1_S1CSH |
+                         STE1_S1STALLD },
+    { .word = 1, .mask = STE1_EATS,
+      .values = VALUE(EATS_NONE) | VALUE(EATS_TRANS) },
+};
+
+/* What is left in @ste is what the physical STE may get: never EATS. */
 static int validate_ste(uint64_t *ste, bool *enable_ats)
 {
-    unsigned config = ste_config(ste);
-    uint64_t eats = ste[1] & STE1_EATS;
-
     if (!(ste[0] & STE0_V)) {
-        ste[0] = 0;
-        ste[1] = 0;
+        ste[0] = ste[1] = 0;
         return 0;
     }
-    if ((ste[0] & ~(STE0_V | STE0_CONFIG | STE0_S1FMT | STE0_S1CTXPTR |
-                    STE0_S1CDMAX)) ||
-        (ste[1] & ~(STE1_S1DSS | STE1_S1CIR | STE1_S1COR | STE1_S1CSH |
-                    STE1_S1STALLD | STE1_EATS))) {
+    if (!rules_allow(ste_rules, G_N_ELEMENTS(ste_rules), 0, 0, ste)) {
         return -EIO;
     }
-    if (config != CONFIG_ABORT && config != CONFIG_BYPASS &&
-        config != CONFIG_S1_TRANS) {
-        return -EIO;
-    }
-    if (eats && eats != STE1_EATS_TRANS) {
-        return -EIO;
-    }
+    *enable_ats = ste_config(ste) == CONFIG_S1_TRANS && (ste[1] & STE1_EATS);
     ste[1] &= ~STE1_EATS;
-    *enable_ats = config == CONFIG_S1_TRANS && eats;
     return 0;
 }
 
@@ -1293,110 +1362,84 @@ int hm_driver_vdevice_init(HmVdevice *vdev)
     return vdev->idev->dev->n_sids > 1 ? -EOPNOTSUPP : 0;
 }
 
-/* Which combinations of range fields are not reserved (4.4.1.1) */
-static bool valid_range(const HmDriver *driver, const uint64_t *cmd)
-{
-    bool range = cmd[0] & (TLBI0_NUM | TLBI0_SCALE);
-    unsigned ttl = (cmd[1] & TLBI1_TTL) >> 8;
-    unsigned tg = (cmd[1] & TLBI1_TG) >> 10;
+/* Sets of values of TG and TTL, taken as one field */
+#define TG_TTL(tg, ttl) VALUE((tg) << 2 | (ttl))
+#define TG_0            (TG_TTL(0, 0) | TG_TTL(0, 1) | TG_TTL(0, 2) | \
+                         TG_TTL(0, 3))
+#define TTL_0           (TG_TTL(0, 0) | TG_TTL(1, 0) | TG_TTL(2, 0) | \
+                         TG_TTL(3, 0))
 
-    if (!tg) {
-        return !range && !ttl;
-    }
-    if (tg == 2 && ttl == 1 && !driver->ds) {
-        return false;
-    }
-    return range || ttl;
-}
+/* What a guest may send: opcodes, conditions, word, mask, values */
+static const Rule command_rules[] = {
+    { OP_TLBI_NSNH_ALL, OP_TLBI_NSNH_ALL },
+    { OP_TLBI_NH_ALL, OP_TLBI_NH_VAA, 0, 0, TLBI0_VMID },
+    { OP_TLBI_NH_ASID, OP_TLBI_NH_VA, 0, 0, TLBI0_ASID8 },
+    { OP_TLBI_NH_ASID, OP_TLBI_NH_VA, IF_ASID16, 0, TLBI0_ASID },
+    { OP_TLBI_NH_VA, OP_TLBI_NH_VAA, 0, 1, TLBI1_LEAF | TLBI1_ADDR },
+    { OP_TLBI_NH_VA, OP_TLBI_NH_VAA, IF_RIL, 0, TLBI0_NUM | TLBI0_SCALE },
+    { OP_TLBI_NH_VA, OP_TLBI_NH_VAA, IF_RIL | IF_DS, 0, TLBI0_SCALE_TOP },
+    /* The combinations that are not reserved (4.4.1.1) */
+    { OP_TLBI_NH_VA, OP_TLBI_NH_VAA, IF_RIL | IF_RANGE, 1, TLBI1_TG_TTL,
+      ~TG_0 },
+    { OP_TLBI_NH_VA, OP_TLBI_NH_VAA, IF_RIL | IF_NO_RANGE, 1, TLBI1_TG_TTL,
+      ~(TG_0 | TTL_0) | TG_TTL(0, 0) },
+    { OP_TLBI_NH_VA, OP_TLBI_NH_VAA, IF_RIL | IF_NO_DS, 1, TLBI1_TG_TTL,
+      ~TG_TTL(2, 1) },
+    { OP_CFGI_CD, OP_CFGI_CD_ALL, 0, 0, CMD0_SID },
+    { OP_CFGI_CD, OP_CFGI_CD, 0, 1, CFGI1_LEAF },
+    { OP_CFGI_CD, OP_CFGI_CD, IF_SSIDS, 0, CMD0_SSID },
+    { OP_ATC_INV, OP_ATC_INV, IF_ATS, 0, CMD0_SID },
+    { OP_ATC_INV, OP_ATC_INV, IF_ATS, 1, ATC1_ADDR },
+    { OP_ATC_INV, OP_ATC_INV, IF_ATS, 1, ATC1_SIZE, VALUES(ATC1_SIZE_ALL) },
+    { OP_ATC_INV, OP_ATC_INV, IF_ATS | IF_SSIDS, 0,
+      CMD0_SSV | CMD0_SSID | ATC0_GLOBAL },
+};
 
-/* Which bits a guest may set in which command; all others are no command. */
 static bool valid_command(const HmDriver *driver, const uint64_t *cmd)
 {
-    uint64_t asid = FIELD((1u << driver->asid_bits) - 1, 48);
-    uint64_t allowed[2] = { CMD0_OP, 0 };
-    unsigned op = cmd[0] & CMD0_OP;
+    const uint64_t fields[2] = { cmd[0] & ~CMD0_OP, cmd[1] };
+    bool range = cmd[0] & (TLBI0_NUM | TLBI0_SCALE | TLBI0_SCALE_TOP);
+    unsigned conditions = (driver->ril ? IF_RIL : 0) |
+                          (driver->ats ? IF_ATS : 0) |
+                          (driver->ssid_bits ? IF_SSIDS : 0) |
+                          (driver->asid_bits == 16 ? IF_ASID16 : 0) |
+                          (driver->ds ? IF_DS : IF_NO_DS) |
+                          (range ? IF_RANGE : IF_NO_RANGE);
 
-    switch (op) {
-    case OP_TLBI_NSNH_ALL:
-        break;
-    case OP_TLBI_NH_VA:
-    case OP_TLBI_NH_VAA:
-        if (driver->ril) {
-            if (!valid_range(driver, cmd)) {
-                return false;
-            }
-            allowed[0] |= TLBI0_NUM | TLBI0_SCALE;
-            allowed[1] |= TLBI1_TG | TLBI1_TTL;
-            if (!driver->ds) {
-                allowed[0] &= ~TLBI0_SCALE_TOP;
-            }
-        }
-        allowed[0] |= TLBI0_VMID | (op == OP_TLBI_NH_VA ? asid : 0);
-        allowed[1] |= TLBI1_LEAF | TLBI1_ADDR;
-        break;
-    case OP_TLBI_NH_ASID:
-        allowed[0] |= asid | TLBI0_VMID;
-        break;
-    case OP_TLBI_NH_ALL:
-        allowed[0] |= TLBI0_VMID;
-        break;
-    case OP_ATC_INV:
-        if (!driver->ats || (cmd[1] & ATC1_SIZE) > ATC1_SIZE_ALL) {
-            return false;
-        }
-        if (driver->ssid_bits) {
-            allowed[0] |= CMD0_SSV | CMD0_SSID | ATC0_GLOBAL;
-        }
-        allowed[0] |= CMD0_SID;
-        allowed[1] |= ATC1_SIZE | ATC1_ADDR;
-        break;
-    case OP_CFGI_CD:
-        if (driver->ssid_bits) {
-            allowed[0] |= CMD0_SSID;
-        }
-        allowed[0] |= CMD0_SID;
-        allowed[1] |= CFGI1_LEAF;
-        break;
-    case OP_CFGI_CD_ALL:
-        allowed[0] |= CMD0_SID;
-        break;
-    default:
-        return false;
-    }
-    return !(cmd[0] & ~allowed[0]) && !(cmd[1] & ~allowed[1]);
+    return rules_allow(command_rules, G_N_ELEMENTS(command_rules),
+                       cmd[0] & CMD0_OP, conditions, fields);
 }
 
-/* From the guest's command to one that the physical queue can have */
+/*
+ * The physical queue needs another ID in the command: the host's VMID in a
+ * TLBI, the device's own StreamID in all others.
+ */
 static int convert_command(HmViommu *viommu, uint64_t *cmd)
 {
     uint64_t vsid;
     HmVdevice *vdev;
+    unsigned op;
 
     cmd[0] = GUINT64_FROM_LE(cmd[0]);
     cmd[1] = GUINT64_FROM_LE(cmd[1]);
     if (!valid_command(viommu->driver, cmd)) {
         return -EIO;
     }
-    switch (cmd[0] & CMD0_OP) {
-    case OP_TLBI_NSNH_ALL:
-        cmd[0] = OP_TLBI_NH_ALL | FIELD(viommu->vmid, 32);
-        cmd[1] = 0;
-        return 0;
-    case OP_TLBI_NH_VA:
-    case OP_TLBI_NH_VAA:
-    case OP_TLBI_NH_ALL:
-    case OP_TLBI_NH_ASID:
-        cmd[0] = (cmd[0] & ~TLBI0_VMID) | FIELD(viommu->vmid, 32);
-        return 0;
-    default:
-        vsid = cmd[0] >> 32;
-        vdev = g_hash_table_lookup(viommu->vdevs, &vsid);
-        if (!vdev) {
-            return -EIO;
-        }
-        cmd[0] = (cmd[0] & ~CMD0_SID) | FIELD(vdev->idev->dev->sid, 32);
+    op = cmd[0] & CMD0_OP;
+    if (op >= OP_TLBI_NH_ALL && op <= OP_TLBI_NSNH_ALL) {
+        /* A guest has one VMID: its "all" is all entries of that. */
+        op = op == OP_TLBI_NSNH_ALL ? OP_TLBI_NH_ALL : op;
+        cmd[0] = (cmd[0] & ~(CMD0_OP | TLBI0_VMID)) | op |
+                 FIELD(viommu->vmid, 32);
         return 0;
     }
+    vsid = cmd[0] >> 32;
+    vdev = g_hash_table_lookup(viommu->vdevs, &vsid);
+    if (!vdev) {
+        return -EIO;
+    }
+    cmd[0] = (cmd[0] & ~CMD0_SID) | FIELD(vdev->idev->dev->sid, 32);
+    return 0;
 }
 
 /*
