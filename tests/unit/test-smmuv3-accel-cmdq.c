@@ -54,67 +54,72 @@ typedef struct HostFeatures {
     unsigned ssidsize;
 } HostFeatures;
 
-/*
- * Linux's rules for a command from user space: bits that an opcode may have,
- * and combinations that the architecture reserves.
- */
+#define VMID            0x0000ffff00000000ull
+#define ASID8           0x00ff000000000000ull
+#define ASID16          0xffff000000000000ull
+#define SID             0xffffffff00000000ull
+#define SSID            0x00000000fffff000ull
+#define PAGE            0xfffffffffffff000ull
+
+/* Features of a host that a field needs */
+enum { RIL = 1, DS = 2, WIDE_ASID = 4, SSIDS = 8, ATS = 16 };
+
+/* The bits of each command that a host accepts, if it has what they need */
+static const struct {
+    uint8_t op, needs;
+    uint64_t word[2];
+} accepted[] = {
+    { CFGI_CD, 0, { SID, 1 } },
+    { CFGI_CD, SSIDS, { SSID } },
+    { CFGI_CD_ALL, 0, { SID } },
+    { NH_ALL, 0, { VMID } },
+    { NH_ASID, 0, { VMID | ASID8 } },
+    { NH_ASID, WIDE_ASID, { ASID16 } },
+    { NH_VA, 0, { VMID | ASID8, PAGE | 1 } },
+    { NH_VA, WIDE_ASID, { ASID16 } },
+    { NH_VA, RIL, { 0x1f << 12 | 0x1f << 20, 0xf00 } },
+    { NH_VA, RIL | DS, { 1 << 25 } },
+    { NH_VAA, 0, { VMID, PAGE | 1 } },
+    { NH_VAA, RIL, { 0x1f << 12 | 0x1f << 20, 0xf00 } },
+    { NH_VAA, RIL | DS, { 1 << 25 } },
+    { NSNH_ALL },
+    { ATC_INV, ATS, { SID, PAGE | 0x3f } },
+    { ATC_INV, ATS | SSIDS, { SSID | 1 << 11 | 1 << 9 } },
+};
+
+static bool value_is_reserved(const HostFeatures *host, const uint64_t w[2])
+{
+    /* TTLs that are not reserved, by range or not and by TG */
+    static const uint8_t ttls[2][4] = {
+        { 0x1, 0xe, 0xe, 0xe }, { 0x0, 0xf, 0xf, 0xf },
+    };
+    unsigned ttl = w[1] >> 8 & 3, tg = w[1] >> 10 & 3;
+    bool range = w[0] & (0x1f << 12 | 0x3f << 20);
+
+    if (opcode(w) == ATC_INV) {
+        return (w[1] & 0x3f) > 52;
+    }
+    return (opcode(w) == NH_VA || opcode(w) == NH_VAA) && host->ril &&
+           (!(ttls[range][tg] >> ttl & 1) ||
+            (tg == 2 && ttl == 1 && !host->ds));
+}
+
 static bool host_takes(const HostFeatures *host, const uint64_t w[2])
 {
-    const uint64_t vmid = 0x0000ffff00000000ull;
-    const uint64_t asid = host->asid16 ? 0xffff000000000000ull
-                                       : 0x00ff000000000000ull;
-    const uint64_t sid = 0xffffffff00000000ull;
-    const uint64_t ssid = 0x00000000fffff000ull;
-    uint64_t may0 = 0xff, may1 = 0;
+    unsigned has = (host->ril ? RIL : 0) | (host->ds ? DS : 0) |
+                   (host->asid16 ? WIDE_ASID : 0) |
+                   (host->ssidsize ? SSIDS : 0) | (host->ats ? ATS : 0);
+    uint64_t rest[2] = { w[0] & ~0xffull, w[1] };
+    bool known = false;
 
-    switch (opcode(w)) {
-    case NSNH_ALL:
-        break;
-    case NH_ALL:
-        may0 |= vmid;
-        break;
-    case NH_ASID:
-        may0 |= vmid | asid;
-        break;
-    case NH_VA:
-    case NH_VAA:
-        may0 |= vmid | (opcode(w) == NH_VA ? asid : 0);
-        may1 |= 0xfffffffffffff001ull;
-        if (host->ril) {
-            unsigned num = w[0] >> 12 & 0x1f, scale = w[0] >> 20 & 0x3f;
-            unsigned ttl = w[1] >> 8 & 3, tg = w[1] >> 10 & 3;
-
-            may0 |= 0x1full << 12 | (host->ds ? 0x3full : 0x1full) << 20;
-            may1 |= 0xf00;
-            if (tg == 0 && (num || scale || ttl)) {
-                return false;
-            }
-            if (tg && !num && !scale && !ttl) {
-                return false;
-            }
-            if (tg == 2 && ttl == 1 && !host->ds) {
-                return false;
-            }
+    for (unsigned i = 0; i < ARRAY_SIZE(accepted); i++) {
+        if (accepted[i].op == opcode(w) && !(accepted[i].needs & ~has)) {
+            known = true;
+            rest[0] &= ~accepted[i].word[0];
+            rest[1] &= ~accepted[i].word[1];
         }
-        break;
-    case ATC_INV:
-        if (!host->ats || (w[1] & 0x3f) > 52) {
-            return false;
-        }
-        may0 |= sid | (host->ssidsize ? ssid | 1u << 11 | 1u << 9 : 0);
-        may1 |= 0xfffffffffffff03full;
-        break;
-    case CFGI_CD:
-        may0 |= sid | (host->ssidsize ? ssid : 0);
-        may1 |= 1;
-        break;
-    case CFGI_CD_ALL:
-        may0 |= sid;
-        break;
-    default:
-        return false;
     }
-    return !(w[0] & ~may0) && !(w[1] & ~may1);
+    return known && !rest[0] && !rest[1] && !value_is_reserved(host, w);
 }
 
 /*
