@@ -107,9 +107,10 @@ static void print_counters(GString *json)
 }
 
 /*
- * Failures: KIND[:FIRST[+COUNT]]=ERRNO, or ~MICROSECONDS for =ERRNO.  KIND may
- * be `*` for any; FIRST counts from 1 since the rule was made, and is 1 by
- * default; COUNT is 1, or all from there on where it is `*`.
+ * Failures: KIND[:FIRST[+COUNT]]=ERRNO, or ~MICROSECONDS in place of =ERRNO.
+ * The KIND `*` matches any.  FIRST counts calls from 1, since the rule was
+ * made; the default is 1.  COUNT is 1 by default, and `*` means all later
+ * calls.
  */
 
 typedef struct HmRule {
@@ -121,7 +122,7 @@ typedef struct HmRule {
 } HmRule;
 
 static GPtrArray *rules;
-static unsigned delay;                  /* that the call in hand must wait */
+static unsigned delay;                  /* how long the current call waits */
 
 static const struct {
     const char *name;
@@ -278,7 +279,7 @@ static uint32_t key_u32(GKeyFile *file, const char *group, const char *key,
     }
     value = g_ascii_strtoull(g_strstrip(text), &end, 0);
     if (!*text || *end || value > UINT32_MAX) {
-        hm_bug("[%s] %s=%s is no 32-bit number", group, key, text);
+        hm_bug("[%s] %s=%s is not a 32-bit number", group, key, text);
     }
     return value;
 }
@@ -293,7 +294,7 @@ static void load_smmu(GKeyFile *file, const char *group, const char *name)
     if (!hm_smmu_profile(profile ? g_strstrip(profile) : "grace", &config)) {
         hm_bug("[%s] profile=%s is unknown", group, profile);
     }
-    config.name = (char *)name;         /* which hm_smmu_new() copies */
+    config.name = (char *)name;         /* hm_smmu_new() copies it */
     for (int i = 0; i < 6; i++) {
         char key[] = { 'i', 'd', 'r', '0' + i, 0 };
 
@@ -358,7 +359,7 @@ static void load(const char *path)
 }
 
 /*
- * The control socket: a line a command, a line of JSON an answer
+ * The control socket: each command and each answer is one line
  */
 
 static void answer_state(GString *json, HmDevice *dev)
@@ -375,8 +376,8 @@ static void answer_state(GString *json, HmDevice *dev)
 }
 
 /*
- * Events that come while the program goes on, from a thread of their own: word
- * 2 is one more in each, so that who takes them sees which are missing.
+ * A thread of its own raises these events while the program runs.  Word 2 grows
+ * by one with each event, so that the receiver can see which are missing.
  */
 #define STORM_BURST 64
 
@@ -398,7 +399,7 @@ static void *storm(void *opaque)
             HM_COUNT("storm.raised");
         }
         hm_unlock();
-        /* A mutex that is taken again at once is nobody else's */
+        /* Without a pause nobody else would get the lock. */
         g_usleep(1);
     }
     return NULL;
@@ -437,7 +438,7 @@ static HmDevice *device_argument(char **words)
     return words[0] && words[1] ? hm_device_by_name(words[1]) : NULL;
 }
 
-/* An answer to the words of a command, with the lock held */
+/* Answer the words of a command.  The lock is held. */
 static void answer(GString *json, char **words)
 {
     const char *verb = words[0] ? words[0] : "";
@@ -538,7 +539,7 @@ static void start_server(const char *path)
         listen(fd, 4)) {
         hm_bug("%s: %s", path, strerror(errno));
     }
-    /* The program's signals are the program's threads' */
+    /* Signals are for the program's own threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     if (pthread_create(&thread, NULL, serve, GINT_TO_POINTER(fd))) {
@@ -547,7 +548,7 @@ static void start_server(const char *path)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-/* What is left when the program ends by itself: HOST_MODEL_COUNTERS */
+/* Write HOST_MODEL_COUNTERS when the program exits by itself. */
 static void write_counters(void)
 {
     g_autoptr(GString) json = g_string_new("{\"counters\": ");
@@ -565,8 +566,8 @@ static void write_counters(void)
 }
 
 /*
- * HOST_MODEL_PROGRAM keeps the model out of the shells and helpers that inherit
- * LD_PRELOAD on the way to the program it is meant for.
+ * HOST_MODEL_PROGRAM names the program that the model is for, because shells
+ * and helpers inherit LD_PRELOAD as well.
  */
 static bool is_meant(void)
 {
@@ -599,7 +600,7 @@ __attribute__((constructor)) static void start(void)
 
         for (char **spec = specs; *spec; spec++) {
             if (**spec && !add_rule(*spec)) {
-                hm_bug("HOST_MODEL_FAIL: %s is no rule", *spec);
+                hm_bug("HOST_MODEL_FAIL: %s is not a rule", *spec);
             }
         }
     }

@@ -13,12 +13,12 @@
 void hm_lock(void);
 void hm_unlock(void);
 
-/* Whether this process has a model in it: HOST_MODEL_CONFIG names one. */
+/* Whether HOST_MODEL_CONFIG is set: this process has a model. */
 bool hm_active(void);
 
 /*
- * hm_fail(), and the delay that may have been asked for, which passes without
- * the lock.  Called with the lock held, which is held again on return.
+ * hm_fail(), and then the delay that a rule asks for.  The caller holds the
+ * lock; it is released during the delay.
  */
 int hm_call(const char *kind);
 

@@ -7,7 +7,7 @@
 #include "dma.h"
 #include "model.h"
 
-/* A translation that the endpoint was given by ATS, one 4 KiB page each */
+/* A translation of one 4 KiB page that the endpoint got by ATS */
 typedef struct HmAtcEntry {
     uint32_t pasid;
     uint64_t page;                      /* IOVA / 4 KiB */
@@ -84,7 +84,7 @@ static int ats_request(HmDevice *dev, uint64_t iova)
     return 0;
 }
 
-/* By what the ATC holds, however old: that is what an ATC_INV is for */
+/* Use what the ATC holds, however old.  Only an ATC_INV removes it. */
 static int ats_access(HmDevice *dev, uint64_t iova, size_t len, bool write)
 {
     HmDma *dma = dev->priv;
@@ -103,7 +103,7 @@ static int ats_access(HmDevice *dev, uint64_t iova, size_t len, bool write)
     return 0;
 }
 
-/* ATC_INV, IHI 0070 4.5.1: 2^Size pages, aligned to their number */
+/* ATC_INV (IHI 0070 4.5.1) covers 2^Size pages, aligned to that size. */
 static bool dma_atc_inv(HmDevice *dev, const uint64_t cmd[2])
 {
     HmDma *dma = dev->priv;
@@ -255,7 +255,7 @@ static void dma_ste_step(HmDevice *dev)
     if (!(REG(dma, DMA_PROBE) & 1)) {
         return;
     }
-    /* Its registers are gone with the device's reset, these are not */
+    /* A reset clears the device's registers, but not the counters. */
     HM_COUNT("probe.done");
     if (hm_dma(dev, pasid_of(dma), REG(dma, DMA_IOVA), &value, 8, false)) {
         REG(dma, DMA_PROBES_FAULT)++;

@@ -2,10 +2,11 @@
  * Host model: the registers of its DMA engine
  *
  * A PCI function that moves any byte on demand.  All registers are 64 bits
- * wide, little-endian, in BAR0, and take accesses of 4 and 8 bytes; a write to
- * a register that starts something does so with its upper half, or as a whole.
+ * wide, little-endian and in BAR0, and accept accesses of 4 and 8 bytes.  A
+ * register that starts something does so when its upper half, or all of it, is
+ * written.
  *
- * Free of includes, so that tests of any kind can have it.
+ * It includes nothing, so that any kind of test can include it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,27 +20,27 @@
 #define DMA_BAR_SIZE        0x4000
 #define DMA_MSIX_VECTORS    8           /* table and PBA in BAR2 */
 
-/* What the next transfers are made with */
+/* Parameters of the next transfers */
 #define DMA_IOVA            0x00
 #define DMA_LEN             0x08        /* bytes, up to DMA_BUFFER_SIZE */
-#define DMA_PASID           0x10        /* DMA_NO_PASID: none; so at reset */
+#define DMA_PASID           0x10        /* DMA_NO_PASID (reset): none */
 #define DMA_NO_PASID        0xffffffffull
-/* Write-starts: a DMA_OP_, which sets DMA_STATUS */
+/* A write starts a DMA_OP_, which sets DMA_STATUS. */
 #define DMA_COMMAND         0x18
 #define DMA_OP_READ         1           /* memory to buffer */
 #define DMA_OP_WRITE        2           /* buffer to memory */
 #define DMA_OP_ADD          3           /* 8 bytes + DMA_VALUE, old to buffer */
 #define DMA_OP_ATS          4           /* translate DMA_IOVA, to ATC */
-#define DMA_OP_ATS_READ     5           /* read by what the ATC holds */
+#define DMA_OP_ATS_READ     5           /* read through the ATC */
 #define DMA_OP_ATS_WRITE    6
 #define DMA_OP_MSIX         7           /* raise vector DMA_VALUE */
 
-/* A whole transfer of 8 bytes in one write of its IOVA */
+/* A write of the IOVA is a whole transfer of 8 bytes. */
 #define DMA_READ64          0x20        /* to DMA_RESULT */
 #define DMA_VALUE           0x28
 #define DMA_WRITE64         0x30        /* from DMA_VALUE */
 
-/* Of the last transfer: DMA_OK or DMA_FAULT; then the first 8 buffer bytes */
+/* The last transfer: DMA_OK or DMA_FAULT, and the first 8 buffer bytes */
 #define DMA_STATUS          0x38
 #define DMA_OK              1
 #define DMA_FAULT           2
@@ -47,9 +48,9 @@
 #define DMA_RESULT          0x40
 
 /*
- * Probing: with DMA_PROBE set to 1, each moment at which hardware can see the
- * device's STE half changed reads 8 bytes at DMA_IOVA, and counts what came.
- * A write to DMA_PROBE clears the counts.
+ * While DMA_PROBE is 1, the engine reads 8 bytes at DMA_IOVA at each moment at
+ * which hardware could see a half-changed STE, and counts the results.  A write
+ * to DMA_PROBE clears the counts.
  */
 #define DMA_PROBE           0x80
 #define DMA_PROBE_A         0x88        /* one value that is right */

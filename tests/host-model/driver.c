@@ -1,17 +1,18 @@
 /*
  * Host model: Linux's arm-smmu-v3 driver
  *
- * Domains, the physical STEs that stand for them and how these change, vIOMMUs,
- * the guest's invalidations, events; and what Linux's iommu.c does between the
- * driver and iommufd: who owns a device, and where it is parked in a reset.
+ * Domains; the physical STEs and how they change; vIOMMUs; a guest's
+ * invalidations; events.  It also plays the part of Linux's iommu.c between the
+ * driver and iommufd: who owns a device, and where a device is parked during a
+ * reset.
  *
- * Not as in Linux: a domain that is stage 1 there is a stage 2 here, with a
- * VMID of its own from the top of the range.  A stage 1 would need page tables
- * and a context descriptor in memory, and nothing but the kernel's own
- * invalidations could tell the two apart.  So attachments with a PASID, which
- * are all context descriptors, are kept account of only, and a device with
- * these alone has no CD table: hardware sees its RID's domain.  And behind an
- * SMMU without stage 2 a device can be attached, but do no DMA.
+ * One thing is not as in Linux.  A domain that is stage 1 there is a stage 2
+ * here, with a VMID of its own from the top of the range.  A stage 1 would need
+ * page tables and a CD in memory, and only the kernel's own invalidations could
+ * show the difference.  Attachments with a PASID are CDs, so the model only
+ * records them.  A device that has nothing else has no CD table, and hardware
+ * sees the domain of its RID.  Behind an SMMU without stage 2 a device can be
+ * attached, but can do no DMA.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -23,7 +24,7 @@
 #define MASK(high, low) \
     ((UINT64_MAX >> (63 - (high))) & (UINT64_MAX << (low)))
 
-/* Identification registers, as far as Linux asks */
+/* The fields of the ID registers that Linux reads */
 #define IDR0_S2P            (1u << 0)
 #define IDR0_S1P            (1u << 1)
 #define IDR0_COHACC         (1u << 4)
@@ -128,7 +129,7 @@ enum {
 #define ATC1_SIZE_ALL       52
 #define ATC1_ADDR           MASK(63, 12)
 
-/* How many commands Linux puts at once (BITS_PER_LONG) */
+/* How many commands Linux submits at once (BITS_PER_LONG) */
 #define BATCH               64
 
 /* The largest allocation of Linux's kmalloc() */
@@ -148,10 +149,10 @@ struct HmDriver {
     GPtrArray *masters;
 };
 
-/* Who gave this domain to a PASID of a device: a translated or a nested one */
+/* A device or PASID that uses a domain, directly or by a nested one */
 typedef struct HmDomainUser {
     struct HmMaster *master;
-    HmDomain *domain;                   /* it or one nested in it */
+    HmDomain *domain;                   /* that one, or one nested in it */
     uint32_t ssid;
     bool ats;
 } HmDomainUser;
@@ -160,10 +161,10 @@ typedef struct HmMaster {
     HmDevice *dev;
     HmDriver *driver;
     bool ats_enabled;
-    bool cd_table_in_ste;               /* to Linux */
-    GHashTable *ssids;                  /* context descriptors in use */
+    bool cd_table_in_ste;               /* as Linux sees it */
+    GHashTable *ssids;                  /* CDs in use */
 
-    /* The vIOMMU and the virtual StreamID that events go to */
+    /* Events go to this vIOMMU, under this virtual StreamID. */
     HmViommu *viommu;
     uint64_t vsid;
 
@@ -178,9 +179,9 @@ typedef struct HmMaster {
 
 static HmDomain blocked_domain = { .type = HM_DOMAIN_BLOCKED };
 
-/* Of HmDriver by HmSmmu */
+/* HmDriver by HmSmmu */
 static GHashTable *drivers;
-/* ASIDs are of all SMMUs. */
+/* All SMMUs share the ASIDs. */
 static bool asid_used[1 << 16];
 
 static HmMaster *master_of(HmDevice *dev)
@@ -202,8 +203,9 @@ typedef struct HmBatch {
 } HmBatch;
 
 /*
- * A CMD_SYNC, and wait.  Linux steps over an illegal command and goes on as if
- * nothing was; that the queue stands still it knows after a second.
+ * Issue a CMD_SYNC and wait for it.  Linux steps over an illegal command and
+ * continues as if nothing had happened.  Only a time-out of one second shows
+ * that the queue has stopped.
  */
 static int driver_sync(HmDriver *driver)
 {
@@ -282,8 +284,8 @@ static void atc_inv_all(HmMaster *master, uint32_t ssid)
 }
 
 /*
- * TLBI_S2_IPA for a range.  Linux knows the level of what it unmapped; there
- * are no levels here, so TTL is 0.
+ * TLBI_S2_IPA for a range.  Linux sets TTL because it knows the level of what
+ * it unmapped.  There are no levels here, so TTL is 0.
  */
 static void add_ipa_range(HmBatch *batch, HmDomain *domain, uint64_t iova,
                           uint64_t size)
@@ -314,7 +316,7 @@ static void add_ipa_range(HmBatch *batch, HmDomain *domain, uint64_t iova,
     }
 }
 
-/* The smallest range of an ATC_INV that has all of it */
+/* The smallest range of an ATC_INV that covers all of it */
 static void add_atc_range(HmBatch *batch, HmDomainUser *user, uint64_t iova,
                           uint64_t size)
 {
@@ -328,7 +330,7 @@ static void add_atc_range(HmBatch *batch, HmDomainUser *user, uint64_t iova,
 void hm_domain_unmapped(HmDomain *domain, uint64_t iova, uint64_t size)
 {
     HmBatch batch = { .driver = domain->driver };
-    /* More than this of single ones take longer than to end all. */
+    /* More pages than this take longer one by one than all at once. */
     unsigned shift = __builtin_ctzll(domain->page_size);
     uint64_t max = domain->page_size << (shift - 3);
     bool all = !size || (!domain->driver->ril && size >= max);
@@ -341,7 +343,7 @@ void hm_domain_unmapped(HmDomain *domain, uint64_t iova, uint64_t size)
     } else {
         add_ipa_range(&batch, domain, iova, size);
     }
-    /* What guests have in stage 1 may have the old stage 2 in it. */
+    /* Cached stage-1 entries of a guest may contain the old stage 2. */
     if (domain->nest_parent && !all) {
         batch_submit(&batch);
         batch_add(&batch, OP_TLBI_NH_ALL | FIELD(domain->vmid, 32), 0);
@@ -396,7 +398,7 @@ static void make_nested_ste(uint64_t *ste, HmDomain *nested, bool ats)
         make_s2_ste(ste, nested->viommu->s2_parent, ats);
         ste[0] = STE0_V | FIELD(CONFIG_NESTED, 1) |
                  (nested->ste[0] & ~STE0_CONFIG);
-        /* A guest that faults all the time is to be one record. */
+        /* Merge the events of a guest that faults all the time. */
         ste[1] |= nested->ste[1] | STE1_MEV;
         break;
     case CONFIG_BYPASS:
@@ -410,7 +412,8 @@ static void make_nested_ste(uint64_t *ste, HmDomain *nested, bool ats)
 
 /*
  * The fields of an STE that hardware reads, of those that Linux writes.  A row
- * holds if Config has a bit of @config; with @s1dss, S1DSS must be bypass too.
+ * counts if Config has a bit of @config.  With @s1dss, S1DSS must be bypass
+ * too.
  */
 static const struct {
     unsigned config;
@@ -452,7 +455,7 @@ static void ste_used(const uint64_t *ste, uint64_t *used)
     }
 }
 
-/* Bits in use that can change while hardware looks: EATS and MEV, mostly */
+/* Used bits that may change while hardware reads them: mostly EATS and MEV */
 static void ste_safe(const uint64_t *ste, const uint64_t *target,
                      uint64_t *safe)
 {
@@ -465,8 +468,8 @@ static void ste_safe(const uint64_t *ste, const uint64_t *target,
 }
 
 /*
- * Hardware could look now.  Until the CFGI_STE it may have the old STE, which
- * is no stale hit of anybody's.
+ * Hardware may read the STE now.  Before the CFGI_STE it may still use the old
+ * one, so that is no stale hit.
  */
 static void ste_step(HmMaster *master, bool synced)
 {
@@ -501,9 +504,10 @@ static void ste_set(HmMaster *master, uint64_t *ste, const uint64_t *target,
 }
 
 /*
- * From today's STE to @target by steps of 64 bits.  What hardware doesn't look
- * at is set first.  If then all that differs is in one word, that word is set,
- * and no moment is without a valid STE; else the way is through V=0.
+ * Change the STE to @target in steps of 64 bits.  Bits that hardware does not
+ * read are set first.  If one word holds all remaining differences, that word
+ * is set, and the STE is valid at every moment.  Otherwise the STE goes through
+ * V=0.
  */
 static void write_ste(HmMaster *master, const uint64_t *target)
 {
@@ -560,7 +564,7 @@ typedef struct HmAttach {
     uint64_t vsid;
 } HmAttach;
 
-/* The domain whose TLB entries these are; NULL if there can be none */
+/* The domain that owns the TLB entries, or NULL if there can be none */
 static HmDomain *tlb_domain(HmDomain *domain)
 {
     switch (domain ? domain->type : HM_DOMAIN_BLOCKED) {
@@ -587,7 +591,7 @@ static int find_vsid(HmAttach *attach)
             return 0;
         }
     }
-    /* What doesn't translate raises no event and has no CD. */
+    /* Only an STE that translates raises events and has CDs. */
     return config == CONFIG_ABORT || config == CONFIG_BYPASS ? 0 : -ENOENT;
 }
 
@@ -633,7 +637,7 @@ static void remove_user(HmAttach *attach)
             break;
         }
     }
-    /* From now on nothing that is unmapped is told for this VMID. */
+    /* From now on no unmap invalidates entries of this VMID. */
     if (!tlb->users->len && tlb->driver->s2) {
         issue(tlb->driver, OP_TLBI_S12_VMALL | FIELD(tlb->vmid, 32), 0);
     }
@@ -671,7 +675,7 @@ static int attach_paging(HmAttach *attach)
     if (ret) {
         return ret;
     }
-    /* Linux maps it for the interrupts that the device has, or gets. */
+    /* Linux maps the doorbell for interrupts that the device has or gets. */
     domain->msi_page = domain != master->default_domain;
     if (domain->driver->s2) {
         make_s2_ste(ste, domain, attach->ats);
@@ -697,7 +701,7 @@ static int attach_nested(HmAttach *attach)
     if (g_hash_table_size(master->ssids)) {
         return -EBUSY;
     }
-    /* ATC_INVs come from the guest, which sends them if it set EATS. */
+    /* The guest sends ATC_INVs itself, but only if it set EATS. */
     if (ste_config(domain->ste) == CONFIG_S1_TRANS) {
         attach->disable_ats = !domain->enable_ats;
     }
@@ -721,7 +725,7 @@ static int attach_blocked(HmAttach *attach)
     master->viommu = NULL;
     attach_prepare(attach);
     make_abort_ste(ste);
-    /* Context descriptors of PASIDs would need a CD table to go on. */
+    /* The CDs of PASIDs need a CD table that stays. */
     master->cd_table_in_ste = g_hash_table_size(master->ssids);
     write_ste(master, ste);
     attach_commit(attach);
@@ -747,13 +751,13 @@ static int attach_dev(HmMaster *master, HmDomain *domain, HmDomain *old)
     }
 }
 
-/* The domain that the driver has the device on */
+/* The domain that the device is attached to, as the driver sees it */
 static HmDomain *driver_domain(HmMaster *master)
 {
     return master->blocked ? &blocked_domain : master->domain;
 }
 
-/* @domain NULL: no more */
+/* @domain NULL detaches. */
 static int set_pasid(HmMaster *master, uint32_t pasid, HmDomain *domain,
                      HmDomain *old)
 {
@@ -814,7 +818,7 @@ static int group_set_domain(HmMaster *master, HmDomain *domain)
     return ret;
 }
 
-/* It cannot fail; a device that is being reset gets there afterwards. */
+/* This cannot fail.  A reset that is in progress attaches at its end. */
 static void group_set_core_domain(HmMaster *master)
 {
     HmDomain *domain = master->owner ? &blocked_domain
@@ -944,7 +948,7 @@ bool hm_iommufd_has_msi(HmDevice *dev)
     return master_of(dev)->domain != &blocked_domain;
 }
 
-/* Only devices with ATS are kept from their domain while they are reset. */
+/* Only devices with ATS are parked while they are reset. */
 void hm_iommufd_reset_prepare(HmDevice *dev)
 {
     HmMaster *master = master_of(dev);
@@ -974,14 +978,14 @@ void hm_iommufd_reset_done(HmDevice *dev)
         return;
     }
     if (!master->reset_depth) {
-        hm_bug("%s: the end of a reset that did not begin", dev->name);
+        hm_bug("%s: a reset ends that did not begin", dev->name);
     }
     if (--master->reset_depth) {
         return;
     }
     if (master->domain != &blocked_domain &&
         attach_dev(master, master->domain, &blocked_domain)) {
-        /* Linux warns, and so the device stays where it is. */
+        /* Linux only warns, so the device stays where it is. */
         HM_COUNT("driver.reset.lost");
         hm_log("%s: not attached again after its reset", dev->name);
     }
@@ -1048,7 +1052,7 @@ int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
  * Domains
  */
 
-/* The lowest or the highest one that is free, but not 0 */
+/* The lowest or the highest free one, but never 0 */
 static int alloc_vmid(HmDriver *driver, bool highest)
 {
     int last = (1 << driver->vmid_bits) - 1;
@@ -1075,13 +1079,13 @@ static int alloc_asid(HmDriver *driver)
     return -EBUSY;
 }
 
-/* Log2 of what can be an address; with 4 and 16 KiB granules 48 at the most */
+/* Address bits: at most 48 with granules of 4 and 16 KiB */
 static unsigned limit_bits(const HmDriver *driver, unsigned bits)
 {
     return driver->page_size == 64 << 10 ? bits : MIN(bits, 48);
 }
 
-/* STE.VTCR for an input of @ias bits (5.2), as Linux lays its tables out */
+/* STE.VTCR (5.2) for @ias input bits, with tables laid out as in Linux */
 static uint64_t make_vtcr(const HmDriver *driver, unsigned ias)
 {
     static const unsigned sizes[] = { 32, 36, 40, 42, 44, 48, 52 };
@@ -1092,7 +1096,7 @@ static uint64_t make_vtcr(const HmDriver *driver, unsigned ias)
     while (sizes[ps] < oas) {
         ps++;
     }
-    /* Tables that the architecture wants concatenated */
+    /* The architecture demands concatenated tables here. */
     switch (shift) {
     case 12:
         tg = 0;
@@ -1132,7 +1136,7 @@ void hm_domain_free(HmDomain *domain)
 {
     if (domain->type == HM_DOMAIN_PAGING) {
         if (domain->users->len) {
-            hm_bug("a domain ends in use");
+            hm_bug("a domain is freed in use");
         }
         domain->driver->vmid_used[domain->vmid] = false;
         asid_used[domain->asid] = false;
@@ -1155,7 +1159,7 @@ static int alloc_paging(HmDriver *driver, bool stage1, bool nest_parent,
     if (!driver->page_size) {
         return -ENOMEM;
     }
-    /* VA_BITS of the host's Linux are 48. */
+    /* The host's Linux has 48 VA_BITS. */
     ias = limit_bits(driver, stage1 ? MIN(ias, 48) : ias);
     if (stage1) {
         asid = alloc_asid(driver);
@@ -1221,7 +1225,7 @@ int hm_domain_alloc_paging(HmDevice *dev, uint32_t flags, bool data,
  * Rules for what a guest writes: its STEs and its commands
  */
 
-/* Conditions of a rule: the SMMU's features, and what else the command has */
+/* Conditions of a rule: features of the SMMU, and fields of the command */
 enum {
     IF_RIL = 1,
     IF_ATS = 2,
@@ -1234,8 +1238,8 @@ enum {
 };
 
 /*
- * A field that Linux accepts.  Where two rules are about one field, its value
- * must be in both sets.
+ * A field that Linux accepts.  If two rules name the same field, both must
+ * allow its value.
  */
 typedef struct Rule {
     uint8_t first, last;                /* opcodes that have it; STE: 0 */
@@ -1248,7 +1252,7 @@ typedef struct Rule {
 #define VALUE(n)        (1ull << (n))
 #define VALUES(max)     MASK(max, 0)
 
-/* Whether @op has rules, and every bit of @words is in a field of theirs */
+/* Whether there are rules for @op, and they allow all bits of @words */
 static bool rules_allow(const Rule *rules, unsigned n, unsigned op,
                         unsigned conditions, const uint64_t words[2])
 {
@@ -1283,7 +1287,7 @@ static const Rule ste_rules[] = {
       .values = VALUE(EATS_NONE) | VALUE(EATS_TRANS) },
 };
 
-/* What is left in @ste is what the physical STE may get: never EATS. */
+/* What remains in @ste may go to the physical STE.  EATS never does. */
 static int validate_ste(uint64_t *ste, bool *enable_ats)
 {
     if (!(ste[0] & STE0_V)) {
@@ -1338,7 +1342,7 @@ bool hm_driver_viommu_type(HmDevice *dev, uint32_t type)
 {
     const HmDriver *driver = hm_driver_of(dev);
 
-    /* A guest must not get round the CPUs' caches. */
+    /* A guest must not bypass the CPUs' caches. */
     return driver->nesting && (driver->canwbs || driver->s2fwb) &&
            type == IOMMU_VIOMMU_TYPE_ARM_SMMUV3;
 }
@@ -1358,7 +1362,7 @@ int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev)
 
 int hm_driver_vdevice_init(HmVdevice *vdev)
 {
-    /* A vSID stands for one StreamID. */
+    /* A virtual StreamID maps to one StreamID. */
     return vdev->idev->dev->n_sids > 1 ? -EOPNOTSUPP : 0;
 }
 
@@ -1411,8 +1415,8 @@ static bool valid_command(const HmDriver *driver, const uint64_t *cmd)
 }
 
 /*
- * The physical queue needs another ID in the command: the host's VMID in a
- * TLBI, the device's own StreamID in all others.
+ * The physical queue needs other IDs in a command: the host's VMID in a TLBI,
+ * the physical StreamID in all others.
  */
 static int convert_command(HmViommu *viommu, uint64_t *cmd)
 {
@@ -1427,7 +1431,7 @@ static int convert_command(HmViommu *viommu, uint64_t *cmd)
     }
     op = cmd[0] & CMD0_OP;
     if (op >= OP_TLBI_NH_ALL && op <= OP_TLBI_NSNH_ALL) {
-        /* A guest has one VMID: its "all" is all entries of that. */
+        /* A guest has one VMID: "all" is all entries of that VMID. */
         op = op == OP_TLBI_NSNH_ALL ? OP_TLBI_NH_ALL : op;
         cmd[0] = (cmd[0] & ~(CMD0_OP | TLBI0_VMID)) | op |
                  FIELD(viommu->vmid, 32);
@@ -1443,8 +1447,8 @@ static int convert_command(HmViommu *viommu, uint64_t *cmd)
 }
 
 /*
- * Of one chunk.  An injected failure comes in its place: then nothing of it was
- * done, the worst that can be behind an error.
+ * Issue one chunk.  An injected failure replaces it: no command was executed,
+ * which is the worst case behind an error.
  */
 static int invalidate_chunk(HmDriver *driver, uint64_t (*cmds)[2], unsigned n)
 {
@@ -1479,9 +1483,10 @@ static int copy_commands(uint64_t (*cmds)[2], uint32_t type, uint64_t data,
 }
 
 /*
- * Orders by number: the watched word of the guest's memory, read through a
- * device of its, has the number of the last command that the guest was told is
- * done.  One that only comes now broke that promise.
+ * The watched word is in the guest's memory and is read through a device of the
+ * guest.  It holds the number of the last command that the guest knows to be
+ * done.  A command with that number or a lower one is late: it breaks that
+ * promise.
  */
 static HmDevice *watch_dev;
 static uint64_t watch_iova;
@@ -1589,7 +1594,7 @@ static int handle_event(HmDriver *driver, const uint64_t *event)
     if (!master) {
         return -EINVAL;
     }
-    /* Stalls are for fault handlers, and these need PRI or SVA. */
+    /* Stalls go to fault handlers, and these need PRI or SVA. */
     if ((event[1] & (EVENT1_STALL | EVENT1_S2)) || !master->viommu) {
         return -EOPNOTSUPP;
     }
@@ -1609,7 +1614,7 @@ static int count_event(HmDriver *driver, const uint64_t *event)
 
     if (ret) {
         HM_COUNT("event.host");
-        hm_log("event 0x%02x of SID 0x%x is the host's: %s",
+        hm_log("event 0x%02x of SID 0x%x stays with the host: %s",
                (unsigned)(event[0] & EVENT0_ID), (unsigned)(event[0] >> 32),
                strerror(-ret));
     } else {
@@ -1636,7 +1641,7 @@ int hm_driver_raise_event(HmDevice *dev, const uint64_t event[4])
  * Probing
  */
 
-/* Parts of which Linux knows that nesting does not work (IIDR) */
+/* Parts (by IIDR) on which Linux does not nest */
 static bool nesting_erratum(uint32_t iidr)
 {
     unsigned product = iidr >> 20, variant = (iidr >> 16) & 0xf;
@@ -1706,8 +1711,8 @@ void hm_driver_probe(HmSmmu *smmu)
 }
 
 /*
- * Of the host's own DMA API: the device has a domain in which nothing is mapped
- * until its driver does, and VFIO never does.
+ * The host's own DMA API gives the device a domain.  Only the device's driver
+ * would map anything in it, and VFIO never does.
  */
 void hm_driver_device_probe(HmDevice *dev)
 {
@@ -1733,7 +1738,7 @@ void hm_driver_device_probe(HmDevice *dev)
         ret = attach_dev(master, master->default_domain, NULL);
     }
     if (ret) {
-        hm_bug("%s: no domain for it: %s", dev->name, strerror(-ret));
+        hm_bug("%s: no default domain: %s", dev->name, strerror(-ret));
     }
     master->domain = master->default_domain;
 }

@@ -1,14 +1,13 @@
 /*
  * Host model: Linux's I/O address spaces
  *
- * What is mapped where, which IOVAs cannot be used, and dirty tracking.  There
- * are no page tables: what hardware finds in a domain's stage 2 is the IOAS
- * itself, through HmS2.
+ * What is mapped where, which IOVAs are reserved, and dirty tracking.  There
+ * are no page tables: hardware finds the IOAS itself in a domain's stage 2,
+ * through HmS2.
  *
- * As in Linux, memory is looked at (and found to be missing) when the first
- * domain comes, not when it is mapped to an IOAS without one.  Not as in Linux,
- * pages are not pinned: memory that its owner unmaps while it is in an IOAS is
- * gone.
+ * As in Linux, memory is checked when the first domain is added, not when it is
+ * mapped to an IOAS without one.  Unlike in Linux, pages are not pinned: if the
+ * owner unmaps memory that is in an IOAS, it is gone.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -30,18 +29,18 @@
 typedef struct HmSpan {
     uint64_t start;
     uint64_t last;
-    void *owner;                        /* of a reserved one */
+    void *owner;                        /* of a reserved span */
 } HmSpan;
 
-/* Memory that was mapped by one call; copies of the mapping share it. */
+/* Memory that one call mapped.  Copies of the mapping share it. */
 typedef struct HmPages {
     unsigned refs;
     bool writable;
     uint64_t n;                         /* pages */
-    uint64_t uptr;                      /* the first one; 0 for a file */
+    uint64_t uptr;                      /* address of the first; 0: a file */
     int fd;                             /* -1: not a file */
-    uint64_t file_start;                /* of the first page */
-    void *map;                          /* the file's; NULL until needed */
+    uint64_t file_start;                /* offset of the first page */
+    void *map;                          /* of the file; NULL until needed */
 } HmPages;
 
 typedef struct HmArea {
@@ -52,7 +51,7 @@ typedef struct HmArea {
     uint64_t start_byte;                /* where in @pages it starts */
 } HmArea;
 
-/* A piece of memory to be mapped */
+/* A piece of memory to map */
 typedef struct HmPiece {
     HmPages *pages;
     uint64_t start_byte;
@@ -86,7 +85,7 @@ static void spans_add(GArray *spans, uint64_t start, uint64_t last, void *owner)
     g_array_insert_val(spans, i, span);
 }
 
-/* Those of @a and @b, in order, merged where they overlap or touch */
+/* The spans of @a and @b, in order, merged where they overlap or touch */
 static GArray *spans_union(const GArray *a, const GPtrArray *areas)
 {
     GArray *all = g_array_new(false, false, sizeof(HmSpan));
@@ -118,7 +117,7 @@ static GArray *spans_union(const GArray *a, const GPtrArray *areas)
     return all;
 }
 
-/* What of [start, last] is not in @spans, which are as of spans_union() */
+/* The parts of [start, last] outside @spans, which are as of spans_union() */
 static GArray *spans_holes(const GArray *spans, uint64_t start, uint64_t last)
 {
     GArray *holes = g_array_new(false, false, sizeof(HmSpan));
@@ -174,8 +173,8 @@ static void pages_put(HmPages *pages)
 }
 
 /*
- * Whether the user could access all of [start, start + length - 1]: what
- * pin_user_pages() asks the VMAs.
+ * Whether the user may access all of [start, start + length - 1].  Linux's
+ * pin_user_pages() checks the VMAs.
  */
 static bool user_memory(uint64_t start, uint64_t length, bool write)
 {
@@ -202,8 +201,8 @@ static bool user_memory(uint64_t start, uint64_t length, bool write)
 }
 
 /*
- * Linux takes memory of a shmem or hugetlbfs file only, and only what is in the
- * file as it is now.
+ * Linux accepts memory of a shmem or hugetlbfs file only, and only what is
+ * within the file's current size.
  */
 static int pages_map_file(HmPages *pages)
 {
@@ -220,11 +219,11 @@ static int pages_map_file(HmPages *pages)
         size > st.st_size || pages->file_start > st.st_size - size) {
         return -EINVAL;
     }
-    /* Not by the C library's, which is ours and asks whose fd this is */
+    /* Call the kernel directly: the C library's mmap() is ours. */
     map = (void *)syscall(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE,
                           MAP_SHARED, pages->fd, pages->file_start);
     if (map == MAP_FAILED && errno == EACCES) {
-        /* The fd was opened read-only, which Linux does not ask about. */
+        /* The fd is read-only.  Linux does not check that. */
         map = (void *)syscall(SYS_mmap, NULL, size, PROT_READ, MAP_SHARED,
                               pages->fd, pages->file_start);
     }
@@ -235,7 +234,7 @@ static int pages_map_file(HmPages *pages)
     return 0;
 }
 
-/* A domain is to have this memory: is it there? */
+/* Check that the memory is there, because a domain needs it. */
 static int pages_pin(HmPages *pages, uint64_t start_byte, uint64_t length)
 {
     uint64_t first = start_byte & -HM_PAGE;
@@ -285,7 +284,7 @@ static unsigned area_index(const HmIoas *ioas, uint64_t iova)
     return low;
 }
 
-/* The lowest area with something of [start, last] */
+/* The lowest area that overlaps [start, last] */
 static HmArea *area_first(const HmIoas *ioas, uint64_t start, uint64_t last)
 {
     unsigned i = area_index(ioas, start);
@@ -354,7 +353,7 @@ static int check_iova(HmIoas *ioas, uint64_t iova, uint64_t length)
     return area_first(ioas, iova, last) ? -EEXIST : 0;
 }
 
-/* Whether @length fits in [*start, last] with the alignment that is wanted */
+/* Whether @length fits in [*start, last] with the wanted alignment */
 static bool fits(uint64_t *start, uint64_t last, uint64_t length,
                  uint64_t alignment, uint64_t page_offset)
 {
@@ -371,7 +370,7 @@ static bool fits(uint64_t *start, uint64_t last, uint64_t length,
     return true;
 }
 
-/* The lowest IOVA for @length bytes that are at @addr for the user; never 0 */
+/* The lowest IOVA for @length bytes of user memory at @addr; never 0 */
 static int alloc_iova(HmIoas *ioas, uint64_t *iova, uint64_t addr,
                       uint64_t length)
 {
@@ -423,7 +422,7 @@ static int alloc_iova(HmIoas *ioas, uint64_t *iova, uint64_t addr,
     return -ENOSPC;
 }
 
-/* Map @pieces one after the other; takes references to their pages. */
+/* Map @pieces in order.  Takes references to their pages. */
 static int map_pieces(HmIoas *ioas, const GArray *pieces, uint64_t length,
                       uint64_t *iova, unsigned prot, bool alloc)
 {
@@ -483,7 +482,7 @@ static int map_pieces(HmIoas *ioas, const GArray *pieces, uint64_t length,
     return 0;
 }
 
-/* Map new pages; their reference is the caller's no more. */
+/* Map new pages.  This consumes the caller's reference. */
 static int map_pages(HmIoas *ioas, HmPages *pages, uint64_t start_byte,
                      uint64_t length, uint64_t *iova, unsigned prot,
                      bool alloc)
@@ -541,7 +540,7 @@ static int map_file(HmIoas *ioas, int fd, uint64_t start, uint64_t length,
     return map_pages(ioas, pages, start_byte, length, iova, prot, alloc);
 }
 
-/* The pieces behind [iova, iova + length - 1], which may have no gap */
+/* The pieces behind [iova, iova + length - 1], which must have no gap */
 static int get_pieces(HmIoas *ioas, uint64_t iova, uint64_t length,
                       GArray *pieces)
 {
@@ -589,7 +588,7 @@ static void forget_dirty(HmDomain *domain, uint64_t iova, uint64_t last)
     }
 }
 
-/* All areas within the range; one that is not all in it ends this. */
+/* Unmap all areas in the range.  Stop at one that is only partly in it. */
 static int unmap_range(HmIoas *ioas, uint64_t start, uint64_t last,
                        uint64_t *unmapped)
 {
@@ -719,7 +718,7 @@ int hm_ioas_add_domain(HmIoas *ioas, HmDomain *domain)
             return ret;
         }
     }
-    /* With another domain the pages are already what they are. */
+    /* If there is another domain, the pages were checked before. */
     for (unsigned i = 0; !ioas->domains->len && i < ioas->areas->len; i++) {
         HmArea *area = ioas->areas->pdata[i];
 
@@ -780,8 +779,8 @@ typedef struct Bitmap {
 } Bitmap;
 
 /*
- * Bits first..last of the user's bitmap.  What of it isn't there is left out
- * without a word, as in Linux.
+ * Set bits first..last of the user's bitmap.  As in Linux, a part of it that
+ * cannot be written is skipped without an error.
  */
 static void set_bits(const Bitmap *b, uint64_t first, uint64_t last)
 {
@@ -789,7 +788,7 @@ static void set_bits(const Bitmap *b, uint64_t first, uint64_t last)
 
     while (first <= last) {
         uint64_t addr = b->user + first / 8;
-        /* Bits to the end of a page of the bitmap */
+        /* Bits up to the end of a page of the bitmap */
         uint64_t end = first / 8 * 8 + (HM_PAGE - addr % HM_PAGE) * 8 - 1;
         uint64_t n;
 
@@ -812,7 +811,7 @@ static int compare_pages(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Dirty pages of [iova, last] to @bitmap, if there is one, and forget them */
+/* Report dirty pages of [iova, last] in @bitmap, if any, and clear them */
 static void read_dirty(HmDomain *domain, uint64_t iova, uint64_t last,
                        const Bitmap *bitmap, bool clear)
 {
@@ -872,7 +871,7 @@ int hm_hwpt_set_dirty_tracking(HmCall *call)
     if (!hwpt->domain->dirty) {
         return -EOPNOTSUPP;
     }
-    /* It is always on: only start anew. */
+    /* Tracking is always on.  This only clears it. */
     if (cmd->flags & IOMMU_HWPT_DIRTY_TRACKING_ENABLE) {
         for (unsigned i = 0; i < hwpt->ioas->areas->len; i++) {
             HmArea *area = hwpt->ioas->areas->pdata[i];
@@ -932,7 +931,7 @@ int hm_hwpt_get_dirty_bitmap(HmCall *call)
     for (;;) {
         HmArea *area = area_first(hwpt->ioas, iova, iova);
 
-        /* A gap ends it, and is no error to the user. */
+        /* A gap ends the loop.  It is not an error. */
         if (!area) {
             break;
         }
@@ -983,7 +982,7 @@ void hm_ioas_destroy(HmIoas *ioas)
 
     unmap_range(ioas, 0, UINT64_MAX, &unmapped);
     if (ioas->domains->len || ioas->hwpts->len || ioas->reserved->len) {
-        hm_bug("an IOAS ends in use");
+        hm_bug("an IOAS is freed in use");
     }
     g_ptr_array_free(ioas->areas, true);
     g_array_free(ioas->allowed, true);
@@ -1222,7 +1221,7 @@ int hm_ioas_change_process(HmCall *call)
     if (cmd->__reserved) {
         return -EOPNOTSUPP;
     }
-    /* Only files can be had from another process. */
+    /* Only files can come from another process. */
     for (unsigned id = 0; id < call->ctx->objects->len; id++) {
         HmIoas *ioas = hm_object_get(call->ctx, id, HM_OBJ_IOAS);
 
@@ -1266,8 +1265,8 @@ int hm_ioas_option(HmCall *call)
 }
 
 /*
- * VFIO's own ioctls on an iommufd.  Type 1's cuts through mappings, which need
- * version 1 of it, are not here.
+ * VFIO's own ioctls on an iommufd.  Version 1 of type 1 can cut through a
+ * mapping; the model does not have it.
  */
 int hm_ioas_vfio_map(HmIoas *ioas, uint64_t arg)
 {

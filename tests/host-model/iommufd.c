@@ -1,8 +1,8 @@
 /*
  * Host model: Linux's iommufd
  *
- * Objects and who holds which, devices and what they are attached to, vIOMMUs
- * and their queues.  The order of checks is Linux's, since it decides which
+ * Objects and their references, devices and their attachments, vIOMMUs and
+ * their queues.  The order of checks is as in Linux, because it decides which
  * error a wrong call gets.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -19,14 +19,15 @@
 
 static void destroy(HmObject *obj);
 
-/* Of HmCtx */
+/* All contexts, of HmCtx */
 static GPtrArray *contexts;
 
-/* An ID that is not free though nothing has it: of a vDEVICE that was undone */
+/* The ID of a vDEVICE that was undone: no object has it, but it is not free. */
 static HmObject tombstone;
 
 /*
- * User memory.  The kernel's way to ourselves faults with an errno.
+ * User memory.  The kernel reads and writes our own memory for us, so that a
+ * bad address gives an errno.
  */
 
 int hm_copy_from_user(void *to, uint64_t from, size_t len)
@@ -63,7 +64,7 @@ int hm_clear_user(uint64_t to, uint64_t len)
     return 0;
 }
 
-/* 0, -E2BIG if there is something, or -EFAULT if that cannot be said */
+/* 0 if all bytes are 0, -E2BIG if not, -EFAULT if they cannot be read */
 static int check_zeroed_user(uint64_t from, uint64_t len)
 {
     uint8_t buf[HM_PAGE];
@@ -142,7 +143,7 @@ void hm_object_abort(HmObject *obj)
 {
     destroy(obj);
     if (obj->users != 1) {
-        hm_bug("object %u of type %d ends with %u users", obj->id, obj->type,
+        hm_bug("object %u of type %d freed with %u users", obj->id, obj->type,
                obj->users);
     }
     free_id(obj, NULL);
@@ -159,7 +160,7 @@ void *hm_object_get(HmCtx *ctx, uint32_t id, HmObjectType type)
     return obj;
 }
 
-/* Only what nobody uses goes. */
+/* Only an object without users can be destroyed. */
 static int remove_object(HmObject *obj, HmObject *instead)
 {
     HmCtx *ctx = obj->ctx;
@@ -212,7 +213,7 @@ static const char *const type_names[HM_OBJ_TYPES] = {
     [HM_OBJ_VEVENTQ] = "veventq",
 };
 
-/* What its user forgot shows here, though the kernel frees it now */
+/* Count the objects that the user left.  The kernel frees them now. */
 static void count_left(HmCtx *ctx)
 {
     for (unsigned id = 0; id < ctx->objects->len; id++) {
@@ -235,11 +236,11 @@ static void ctx_put(HmCtx *ctx)
         return;
     }
     count_left(ctx);
-    /* Users before what they use */
+    /* Destroy users before the objects that they use. */
     do {
         left = false;
         if (!progress) {
-            hm_bug("objects of an iommufd keep each other");
+            hm_bug("objects of an iommufd reference each other");
         }
         progress = false;
         for (unsigned id = 0; id < ctx->objects->len; id++) {
@@ -289,7 +290,7 @@ static void set_attached(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt)
     }
 }
 
-/* A user less; one that came with an attachment goes with the last. */
+/* Drop a user.  An automatic HWPT goes with its last attachment. */
 static void hwpt_put(HmHwpt *hwpt)
 {
     hwpt->obj.users--;
@@ -298,7 +299,7 @@ static void hwpt_put(HmHwpt *hwpt)
     }
 }
 
-/* A RID and PASIDs go together only in HWPTs that were made for it. */
+/* A RID and PASIDs go together only in HWPTs for PASIDs. */
 static int check_pasid(HmHwpt *hwpt, HmIdev *idev, uint32_t pasid)
 {
     HmHwpt *rid = attached(idev, HM_RID);
@@ -343,7 +344,7 @@ static int do_attach(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
     return 0;
 }
 
-/* On success the caller puts *old, if it is not NULL. */
+/* On success the caller drops *old, if it is not NULL. */
 static int do_replace(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
 {
     HmIoas *resv = pasid == HM_RID ? paging_of(hwpt)->ioas : NULL;
@@ -372,7 +373,7 @@ static int do_replace(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
               hm_group_replace_pasid(idev->dev, pasid, hwpt->domain);
     }
     if (ret) {
-        /* Linux does so even where the old HWPT has the same IOAS. */
+        /* Linux does this even if the old HWPT has the same IOAS. */
         if (resv) {
             hm_ioas_unreserve(resv, idev->dev);
         }
@@ -443,7 +444,7 @@ static int alloc_paging(HmIoas *ioas, HmIdev *idev, uint32_t pasid,
     if (ret) {
         goto fail;
     }
-    /* Fixed for good: a device without it cannot be attached later. */
+    /* This never changes: a device without it cannot be attached later. */
     hwpt->domain->enforce_cc = hm_driver_canwbs(idev->dev);
     if (attach) {
         ret = do_attach(idev, pasid, hwpt, &none);
@@ -468,7 +469,7 @@ fail:
     return ret;
 }
 
-/* To an IOAS: to the first of its automatic HWPTs that will do, or a new one */
+/* Attach to an IOAS: to its first automatic HWPT that fits, or to a new one. */
 static int change_ioas(HmIdev *idev, uint32_t pasid, HmIoas *ioas,
                        uint32_t *pt_id, bool replace, HmHwpt **old)
 {
@@ -482,7 +483,7 @@ static int change_ioas(HmIdev *idev, uint32_t pasid, HmIoas *ioas,
         }
         ret = replace ? do_replace(idev, pasid, hwpt, old)
                       : do_attach(idev, pasid, hwpt, old);
-        /* This one is for another SMMU, or the like. */
+        /* This one does not fit: it may be for another SMMU. */
         if (ret == -EINVAL) {
             continue;
         }
@@ -578,7 +579,7 @@ int hm_iommufd_bind(HmCtx *ctx, HmDevice *dev, uint32_t *devid)
     idev->dev = dev;
     idev->hwpts = g_hash_table_new(NULL, NULL);
     idev->pasids = g_hash_table_new(NULL, NULL);
-    /* VFIO's, until it unbinds it */
+    /* VFIO holds it until it unbinds the device. */
     idev->obj.users++;
     ctx->refs++;
     dev->idev = idev;
@@ -617,7 +618,7 @@ void hm_iommufd_unbind(HmDevice *dev)
     if (idev->attached) {
         idev_detach(idev, HM_RID);
     }
-    /* Its vDEVICE's ID is not for another: the user may still mean it. */
+    /* The vDEVICE's ID stays reserved: the user may still use it. */
     if (idev->vdev && remove_object(&idev->vdev->obj, &tombstone)) {
         hm_bug("%s: its vDEVICE has users", dev->name);
     }
@@ -678,7 +679,7 @@ int hm_iommufd_detach(HmDevice *dev, uint32_t pasid)
     return 0;
 }
 
-/* Which of a device's PASID features are on, by its configuration space */
+/* The PASID features that the device's configuration space enables */
 static uint32_t pasid_caps(HmDevice *dev)
 {
     unsigned at = 0x100;
@@ -821,7 +822,7 @@ static int ioctl_hwpt_alloc(HmCall *call)
               alloc_nested((HmViommu *)pt, cmd, &hwpt);
         break;
     case HM_OBJ_HWPT_PAGING:
-        /* This driver nests with a vIOMMU only. */
+        /* This driver nests only on a vIOMMU. */
         ret = -EOPNOTSUPP;
         break;
     default:
@@ -849,7 +850,7 @@ static int ioctl_hwpt_alloc(HmCall *call)
     return 0;
 }
 
-/* entry_num goes back to the user whatever happens. */
+/* entry_num goes back to the user in any case. */
 static int ioctl_hwpt_invalidate(HmCall *call)
 {
     struct iommu_hwpt_invalidate *cmd = call->cmd;
@@ -961,7 +962,7 @@ static int ioctl_vdevice_alloc(HmCall *call)
     vdev->virt_id = cmd->virt_id;
     vdev->viommu = viommu;
     viommu->obj.users++;
-    /* The device has no user more in it that could keep it: see unbind. */
+    /* This takes no reference to the device: see unbind. */
     vdev->idev = idev;
     idev->vdev = vdev;
     if (g_hash_table_contains(viommu->vdevs, &vdev->virt_id)) {
@@ -990,7 +991,7 @@ static void destroy_vdevice(HmVdevice *vdev)
 {
     GHashTable *vdevs = vdev->viommu->vdevs;
 
-    /* Not if its ID was another's */
+    /* Not if the virtual ID belongs to another vDEVICE. */
     if (g_hash_table_lookup(vdevs, &vdev->virt_id) == vdev) {
         g_hash_table_remove(vdevs, &vdev->virt_id);
     }
@@ -999,7 +1000,7 @@ static void destroy_vdevice(HmVdevice *vdev)
 }
 
 /*
- * Event queues, and fault queues, which nothing ever comes to
+ * Event queues; and fault queues, which never receive anything
  */
 
 typedef struct HmVevent {
@@ -1016,7 +1017,7 @@ struct HmVeventq {
     uint32_t depth;
     uint32_t sequence;
     GQueue events;                      /* of HmVevent: at most depth */
-    /* After all of them: that there were more */
+    /* Report this after all of them: more events were lost. */
     bool lost;
     uint32_t lost_sequence;
 };
@@ -1049,7 +1050,7 @@ int hm_viommu_report_event(HmViommu *viommu, uint32_t type, const void *data,
     if (!q || len > sizeof(event->data)) {
         return -EOPNOTSUPP;
     }
-    /* One more event says by its sequence what was lost before it. */
+    /* The sequence of the next event shows what was lost before it. */
     q->lost = false;
     if (g_queue_get_length(&q->events) == q->depth) {
         HM_COUNT("event.lost");
@@ -1067,7 +1068,7 @@ int hm_viommu_report_event(HmViommu *viommu, uint32_t type, const void *data,
     return 0;
 }
 
-/* As many as fit; with none there 0, and never a wait: as Linux has it */
+/* As many as fit.  As in Linux, an empty queue gives 0 and never waits. */
 ssize_t hm_veventq_read(HmVeventq *q, void *buf, size_t len, bool nonblock)
 {
     uint64_t to = (uintptr_t)buf;
@@ -1121,8 +1122,8 @@ void hm_veventq_close(HmVeventq *q)
 }
 
 /*
- * An fd of @q's, which is held by it.  Linux can take it back if the user
- * cannot be told of it; here it is first seen whether that is so.
+ * Make an fd that holds @q.  Linux undoes that if it cannot report the fd to
+ * the user; here this is checked first.
  */
 static int open_queue(HmVeventq *q, HmCall *call, size_t size)
 {
@@ -1244,7 +1245,7 @@ static void destroy(HmObject *obj)
  * The rest
  */
 
-/* No queue of a guest's can be the hardware's without a CMDQV. */
+/* Without a CMDQV no queue of a guest can be in hardware. */
 static int ioctl_hw_queue_alloc(HmCall *call)
 {
     struct iommu_hw_queue_alloc *cmd = call->cmd;
@@ -1355,7 +1356,7 @@ static int ioctl_vfio_ioas(HmCall *call)
     }
 }
 
-/* VFIO's container ioctls, but for VFIO_IOMMU_GET_INFO */
+/* VFIO's container ioctls, except VFIO_IOMMU_GET_INFO */
 static int vfio_ioctl(HmCtx *ctx, unsigned request, uint64_t arg)
 {
     HmIoas *ioas = ctx->vfio_ioas;
@@ -1453,7 +1454,7 @@ int hm_iommufd_ioctl(HmCtx *ctx, unsigned long request, void *arg)
     uint64_t cmd[16];
     int ret;
 
-    /* The kernel has it as 32 bits. */
+    /* The kernel uses 32 bits of it. */
     request = (unsigned)request;
     if (_IOC_NR(request) < IOMMUFD_CMD_BASE || nr >= G_N_ELEMENTS(ops)) {
         return vfio_ioctl(ctx, request, call.user);

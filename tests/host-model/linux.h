@@ -1,11 +1,11 @@
 /*
  * Host model: what iommufd.c, ioas.c and driver.c share
  *
- * These three play Linux 7.3: drivers/iommu/iommufd, as far as a user of its
- * uapi can tell, on drivers/iommu/arm/arm-smmu-v3.  A device has an IOMMU group
- * of its own.  There is one thread in here at a time (the model's lock), so
- * what Linux needs of locks, and of references that last as long as an ioctl,
- * is not here.
+ * These three play Linux 7.3: drivers/iommu/iommufd on
+ * drivers/iommu/arm/arm-smmu-v3, as far as a user of the uapi can see.  Each
+ * device has an IOMMU group of its own.  Only one thread runs here at a time
+ * (the model's lock).  So the locks of Linux, and references that last as long
+ * as an ioctl, are absent.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,7 +19,7 @@
 #define HM_PAGE             4096ull
 #define HM_PAGE_SHIFT       12
 
-/* RID attachments are those of PASID 0 (IOMMU_NO_PASID) in Linux. */
+/* In Linux, RID attachments are those of PASID 0 (IOMMU_NO_PASID). */
 #define HM_RID              0
 
 typedef struct HmDomain HmDomain;
@@ -57,7 +57,7 @@ typedef struct HmObject {
     HmCtx *ctx;
     HmObjectType type;
     uint32_t id;
-    unsigned users;                     /* 1: nobody but its ID */
+    unsigned users;                     /* 1: only its ID */
     bool published;                     /* can be found by its ID */
 } HmObject;
 
@@ -73,12 +73,12 @@ void *hm_object_new(HmCtx *ctx, size_t size, HmObjectType type);
 #define HM_OBJECT_NEW(ctx, Type, type) \
     ((Type *)hm_object_new(ctx, sizeof(Type), type))
 void hm_object_publish(HmObject *obj);
-/* What ends an object that was not published: as its destruction */
+/* Ends an object that was not published, as its destruction would */
 void hm_object_abort(HmObject *obj);
-/* NULL is Linux's -ENOENT */
+/* NULL stands for Linux's -ENOENT. */
 void *hm_object_get(HmCtx *ctx, uint32_t id, HmObjectType type);
 
-/* An ioctl on its way */
+/* An ioctl in progress */
 typedef struct HmCall {
     HmCtx *ctx;
     uint64_t user;                      /* address of the user's struct */
@@ -95,7 +95,7 @@ int hm_respond(HmCall *call, size_t size);
 int hm_copy_from_user(void *to, uint64_t from, size_t len);
 int hm_copy_to_user(uint64_t to, const void *from, size_t len);
 int hm_clear_user(uint64_t to, uint64_t len);
-/* copy_struct_from_user(): also -E2BIG, for what we don't know and isn't 0 */
+/* copy_struct_from_user(): also -E2BIG, if unknown bytes are not 0 */
 int hm_copy_struct_from_user(void *to, size_t size, uint64_t from,
                              uint64_t user_size);
 
@@ -141,12 +141,12 @@ struct HmIdev {
     HmVdevice *vdev;
     GHashTable *hwpts;                  /* of HmHwpt, by PASID */
 
-    /* VFIO's: which attachments it made */
+    /* The attachments that VFIO made */
     bool attached;
     GHashTable *pasids;
 };
 
-/* To the vEVENTQ of @type that @viommu has; -EOPNOTSUPP if it has none */
+/* Send to the vEVENTQ of @type; -EOPNOTSUPP if @viommu has none. */
 int hm_viommu_report_event(HmViommu *viommu, uint32_t type, const void *data,
                            size_t len);
 
@@ -186,7 +186,7 @@ void hm_ioas_destroy(HmIoas *ioas);
 
 int hm_ioas_add_domain(HmIoas *ioas, HmDomain *domain);
 void hm_ioas_remove_domain(HmIoas *ioas, HmDomain *domain);
-/* What @dev cannot use: Linux's software MSI window */
+/* Reserve what @dev cannot use: Linux's software MSI window. */
 int hm_ioas_reserve_for_device(HmIoas *ioas, HmDevice *dev);
 void hm_ioas_unreserve(HmIoas *ioas, void *owner);
 
@@ -196,7 +196,7 @@ bool hm_ioas_lookup(HmS2 *s2, uint64_t ipa, void **host, uint64_t *len,
 void hm_ioas_dirty(HmS2 *s2, uint64_t ipa, uint64_t len);
 
 /*
- * driver.c: arm-smmu-v3, and what of iommu.c is between it and iommufd
+ * driver.c: arm-smmu-v3, and the part of iommu.c between it and iommufd
  */
 
 typedef enum HmDomainType {
@@ -246,14 +246,14 @@ int hm_domain_alloc_paging(HmDevice *dev, uint32_t flags, bool data,
 int hm_domain_alloc_nested(HmViommu *viommu, uint32_t flags, uint32_t type,
                            uint64_t data, uint32_t len, HmDomain **domain);
 void hm_domain_free(HmDomain *domain);
-/* What was mapped there is not any more. */
+/* The range is not mapped any more. */
 void hm_domain_unmapped(HmDomain *domain, uint64_t iova, uint64_t size);
 
-/* Whether vIOMMUs of @type can be had on the SMMU of @dev */
+/* Whether the SMMU of @dev supports vIOMMUs of @type */
 bool hm_driver_viommu_type(HmDevice *dev, uint32_t type);
 int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev);
 int hm_driver_vdevice_init(HmVdevice *vdev);
-/* @num: in, how many; out, how many were handled as Linux tells it */
+/* @num: in, how many; out, how many Linux reports as handled */
 int hm_driver_invalidate(HmViommu *viommu, uint32_t type, uint64_t data,
                          uint32_t entry_len, uint32_t *num);
 

@@ -1,13 +1,13 @@
 /*
  * Host model: what its parts share
  *
- * A library, preloaded into an unmodified QEMU (or any program of the uapi),
- * that plays the kernel's side in the process: /dev/iommu, VFIO device fds, and
- * behind them physical SMMUv3s and PCIe endpoints.  It is a test instrument: it
- * must answer as Linux would, and its hardware may do all that the architecture
- * (Arm IHI 0070) allows.
+ * A library that is preloaded into an unmodified QEMU (or any program of the
+ * uapi) and plays the kernel's side in the process: /dev/iommu, VFIO device
+ * fds, and behind them physical SMMUv3s and PCIe endpoints.  It is a test
+ * instrument.  It must answer as Linux would, and its hardware may do all that
+ * the architecture (Arm IHI 0070) allows.
  *
- *   preload.c   the C library's calls on our fds; nobody else sees numbers
+ *   preload.c   the C library's calls on our fds; only it sees fd numbers
  *   control.c   configuration, counters, failure injection, the control socket
  *   iommufd.c   Linux's iommufd core: objects, lifetimes, errors
  *   ioas.c      address spaces: map, unmap, ranges, dirty bits
@@ -17,12 +17,12 @@
  *   dma.c       an endpoint that moves any byte on demand
  *   nvme.c      an endpoint that is an NVMe controller over a file
  *
- * One lock guards it all.  The entry points (preload.c, control.c) take it, and
- * everything declared here runs with it held.  Functions that answer for a
- * system call return 0 (or a count) or -errno, as the kernel's do.
+ * One lock guards everything.  The entry points (preload.c, control.c) take it,
+ * and everything declared here runs with it held.  A function that answers a
+ * system call returns 0 (or a count) or -errno, as the kernel does.
  *
- * Host-physical addresses are addresses in the process: user memory that is
- * mapped to an IOAS is the machine's memory.
+ * A host-physical address is an address in the process: user memory that is
+ * mapped in an IOAS is the machine's memory.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -54,7 +54,7 @@ typedef struct HmVfioFile HmVfioFile;   /* an open VFIO device fd */
  * control.c: configuration, counters, failures, log
  */
 
-/* A counter by name, e.g. "smmu.stale"; made at 0; never moves or goes away. */
+/* A counter by name, e.g. "smmu.stale".  It starts at 0 and never moves. */
 uint64_t *hm_counter(const char *name);
 
 #define HM_COUNT_N(name, n) do { \
@@ -67,11 +67,11 @@ uint64_t *hm_counter(const char *name);
 #define HM_COUNT(name) HM_COUNT_N(name, 1)
 
 /*
- * Whether the call of kind @kind that begins now is to fail: 0 or an errno (a
- * positive one).  Counts the call, in all ("calls") and by kind
- * ("call.IOMMU_HWPT_ALLOC").  Kinds are the uapi's names for ioctls, and
- * "open./dev/iommu", "veventq.read", "smmu.sync" (the driver's wait for a
- * CMD_SYNC) for what has none.
+ * Whether the call of kind @kind that begins now must fail: 0, or a positive
+ * errno.  Counts the call, in all ("calls") and by kind
+ * ("call.IOMMU_HWPT_ALLOC").  A kind is the uapi's name of an ioctl, or one of
+ * "open./dev/iommu", "veventq.read" and "smmu.sync" (the driver's wait for a
+ * CMD_SYNC).
  */
 int hm_fail(const char *kind);
 
@@ -79,8 +79,8 @@ int hm_fail(const char *kind);
 void hm_log(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /*
- * A fault of the model or of the test: says so on stderr, then abort().  Never
- * for what a user of the uapi can do.
+ * A bug in the model or in the test: prints it to stderr and calls abort().  A
+ * user of the uapi must never be able to cause this.
  */
 void hm_bug(const char *format, ...) G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN;
 
@@ -104,22 +104,22 @@ extern GPtrArray *hm_smmus;
  */
 
 /*
- * Its configuration as software finds it at reset; the driver enables it at
- * once (SMMUEN=1, CMDQ, EVENTQ) and fills the Stream Table.
+ * The configuration that software finds at reset.  The driver enables the SMMU
+ * at once (SMMUEN=1, CMDQ, EVENTQ) and fills the Stream Table.
  */
 typedef struct HmSmmuConfig {
     char *name;
     uint32_t idr[6];
     uint32_t iidr;
     uint32_t aidr;
-    /* What the host's firmware says of it (IORT), not a register */
+    /* From the host's firmware (IORT), not from a register */
     bool canwbs;                        /* IORT's CANWBS: no S2FWB needed */
     uint32_t hw_info_flags;             /* flags of iommu_hw_info_arm_smmuv3 */
     bool httu_update;                   /* walks set AF, dirty (IDR0.HTTU) */
 } HmSmmuConfig;
 
 /*
- * What stands for stage 2's tables: STE.S2TTB points to it (16-byte aligned).
+ * This stands for stage 2's tables.  STE.S2TTB points to it (16-byte aligned).
  */
 struct HmS2 {
     /*
@@ -133,7 +133,9 @@ struct HmS2 {
     void (*dirty)(HmS2 *s2, uint64_t ipa, uint64_t len);
 };
 
-/* Where interrupts of endpoints go: no memory, and never dereferenced */
+/*
+ * Where interrupts of endpoints go.  It is not memory: do not dereference it.
+ */
 #define HM_DOORBELL ((void *)(uintptr_t)0x10)
 
 /* Access of a transaction, and permission */
@@ -163,7 +165,7 @@ typedef struct HmTranslation {
 /*
  * The configuration of a kind of host, without a name: grace, kunpeng, httu,
  * no16k, noril, oas32, asid8, nocoherent, onestage, nofwb (see smmu-profile.c).
- * False if there is none of that name.
+ * False if there is no such profile.
  */
 bool hm_smmu_profile(const char *name, HmSmmuConfig *out);
 
@@ -172,55 +174,55 @@ void hm_smmu_free(HmSmmu *smmu);                /* NULL does nothing */
 const HmSmmuConfig *hm_smmu_config(HmSmmu *smmu);
 
 /*
- * The physical Stream Table: the eight 64-bit words of the STE of @sid, for the
- * driver to write to.  All zero (V=0) at first.  What the SMMU has cached stays
- * until a CFGI_STE or CFGI_ALL.
+ * The physical Stream Table: the eight 64-bit words of the STE of @sid, which
+ * the driver writes to.  They are 0 (V=0) at first.  What the SMMU has cached
+ * stays until a CFGI_STE or CFGI_ALL.
  */
 uint64_t *hm_smmu_ste(HmSmmu *smmu, uint32_t sid);
 
 /*
- * Translate a transaction with what the caches hold, filling them from memory
- * where they hold nothing.  A hit that today's tables would not give counts as
- * stale ("smmu.stale") and is logged with all that tells why.
+ * Translate a transaction with what is cached, and fill the caches from memory
+ * where they are empty.  A hit that today's tables would not give counts as
+ * stale ("smmu.stale") and is logged with its cause.
  *
- * Returns: 0, or -EFAULT if the transaction is terminated; what the
- *          architecture records as an event went to the event queue.
+ * Returns: 0, or -EFAULT if the transaction is terminated; its event, if the
+ *          architecture records one, went to the event queue.
  */
 int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t);
 
 /*
- * Put a command (as IHI 0070 chapter 4 has it, physical StreamID and VMID) to
- * the command queue; it takes effect at the next hm_smmu_sync() at the latest.
+ * Put a command (IHI 0070 chapter 4, with physical StreamID and VMID) into the
+ * command queue.  It takes effect at the next hm_smmu_sync() at the latest.
  */
 void hm_smmu_command(HmSmmu *smmu, const uint64_t cmd[2]);
 
 /*
- * A CMD_SYNC, and wait for it.
+ * Issue a CMD_SYNC and wait for it.
  *
- * Returns: 0; -EIO if a command was illegal (the rest of what was put was
- *          executed); -ETIMEDOUT if an ATC_INV was not answered
+ * Returns: 0; -EIO if a command was illegal (all others were executed);
+ *          -ETIMEDOUT if an ATC_INV was not answered
  */
 int hm_smmu_sync(HmSmmu *smmu);
 
-/* Who takes events: four 64-bit words each, as in the physical event queue */
+/* Receives events: four 64-bit words each, as in the physical event queue */
 typedef void HmSmmuEventFn(HmSmmu *smmu, const uint64_t event[4]);
 void hm_smmu_on_event(HmSmmu *smmu, HmSmmuEventFn *fn);
 
 /*
- * How to reach the endpoint's ATC for an ATC_INV; dma.c has one.  Fields as in
- * the command.  Returns false if the endpoint does not answer.
+ * Send an ATC_INV to the endpoint's ATC, if it has one (dma.c).  The fields are
+ * as in the command.  Returns false if the endpoint does not answer.
  */
 bool hm_device_atc_inv(uint32_t sid, HmSmmu *smmu, const uint64_t cmd[2]);
 
 /*
- * driver.c and iommufd.c: Linux.  What VFIO calls of iommufd.
+ * driver.c and iommufd.c: Linux.  VFIO calls these functions of iommufd.
  */
 
 HmCtx *hm_iommufd_open(void);
 void hm_iommufd_close(HmCtx *ctx);      /* the last fd of it was closed */
 int hm_iommufd_ioctl(HmCtx *ctx, unsigned long request, void *arg);
 
-/* VFIO_DEVICE_BIND_IOMMUFD and the end of it; -EBUSY &c. as Linux */
+/* VFIO_DEVICE_BIND_IOMMUFD and unbind; errors as in Linux */
 int hm_iommufd_bind(HmCtx *ctx, HmDevice *dev, uint32_t *devid);
 void hm_iommufd_unbind(HmDevice *dev);
 /*
@@ -229,28 +231,28 @@ void hm_iommufd_unbind(HmDevice *dev);
  */
 int hm_iommufd_attach(HmDevice *dev, uint32_t pasid, uint32_t *pt_id);
 int hm_iommufd_detach(HmDevice *dev, uint32_t pasid);
-/* Whether the doorbell can be mapped: not while the device is not attached */
+/* Whether the doorbell can be mapped: only while the device is attached */
 bool hm_iommufd_has_msi(HmDevice *dev);
 
-/* The IOMMU side of a function-level reset: park, then go back. */
+/* The IOMMU side of a function-level reset: park the device, then restore it */
 void hm_iommufd_reset_prepare(HmDevice *dev);
 void hm_iommufd_reset_done(HmDevice *dev);
 
-/* Called by smmu_new's caller once: the driver takes the SMMU over. */
+/* The driver takes over an SMMU.  Called once, after hm_smmu_new(). */
 void hm_driver_probe(HmSmmu *smmu);
-/* A device appears behind an SMMU: the host's DMA API domain (kernel's own) */
+/* A device appears behind an SMMU and gets the kernel's DMA API domain. */
 void hm_driver_device_probe(HmDevice *dev);
 
 /* Live objects by type, for "objects" of the control socket and for exit */
 void hm_iommufd_objects(GString *json);
 
-/* An event as if the device had caused it; words as in the physical queue. */
+/* Raise an event as if the device had caused it; words as in hardware. */
 int hm_driver_raise_event(HmDevice *dev, const uint64_t event[4]);
 
 /*
- * Have each TLBI_NH_VA that a guest's vIOMMU is given compared, by the number
- * that is its page, with the number in the 32-bit word at @iova of @dev:
- * "watch.late" counts those that are no higher.
+ * Compare each TLBI_NH_VA of a guest with the 32-bit word at @iova of @dev.
+ * The page number in the command is its sequence number.  "watch.late" counts
+ * those that are not above the word.
  */
 void hm_driver_watch(HmDevice *dev, uint64_t iova);
 
@@ -259,8 +261,8 @@ void hm_driver_watch(HmDevice *dev, uint64_t iova);
  */
 
 /*
- * Make an fd in the process that is @kind's; iommufd.c calls it for VEVENTQ
- * (and FAULT_QUEUE).  The fd can be polled: hm_fd_readable() says when.
+ * Make an fd for @veventq (or a fault queue), for iommufd.c.  The fd can be
+ * polled: hm_fd_readable() says when.
  * Returns: the fd, or -errno
  */
 int hm_fd_new_veventq(HmVeventq *veventq);
@@ -269,10 +271,10 @@ void hm_fd_readable(int fd, bool readable);
 ssize_t hm_veventq_read(HmVeventq *veventq, void *buf, size_t len,
                         bool nonblock);
 void hm_veventq_close(HmVeventq *veventq);
-/* Events make its fd readable no more */
+/* From now on, events do not make its fd readable. */
 void hm_veventq_mute(HmVeventq *veventq);
 
-/* What is open at @fd: -EBADF, or -EBADFD if that is no /dev/iommu */
+/* The context open at @fd; -EBADF, or -EBADFD if it is not a /dev/iommu */
 int hm_fd_ctx(int fd, HmCtx **ctx);
 
 /* A new VFIO device fd of @dev; @want >= 0 asks for that number. */
@@ -285,8 +287,8 @@ int hm_fd_new_device(HmDevice *dev, int want);
 typedef struct HmEndpointOps {
     const char *kind;                   /* as in the configuration */
     /*
-     * Fill dev->config, dev->bar_size and dev->priv.  False: what is wrong
-     * with the configuration is in *error (to be freed by the caller).
+     * Fill dev->config, dev->bar_size and dev->priv.  Returns false if the
+     * configuration is wrong; *error says why (the caller frees it).
      */
     bool (*init)(HmDevice *dev, GKeyFile *config, const char *group,
                  char **error);
@@ -296,8 +298,8 @@ typedef struct HmEndpointOps {
                   unsigned size);
     void (*reset)(HmDevice *dev);
     /*
-     * The physical STE of the device has just changed under its DMA: a moment
-     * that hardware could see.  May be NULL.
+     * The physical STE of the device has just changed during its DMA, and
+     * hardware could see it now.  May be NULL.
      */
     void (*ste_step)(HmDevice *dev);
     bool (*atc_inv)(HmDevice *dev, const uint64_t cmd[2]);  /* may be NULL */
@@ -314,7 +316,7 @@ struct HmDevice {
     uint32_t sid;                       /* physical StreamID */
     bool ats;                           /* host enabled ATS (ini: ats=true) */
     unsigned pasid_bits;                /* host enabled PASID (ini: pasid=N) */
-    unsigned n_sids;                    /* 1; more: VDEVICE_ALLOC refuses */
+    unsigned n_sids;                    /* if more, VDEVICE_ALLOC fails */
 
     /* vfio.c */
     uint8_t config[4096];               /* physical configuration space */
@@ -334,12 +336,13 @@ struct HmDevice {
 };
 
 /*
- * The device [device NAME] of the configuration, probed by the driver. NULL:
- * what is wrong is in *error (to be freed by the caller).
+ * The device [device NAME] of the configuration, after the driver's probe.  If
+ * the configuration is wrong, returns NULL; *error says why (the caller frees
+ * it).
  */
 HmDevice *hm_device_new(const char *name, GKeyFile *config, char **error);
 
-/* vfio.c: file operations on an open device fd; as the kernel's */
+/* vfio.c: file operations on an open device fd, as in the kernel */
 HmVfioFile *hm_vfio_open(HmDevice *dev);
 void hm_vfio_close(HmVfioFile *file);   /* the last dup of the fd was closed */
 int hm_vfio_ioctl(HmVfioFile *file, unsigned long request, void *arg);
@@ -348,24 +351,24 @@ ssize_t hm_vfio_pwrite(HmVfioFile *file, const void *buf, size_t len,
                        off_t offset);
 
 /*
- * DMA of an endpoint through its SMMU, split at page boundaries.  With bus
- * mastering off nothing moves.
+ * DMA of an endpoint through its SMMU, split at page boundaries.  Nothing moves
+ * while bus mastering is off.
  *
- * Returns: 0, or -EFAULT with what preceded the fault done
+ * Returns: 0, or -EFAULT; what came before the fault is done
  */
 int hm_dma(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf, size_t len,
            bool write);
 
 /*
- * Raise MSI-X vector @n: a write to the doorbell at the address that Linux
- * programmed (its software MSI window at 0x08000000), through the SMMU.  What
- * does not arrive counts as "msi.lost", what does as "msi.delivered".
+ * Raise MSI-X vector @n: write to the doorbell through the SMMU, at the address
+ * that Linux programmed (in its software MSI window at 0x08000000).  "msi.lost"
+ * counts the writes that do not arrive, "msi.delivered" the others.
  */
 void hm_device_msix(HmDevice *dev, unsigned n);
 
 /*
- * The host wants the device back, as when its driver is unbound: Linux signals
- * VFIO_PCI_REQ_IRQ_INDEX.  -ENOENT if nobody has asked for that.
+ * The host wants the device back, as when its driver is unbound.  Linux signals
+ * VFIO_PCI_REQ_IRQ_INDEX.  Returns -ENOENT if nobody has asked for that.
  */
 int hm_device_request(HmDevice *dev);
 

@@ -1,9 +1,9 @@
 /*
  * Host model: an endpoint that is an NVMe controller over a file
  *
- * As much of NVM Express 1.4 as drivers of Linux and EDK2 use.  A write to a
- * doorbell does all that it asks for before it returns.  Every byte of queues
- * and data goes through the SMMU.
+ * It has what drivers of Linux and EDK2 use of NVM Express 1.4.  A write to a
+ * doorbell executes everything that it asks for before it returns.  Every byte
+ * of queues and data goes through the SMMU.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -32,7 +32,7 @@
 #define CSTS_CFS    2u
 #define CSTS_SHST   (2u << 2)           /* shutdown complete */
 
-/* At most 1024 entries a queue, contiguous, a doorbell each 4 bytes; 1 s */
+/* At most 1024 entries per queue, contiguous; doorbells 4 bytes apart; 1 s */
 #define CAP_VALUE   (1023ull | 1ull << 16 | 2ull << 24 | 1ull << 37)
 #define VERSION     0x10400
 
@@ -99,7 +99,7 @@ static bool dma(HmDevice *dev, uint64_t at, void *buf, size_t len, bool write)
     return hm_dma(dev, HM_NO_PASID, at, buf, len, write) == 0;
 }
 
-/* The controller can go no further until it is reset. */
+/* The controller stops until it is reset. */
 static void fatal(HmDevice *dev, const char *what)
 {
     HmNvme *n = dev->priv;
@@ -110,9 +110,9 @@ static void fatal(HmDevice *dev, const char *what)
 }
 
 /*
- * Move @len bytes between @buf and where the command's PRPs point. The first
- * may begin within a page; the second is a page or a list, which may go on in
- * another.
+ * Move @len bytes between @buf and the memory that the command's PRPs name.
+ * The first PRP may begin within a page.  The second is a page, or a list that
+ * may continue in another list.
  */
 static uint16_t prp_transfer(HmDevice *dev, const Sqe *sqe, uint8_t *buf,
                              size_t len, bool to_host)
@@ -136,7 +136,8 @@ static uint16_t prp_transfer(HmDevice *dev, const Sqe *sqe, uint8_t *buf,
             return SC_DATA_ERROR;
         }
         /*
-         * The last one of a page of the list, with more to come: the next page
+         * The last entry in a page of the list, with more to come: the next
+         * page
          */
         if (list % PAGE == PAGE - 8 && len > PAGE) {
             list = GUINT64_FROM_LE(entry);
@@ -395,7 +396,7 @@ static uint16_t admin(HmDevice *dev, const Sqe *sqe, uint32_t *result)
         return create_cq(n, sqe);
     case 0x06:
         return identify(dev, sqe);
-    case 0x08:                          /* abort: never possible any more */
+    case 0x08:                          /* abort: always too late */
         *result = 1;
         return SC_OK;
     case 0x09:

@@ -1,10 +1,10 @@
 /*
  * Host model: the C library's calls on fds that are ours
  *
- * Each fd of ours is a real one (an eventfd, so that it can be polled, closed
- * and duplicated); this file knows which, and nothing else in the model sees an
- * fd number.  A call on any other fd goes on to the C library at once, without
- * the lock.
+ * Each of our fds is a real one: an eventfd, so that it can be polled, closed
+ * and duplicated.  This file knows which fds are ours.  Nothing else in the
+ * model sees an fd number.  A call on any other fd goes to the C library at
+ * once, without the lock.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -36,13 +36,13 @@ typedef struct HmFile {
     HmFileKind kind;
     void *object;
     unsigned fds;
-    unsigned polls;                     /* under way: each holds the file */
+    unsigned polls;                     /* in progress; each holds the file */
     int fd;                             /* the first one; polled */
 } HmFile;
 
 /*
- * By fd number.  Read without the lock to let strangers pass; what is found
- * counts only after a second look with the lock held.
+ * By fd number.  A first look without the lock lets other fds pass.  What it
+ * finds counts only after a second look with the lock held.
  */
 #define FDS 65536
 static HmFile *files[FDS];
@@ -67,9 +67,7 @@ void hm_unlock(void)
         real_; \
     })
 
-/*
- * The file behind @fd with the lock held, or NULL without it
- */
+/* The file behind @fd, with the lock held; or NULL, without the lock */
 static HmFile *enter(int fd)
 {
     if (fd < 0 || fd >= FDS ||
@@ -84,7 +82,7 @@ static HmFile *enter(int fd)
     return files[fd];
 }
 
-/* The lock is released, and a kernel's result becomes a C library's */
+/* Release the lock, and turn a kernel's result into a C library's */
 static ssize_t leave(ssize_t result)
 {
     hm_unlock();
@@ -123,7 +121,7 @@ static void release(HmFile *file)
     g_free(file);
 }
 
-/* Forget @fd; the caller closes the real one. */
+/* Remove @fd.  The caller closes the real one. */
 static void put_fd(int fd)
 {
     HmFile *file = files[fd];
@@ -131,7 +129,7 @@ static void put_fd(int fd)
     __atomic_store_n(&files[fd], NULL, __ATOMIC_RELEASE);
     file->fds--;
     if (file->kind == HM_FILE_VEVENTQ && file->fd == fd) {
-        /* The number is soon somebody else's, and an event may come first */
+        /* The number may be reused before the next event. */
         hm_veventq_mute(file->object);
     }
     release(file);
@@ -168,7 +166,7 @@ int hm_fd_new_veventq(HmVeventq *veventq)
     int fd = new_fd(HM_FILE_VEVENTQ, veventq, -1);
 
     if (fd >= 0) {
-        /* As the kernel hands it out: blocking.  Our own reads never block. */
+        /* Blocking, as from the kernel.  Our own reads never block. */
         fcntl(fd, F_SETFL, 0);
     }
     return fd;
@@ -216,7 +214,7 @@ int hm_fd_ctx(int fd, HmCtx **ctx)
     return 0;
 }
 
-/* From here on a function that is not static takes the C library's place. */
+/* From here on, a function that is not static replaces the C library's. */
 #pragma GCC visibility push(default)
 
 /*
@@ -289,7 +287,7 @@ int openat64(int dir, const char *path, int flags, ...)
                           : REAL(openat64)(dir, path, flags, mode);
 }
 
-/* What fortified programs call instead */
+/* Fortified programs call this instead. */
 int __open_2(const char *path, int flags);
 int __open_2(const char *path, int flags)
 {
@@ -304,7 +302,7 @@ int __open64_2(const char *path, int flags)
                           : REAL(__open64_2)(path, flags);
 }
 
-/* Some programs ask before they open it, for a message of their own. */
+/* Some programs check this first, for a message of their own. */
 int access(const char *path, int mode)
 {
     if (is_iommu(path)) {
@@ -524,8 +522,8 @@ ssize_t write(int fd, const void *buf, size_t len)
 }
 
 /*
- * poll.  In the kernel it holds the files that it looks at until it returns:
- * one that is closed meanwhile is not released before.
+ * poll().  The kernel holds the files that it looks at until it returns: a file
+ * that is closed meanwhile is not released before.
  */
 
 #define POLLED_MAX 32
@@ -583,7 +581,7 @@ int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
     return end_poll(held, n_held, REAL(ppoll)(fds, n, timeout, mask));
 }
 
-/* What fortified programs call instead */
+/* Fortified programs call this instead. */
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
@@ -669,7 +667,7 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
                 : REAL(pwrite64)(fd, buf, len, offset);
 }
 
-/* No region of ours can be mapped: every access is seen */
+/* No region of ours can be mapped, so that the model sees every access. */
 
 void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {

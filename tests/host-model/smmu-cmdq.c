@@ -1,8 +1,8 @@
 /*
  * Host model: commands of the physical SMMUv3 (Arm IHI 0070, chapter 4)
  *
- * A bit that a command does not have on this SMMU makes it illegal: hardware
- * may ignore some of them, but it may also stop the queue that all share.
+ * A bit that a command does not have on this SMMU makes it illegal.  Hardware
+ * may ignore some of these bits, but it may also stop the queue that all share.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -21,7 +21,7 @@
 #define LEAF    BITS(0, 0)
 #define VA      BITS(63, 12)
 #define IPA     BITS(51, 12)
-/* With range invalidation; bit 25, above SCALE, needs IDR5.DS */
+/* The fields of a range.  Bit 25, above SCALE, needs IDR5.DS. */
 #define RANGE0  (BITS(16, 12) | BITS(24, 20))
 #define RANGE1  BITS(11, 8)
 
@@ -90,7 +90,7 @@ static unsigned smmu_has(const HmSmmuConfig *config)
            (IDR0_STALL_MODEL(idr0) != 1 ? NEED_STALL : 0);
 }
 
-/* NUM, SCALE, TG and TTL (4.4.1): which combinations there are */
+/* Whether this combination of NUM, SCALE, TG and TTL is legal (4.4.1) */
 static bool range_legal(const uint64_t cmd[2])
 {
     bool range = cmd[0] & RANGE0;
@@ -99,7 +99,7 @@ static bool range_legal(const uint64_t cmd[2])
     if (!tg) {
         return !range && !ttl;
     }
-    /* Without IDR5.DS, 16K has no blocks at level 1 */
+    /* Without IDR5.DS, 16K has no blocks at level 1. */
     return (range || ttl) && !(tg == 2 && ttl == 1);
 }
 
@@ -139,7 +139,7 @@ static bool range(const HmSmmu *smmu, const uint64_t cmd[2], TlbMatch *m)
     static const uint8_t granules[4] = { 0, 12, 14, 16 };
     uint64_t addr = cmd[1] & VA, bytes;
 
-    /* Entries are kept with bit 55 extended, whatever TBI leaves above */
+    /* Cached addresses have bit 55 extended, whatever TBI ignores above it. */
     addr = field(addr, 55, 1) ? addr | ~low_mask(56) : addr & low_mask(56);
     m->by_va = true;
     m->granule = granules[field(cmd[1], 10, 2)];
@@ -153,7 +153,7 @@ static bool range(const HmSmmu *smmu, const uint64_t cmd[2], TlbMatch *m)
     bytes = (field(cmd[0], 12, 5) + 1) << field(cmd[0], 20, 5) << m->granule;
     m->first = addr;
     m->last = addr + (bytes - 1) < addr ? UINT64_MAX : addr + (bytes - 1);
-    /* A hint at a level where no entry starts at the address hints at none */
+    /* No entry of that level starts at such an address: nothing matches. */
     return !m->ttl || !(addr & low_mask(level_shift(m->granule, m->ttl)));
 }
 
@@ -173,7 +173,7 @@ static int execute(HmSmmu *smmu, const uint64_t cmd[2])
 
     switch (cmd[0] & OPCODE) {
     case CMD_CFGI_STE:
-        /* 4.3.1: and the CDs that were reached through it */
+        /* 4.3.1: this includes the CDs that were reached through it. */
         config_cache_forget_ste(smmu, sid, 1);
         break;
     case CMD_CFGI_STE_RANGE:
@@ -221,7 +221,7 @@ static int execute(HmSmmu *smmu, const uint64_t cmd[2])
         s2_invalidate(smmu, vmid, 0, UINT64_MAX);
         break;
     case CMD_TLBI_S2_IPA:
-        /* TG and TTL speak of tables that this stage 2 does not have */
+        /* TG and TTL describe tables, and this stage 2 has none. */
         range(smmu, cmd, &m);
         s2_invalidate(smmu, vmid, m.first, m.last);
         break;

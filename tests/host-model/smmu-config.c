@@ -50,7 +50,7 @@ bool process_read(uint64_t addr, void *out, size_t len)
            (ssize_t)len;
 }
 
-/* Where a structure of the SMMU's own is, with stage 2 */
+/* Where stage 2 puts a structure that the SMMU itself accesses */
 static bool structure_host(Walk *w, uint64_t addr, unsigned class, size_t len,
                            bool write, void **host)
 {
@@ -61,7 +61,7 @@ static bool structure_host(Walk *w, uint64_t addr, unsigned class, size_t len,
     if (!s2_translate(w, addr, NULL, host, &avail, &prot)) {
         return walk_fault(w, EVT_F_TRANSLATION, true, class, addr);
     }
-    /* A doorbell is a device, where S2PTW lets no table be */
+    /* A doorbell is device memory: S2PTW allows no table there. */
     if (*host == HM_DOORBELL || !(prot & (write ? HM_WRITE : HM_READ))) {
         return walk_fault(w, EVT_F_PERMISSION, true, class, addr);
     }
@@ -243,7 +243,7 @@ static bool cd_legal(const Walk *w)
     return tt_config(w, 0, &tt) && tt_config(w, 1, &tt);
 }
 
-/* The L1CD of @ssid, in two-level tables with 2^@span CDs a leaf */
+/* The L1CD of @ssid, in two-level tables with 2^@span CDs per leaf */
 static bool fetch_l1cd(Walk *w, uint32_t ssid, unsigned span, uint64_t *l1cd)
 {
     uint32_t first = ssid >> span << span;
@@ -286,7 +286,7 @@ static bool load_cd(Walk *w, uint32_t ssid)
     }
     if (STE0_S1CDMAX(w->ste[0]) && fmt &&
         IDR1_SSIDSIZE(w->smmu->config.idr[1])) {
-        /* L2 tables of 4K and of 64K, which are aligned to their size */
+        /* Leaf tables have 4K or 64K, and are aligned to their size. */
         unsigned span = fmt == 1 ? 6 : 10;
 
         if (!fetch_l1cd(w, ssid, span, &l1cd)) {

@@ -1,10 +1,10 @@
 /*
  * Host model: what the parts of the physical SMMUv3 share
  *
- *   smmu.c          the way of a transaction, and what is recorded of it
- *   smmu-config.c   memory; STE and CD, and what is cached of them
+ *   smmu.c          the path of a transaction, and its events
+ *   smmu-config.c   memory; STEs and CDs, and their cache
  *   smmu-walk.c     stage 1's tables (VMSAv8-64)
- *   smmu-tlb.c      what is cached of stage 1 and stage 2, and what ends that
+ *   smmu-tlb.c      the caches of stage 1 and stage 2, and their invalidation
  *   smmu-cmdq.c     commands
  *   smmu-profile.c  hosts by name
  *
@@ -150,8 +150,8 @@ enum {
 };
 
 /*
- * The TLB tags with a translation regime: NS-EL1 of a VMID, or EL2.  A VMID has
- * 16 bits.
+ * TLB entries are tagged with a translation regime: NS-EL1 of a VMID, or EL2.
+ * A VMID has 16 bits.
  */
 #define REGIME_EL2 0x10000u
 
@@ -178,7 +178,7 @@ typedef struct TlbKey {
     uint8_t granule;                    /* of a table: log2; of a leaf: 0 */
 } TlbKey;
 
-/* What a stage-1 descriptor gave */
+/* The result of a stage-1 descriptor */
 typedef struct TlbEntry {
     TlbKey key;
     uint64_t seq;                       /* age: the lowest is the oldest */
@@ -200,7 +200,7 @@ enum {
     ATTR_READ_ONLY = 8,
 };
 
-/* One half of the VA space, as a CD has it */
+/* One half of the VA space, as a CD configures it */
 typedef struct TtConfig {
     bool disabled;                      /* EPD */
     bool tbi;
@@ -211,7 +211,7 @@ typedef struct TtConfig {
     uint64_t table;                     /* TTB without its low, unused bits */
 } TtConfig;
 
-/* Which caches gave something to a translation */
+/* The caches that a translation used */
 enum {
     HIT_STE = 1,
     HIT_L1CD = 2,
@@ -221,19 +221,19 @@ enum {
     HIT_S2 = 32,
 };
 
-/* A transaction on its way */
+/* A transaction in progress */
 typedef struct Walk {
     HmSmmu *smmu;
     const HmTranslation *t;
     /*
-     * Uses and fills no cache, changes no memory, counts nothing: what the
-     * tables say now.
+     * Use and fill no cache, change no memory, count nothing: the result is
+     * what the tables say now.
      */
     bool fresh;
-    bool quiet;                         /* no records: an ATS request */
+    bool quiet;                         /* no events: an ATS request */
     unsigned hits;                      /* HIT_* */
     bool s2_stale;
-    unsigned access;                    /* the transaction's after overrides */
+    unsigned access;                    /* of the transaction, with overrides */
 
     /* What the STE and the CD decided */
     uint64_t ste[8];
@@ -266,7 +266,7 @@ struct HmSmmu {
     GArray *cmdq;                       /* of uint64_t[2] */
     bool check;                         /* compare hits with the tables */
 
-    /* Caches, which forget nothing unless told */
+    /* Caches, which drop only what a command covers */
     GHashTable *ste_cache, *l1cd_cache, *cd_cache;
     GHashTable *tlb;                    /* a set of TlbEntry by key */
     GHashTable *s2_tlb;                 /* a set of S2Entry */
@@ -276,28 +276,28 @@ struct HmSmmu {
 
 /* smmu.c */
 
-/* The transaction ends here; always false, to return. */
+/* End the transaction.  Always returns false. */
 bool walk_fault(Walk *w, unsigned event, bool s2, unsigned class,
                 uint64_t addr);
 
 /* smmu-config.c */
 
-/* A read of this process's memory that survives a bad address */
+/* Read memory of this process.  A bad address is no crash. */
 bool process_read(uint64_t addr, void *out, size_t len);
 /*
- * Read @n 64-bit words of a structure at @addr (an IPA with stage 2), each at
- * once.  @class is CLASS_CD or CLASS_TT.
+ * Read @n 64-bit words of a structure at @addr (an IPA with stage 2), each word
+ * by one access.  @class is CLASS_CD or CLASS_TT.
  */
 bool walk_read(Walk *w, uint64_t addr, unsigned class, uint64_t *out,
                unsigned n);
 /*
- * Hardware update of a descriptor: to @new if it still is @old.  False with a
- * fault; otherwise *@done says whether it still was.
+ * Hardware update of a descriptor: it becomes @new if it still is @old.
+ * Returns false after a fault; otherwise *@done says whether it was updated.
  */
 bool walk_update(Walk *w, uint64_t addr, uint64_t old, uint64_t new,
                  bool *done);
 unsigned smmu_oas(const HmSmmu *smmu);          /* bits */
-/* IPS of the CD, bounded by what the SMMU does */
+/* IPS of the CD, bounded by the SMMU's OAS */
 unsigned walk_ips(const Walk *w);
 /* Whether CD.HA, or HD with it, has an effect */
 bool walk_ha(const Walk *w);
@@ -305,7 +305,7 @@ bool walk_hd(const Walk *w);
 
 void config_cache_init(HmSmmu *smmu);
 void config_cache_free(HmSmmu *smmu);
-/* To w->ste and w->cd; false with a fault */
+/* Load w->ste and w->cd.  False after a fault. */
 bool fetch_ste(Walk *w);
 bool fetch_cd(Walk *w, uint32_t ssid);
 /* @n StreamIDs from @first */
@@ -316,15 +316,15 @@ void config_cache_forget_cds(HmSmmu *smmu, uint32_t sid);
 
 /* smmu-walk.c */
 
-/* False if the CD is not one that a walk could use, for that half. */
+/* False if a walk of that half cannot use the CD */
 bool tt_config(const Walk *w, unsigned half, TtConfig *tt);
-/* Which half an address is in, and is it in its range? */
+/* The half that an address is in; false if the address is out of range */
 bool tt_select(Walk *w, TtConfig *tt);
 /* Walk for w->va.  @out is a leaf, ready for the TLB. */
 bool walk_stage1(Walk *w, const TtConfig *tt, TlbEntry *out);
 /*
- * Set the dirty state of a clean leaf.  False with a fault; *done is false if
- * the descriptor is another one by now: walk again.
+ * Set the dirty state of a clean leaf.  Returns false after a fault.  *done is
+ * false if the descriptor has changed: walk again.
  */
 bool walk_set_dirty(Walk *w, TlbEntry *leaf, bool *done);
 /* log2 of what a descriptor of @level covers */
@@ -337,16 +337,16 @@ static inline unsigned level_shift(unsigned granule, int level)
 
 void tlb_init(HmSmmu *smmu);
 void tlb_free(HmSmmu *smmu);
-/* The oldest of what matches; counts a conflict if there is more than one. */
+/* The oldest entry that matches.  If several do, a conflict is counted. */
 TlbEntry *tlb_lookup(HmSmmu *smmu, uint32_t regime, uint16_t asid, uint64_t va);
-/* The table descriptor of @level of the walk cache */
+/* The cached table descriptor of @level */
 TlbEntry *tlb_lookup_table(HmSmmu *smmu, uint32_t regime, uint16_t asid,
                            uint64_t va, unsigned granule, int level);
-/* Takes a copy; returns what is in the cache then. */
+/* Takes a copy, and returns the one that is in the cache. */
 TlbEntry *tlb_insert(HmSmmu *smmu, const TlbEntry *entry);
 void tlb_remove(HmSmmu *smmu, TlbEntry *entry);
 
-/* Which entries of stage 1 a command ends */
+/* Which entries of stage 1 a command invalidates */
 typedef struct TlbMatch {
     uint32_t regime;
     bool any_regime;                    /* NS-EL1 of any VMID */
@@ -364,9 +364,9 @@ void tlb_invalidate(HmSmmu *smmu, const TlbMatch *m);
 
 /*
  * Stage 2 of @ipa.  @combined is the stage-1 leaf that led there, or NULL.
- * False if nothing is mapped.  What comes out is today's in any case: a
- * pointer that stage 2 has given up may point to nothing, and to use it would
- * be our crash.  That the cache had another one sets w->s2_stale.
+ * Returns false if nothing is mapped.  The result is always the current one:
+ * the memory behind an old pointer may be gone, and using it would crash this
+ * process.  If the cache had another result, w->s2_stale is set.
  */
 bool s2_translate(Walk *w, uint64_t ipa, TlbEntry *combined, void **host,
                   uint64_t *len, unsigned *prot);

@@ -1,7 +1,7 @@
 /*
  * Host model: physical SMMUs by name
  *
- * What a host reports in its ID registers, as far as this model's SMMU does it.
+ * What hosts report in their ID registers, as far as the model implements it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,13 +31,13 @@ typedef struct Profile {
 #define GRACE_IDR5 (IDR5_GRAN4K | IDR5_GRAN16K | IDR5_GRAN64K | OAS_48)
 
 static const Profile profiles[] = {
-    /* NVIDIA's, which reports HTTU for the access flag alone here */
+    /* NVIDIA's.  HTTU is only the access flag here. */
     { "grace", .httu_update = true, .iidr = 0x0000036b },
     /* HiSilicon's: coherent by CANWBS */
     { "kunpeng", .idr0_clear = IDR0_HTTU(3u), .canwbs = true,
       .idr3_clear = IDR3_FWB | IDR3_RIL | IDR3_BBML2,
       .idr5_clear = IDR5_GRAN16K, .iidr = 0x00000736 },
-    /* Dirty tracking, which Linux reports where HTTU has dirty state */
+    /* Linux reports dirty tracking if HTTU has dirty state. */
     { "httu", .idr0_clear = IDR0_HTTU(3u), .idr0_set = IDR0_HTTU(2u),
       .httu_update = true },
     { "no16k", .idr5_clear = IDR5_GRAN16K, .httu_update = true },

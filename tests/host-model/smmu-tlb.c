@@ -1,15 +1,15 @@
 /*
  * Host model: what the physical SMMUv3 has cached of translations
  *
- * Unbounded, and forgetting nothing but what a command covers: the architecture
- * lets hardware drop an entry at any time, but a test wants the hardware that
- * does not.  Where several entries match, the oldest is used for the same
- * reason.
+ * The caches are unbounded and drop only what a command covers.  The
+ * architecture lets hardware drop an entry at any time, but a test needs
+ * hardware that does not.  If several entries match, the oldest is used, for
+ * the same reason.
  *
- *   leaves     stage 1 by regime (VMID), ASID or global, and the VA range of
+ *   leaves     stage 1, by regime (VMID), ASID or global, and the VA range of
  *              the descriptor that was found, whatever its size.  A leaf keeps
- *              the pieces of stage 2 that it led to: stage 1 and 2 combined,
- *              which a TLBI_S2_IPA does not end.
+ *              the pieces of stage 2 that it led to: stage 1 and 2 combined.
+ *              A TLBI_S2_IPA does not invalidate those.
  *   tables     the walk cache: table descriptors by regime, ASID and VA range
  *   stage 2    by VMID and IPA, for tables, CDs, and streams without stage 1
  *
@@ -183,7 +183,7 @@ static bool tlb_matches(const TlbEntry *e, const TlbMatch *m)
                      (e->key.va | low_mask(e->key.size)) < m->first)) {
         return false;
     }
-    /* The hints say what need not be looked for (4.4.1) */
+    /* Entries that the hints exclude need not be invalidated (4.4.1). */
     if (m->granule && e->granule != m->granule) {
         return false;
     }
@@ -193,13 +193,13 @@ static bool tlb_matches(const TlbEntry *e, const TlbMatch *m)
     return true;
 }
 
-/* In how many places a range of @m may have an entry of 2^@size bytes */
+/* How many entries of 2^@size bytes a range of @m may contain */
 static uint64_t tlb_slots(const TlbMatch *m, unsigned size)
 {
     return (m->last >> size) - (m->first >> size) + 1;
 }
 
-/* Where a command names few places, look there rather than everywhere. */
+/* If a command covers few entries, look up only those. */
 static bool tlb_invalidate_places(HmSmmu *smmu, const TlbMatch *m)
 {
     static const unsigned granules[] = { 12, 14, 16 };
@@ -237,7 +237,7 @@ static bool tlb_invalidate_places(HmSmmu *smmu, const TlbMatch *m)
     if (m->leaf) {
         return true;
     }
-    /* Tables cover more than leaves do: there are fewer places */
+    /* Tables cover more than leaves, so there are fewer of them. */
     for (unsigned g = 0; g < G_N_ELEMENTS(granules); g++) {
         for (int level = 0; level < 3; level++) {
             unsigned size = level_shift(granules[g], level);
@@ -277,7 +277,7 @@ void tlb_invalidate(HmSmmu *smmu, const TlbMatch *m)
  * Stage 2
  */
 
-/* The doorbell is a place, not memory: it has no "so many bytes further". */
+/* The doorbell is one address, not memory: no bytes follow it. */
 static void *s2_host(const S2Block *block, uint64_t ipa)
 {
     return block->host == HM_DOORBELL ?

@@ -1,9 +1,9 @@
 /*
  * Host model: the physical SMMUv3's walk of stage 1
  *
- * VMSAv8-64 with 4K, 16K and 64K granules and up to 48 bits, as a CD configures
- * it; 52-bit addresses with 64K only.  No LPA2 (IDR5.DS).  The contiguous bit
- * is a hint that is not taken: each entry is cached for itself.
+ * VMSAv8-64 as a CD configures it: 4K, 16K and 64K granules and up to 48 bits;
+ * 52-bit addresses with 64K only.  There is no LPA2 (IDR5.DS).  The contiguous
+ * bit is a hint, and the model ignores it: each entry is cached by itself.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -128,7 +128,7 @@ static void leaf_permissions(const Walk *w, uint64_t desc, unsigned attrs,
     write = (write || dirty_managed) && !(attrs & ATTR_READ_ONLY);
     leaf->clean = write && dirty_managed;
     rw = HM_READ | (write ? HM_WRITE : 0);
-    /* Nothing that unprivileged code may write to is run by privileged code */
+    /* Privileged code cannot execute what unprivileged code may write. */
     pxn |= write && user;
     if (cd0 & CD0_WXN) {
         uxn |= write && user;
@@ -149,8 +149,8 @@ bool walk_set_dirty(Walk *w, TlbEntry *leaf, bool *done)
 }
 
 /*
- * Returns false with a fault; *again says that the descriptor changed under the
- * update of its access flag.
+ * Returns false after a fault.  *again is set if the descriptor changed while
+ * its access flag was updated.
  */
 static bool leaf_entry(Walk *w, const TtConfig *tt, unsigned level,
                        uint64_t desc, uint64_t desc_addr, unsigned attrs,
@@ -197,7 +197,7 @@ static bool leaf_entry(Walk *w, const TtConfig *tt, unsigned level,
     return true;
 }
 
-/* The deepest table that the walk cache knows on the way to w->va */
+/* The deepest cached table on the walk for w->va */
 static TlbEntry *cached_table(Walk *w, const TtConfig *tt)
 {
     for (int level = 2; level >= (int)tt->start_level; level--) {

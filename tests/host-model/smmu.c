@@ -1,17 +1,17 @@
 /*
  * Host model: the physical SMMUv3
  *
- * The way of a transaction (Arm IHI 0070): STE, CD, stage 1, stage 2, and what
- * is recorded when it ends on the way.
+ * The path of a transaction (Arm IHI 0070): STE, CD, stage 1, stage 2, and the
+ * event if it fails.
  *
- * Stage 2 is opaque: STE.S2TTB is the address of a HmS2 in this process, whose
- * callback answers for the tables.  Without stage 2 a physical address is an
- * address in this process.
+ * Stage 2 is opaque: STE.S2TTB is the address of an HmS2 in this process, and
+ * its callback stands for the tables.  Without stage 2, a physical address is
+ * an address in this process.
  *
- * Not implemented: the stall model (a fault always terminates: STE.S1STALLD and
+ * Not implemented: the stall model (a fault always terminates; STE.S1STALLD and
  * CD.S are only checked for being legal), PRI, Secure state, AArch32 tables,
- * LPA2, HAFT, merging of events (STE.MEV), and abort versus RAZ/WI (CD.A): both
- * are a transaction that fails.
+ * LPA2, HAFT, merging of events (STE.MEV), and abort versus RAZ/WI (CD.A): the
+ * transaction fails in both cases.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -98,7 +98,7 @@ int hm_smmu_sync(HmSmmu *smmu)
 }
 
 /*
- * The way of a transaction
+ * The path of a transaction
  */
 
 bool walk_fault(Walk *w, unsigned event, bool s2, unsigned class,
@@ -111,7 +111,7 @@ bool walk_fault(Walk *w, unsigned event, bool s2, unsigned class,
     return false;
 }
 
-/* What of HM_READ, HM_WRITE and HM_EXEC the transaction wants */
+/* Which of HM_READ, HM_WRITE and HM_EXEC the transaction needs */
 static unsigned wanted(const Walk *w)
 {
     if (w->access & HM_WRITE) {
@@ -126,8 +126,8 @@ static unsigned leaf_prot(const Walk *w, const TlbEntry *leaf)
 }
 
 /*
- * An ATS request is answered with what is allowed, whatever it asked for
- * (3.9.1); nothing at all is a refusal.
+ * The answer to an ATS request is what is allowed, whatever it asked for
+ * (3.9.1).  If nothing is allowed, the request fails.
  */
 static bool permitted(const Walk *w, unsigned prot)
 {
@@ -137,7 +137,7 @@ static bool permitted(const Walk *w, unsigned prot)
     return !(wanted(w) & ~prot);
 }
 
-/* STE.PRIVCFG and INSTCFG replace what came with the transaction */
+/* STE.PRIVCFG and INSTCFG replace the attributes of the transaction. */
 static void override_attributes(Walk *w)
 {
     unsigned priv = STE1_PRIVCFG(w->ste[1]), inst = STE1_INSTCFG(w->ste[1]);
@@ -158,7 +158,7 @@ static void override_attributes(Walk *w)
     }
 }
 
-/* Which CD, or none: C_BAD_SUBSTREAMID &c. (3.9, STE.S1DSS) */
+/* Select the CD, or none; C_BAD_SUBSTREAMID &c. (3.9, STE.S1DSS) */
 static bool resolve_substream(Walk *w, uint32_t *ssid)
 {
     unsigned cdmax = STE0_S1CDMAX(w->ste[0]);
@@ -182,7 +182,7 @@ static bool resolve_substream(Walk *w, uint32_t *ssid)
     return true;
 }
 
-/* The leaf for w->va, from the TLB or by a walk; @own has room for that one. */
+/* The leaf for w->va, from the TLB or by a walk.  A walk fills @own. */
 static bool stage1(Walk *w, TlbEntry *own, TlbEntry **leaf)
 {
     bool write = w->access & HM_WRITE;
@@ -197,7 +197,7 @@ static bool stage1(Walk *w, TlbEntry *own, TlbEntry **leaf)
                                  w->va);
 
         if (e && e->clean && write && (leaf_prot(w, e) & HM_WRITE)) {
-            /* The descriptor must be read again to be made dirty: a miss */
+            /* The descriptor must be read again to become dirty: a miss. */
             tlb_remove(w->smmu, e);
             e = NULL;
         }
@@ -231,7 +231,7 @@ static uint64_t page_rest(uint64_t addr)
     return 0x1000 - (addr & 0xfff);
 }
 
-/* From w->ipa to memory.  @leaf is what stage 1 used, or NULL. */
+/* Translate w->ipa to memory.  @leaf is the leaf of stage 1, or NULL. */
 static bool stage2(Walk *w, TlbEntry *leaf)
 {
     uint64_t len;
@@ -241,7 +241,7 @@ static bool stage2(Walk *w, TlbEntry *leaf)
     if (!w->s2) {
         w->host = (void *)(uintptr_t)w->ipa;
         w->len = MIN(w->len, page_rest(w->ipa));
-        /* Nothing answers there: an abort that is not the SMMU's to record */
+        /* Nothing answers there.  The SMMU does not record such an abort. */
         return process_read(w->ipa, &byte, 1) ||
                walk_fault(w, EVT_NONE, false, CLASS_IN, w->ipa);
     }
@@ -256,14 +256,14 @@ static bool stage2(Walk *w, TlbEntry *leaf)
         return walk_fault(w, EVT_F_PERMISSION, true, CLASS_IN, w->ipa);
     }
     w->prot &= prot;
-    /* Each stage allows something, but nothing in common */
+    /* Each stage allows something, but they have nothing in common. */
     if (!permitted(w, w->prot)) {
         return walk_fault(w, EVT_F_PERMISSION, true, CLASS_IN, w->ipa);
     }
     return true;
 }
 
-/* An address that the endpoint has from ATS: only looked at, CR0.ATSCHK=1 */
+/* An address that the endpoint got by ATS is only checked (ATSCHK=1). */
 static bool pass_translated(Walk *w)
 {
     uint64_t addr = w->t->iova;
@@ -326,7 +326,7 @@ static bool translate(Walk *w)
             return false;
         }
         w->prot = leaf_prot(w, leaf);
-        /* A request that does not mean to write leaves a clean page clean */
+        /* A request that does not ask to write leaves a clean page clean. */
         if (t->ats_request && leaf->clean) {
             w->prot &= ~HM_WRITE;
         }
@@ -348,7 +348,7 @@ static bool translate(Walk *w)
 }
 
 /*
- * Records
+ * Events
  */
 
 static bool recorded(const Walk *w)
@@ -357,7 +357,7 @@ static bool recorded(const Walk *w)
         return false;
     }
     if (w->event >= EVT_F_TRANSLATION) {
-        /* CD.R and STE.S2R: only those faults can be kept quiet */
+        /* CD.R and STE.S2R can suppress only the events of these faults. */
         if (w->fault_s2) {
             return w->ste[2] & STE2_S2R;
         }
@@ -366,7 +366,7 @@ static bool recorded(const Walk *w)
     return true;
 }
 
-/* 7.3: where a field stands is the same in all events that have it */
+/* 7.3: a field has the same place in all events that have it. */
 static void record(Walk *w)
 {
     const HmTranslation *t = w->t;
@@ -413,7 +413,7 @@ static void describe(GString *s, const Walk *w, bool ok)
                            w->cd[1], w->cd[2]);
 }
 
-/* Would the transaction have gone the same way without any cache? */
+/* Would the transaction have the same result without any cache? */
 static bool as_tables_say(const Walk *w, bool ok)
 {
     static const char *const names[] = {
@@ -469,8 +469,8 @@ int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t)
     t->len = w.len;
     t->prot = w.prot;
     /*
-     * A write ends within the 4K page; what an ATS request got can be written
-     * to all over, without being seen here.
+     * A write ends within the 4K page.  After an ATS request the endpoint may
+     * write to all of the range, and the SMMU does not see that.
      */
     if (w.s2 && w.s2->dirty && (w.access & w.prot & HM_WRITE) &&
         w.host != HM_DOORBELL) {

@@ -2,8 +2,8 @@
  * Host model: Linux's vfio-pci, on device fds
  *
  * What drivers/vfio of Linux 7.3 answers (device_cdev.c, vfio_main.c,
- * pci/vfio_pci_core.c, _config.c, _intrs.c, _rdwr.c) for a function without an
- * INTx pin, ROM and MSI, that has MSI-X and can reset itself.
+ * pci/vfio_pci_core.c, _config.c, _intrs.c, _rdwr.c) for a function that has
+ * MSI-X and can reset itself, but has no INTx pin, ROM or MSI.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -29,7 +29,7 @@ struct HmVfioFile {
     bool granted;                       /* bound by this fd */
 };
 
-/* What there is once a device */
+/* State of which there is one per device */
 typedef struct HmVfio {
     HmVfioFile *owner;                  /* the file that is bound */
     uint32_t devid;
@@ -322,7 +322,7 @@ static int set_msix(HmDevice *dev, unsigned start, unsigned count,
     if (type == VFIO_IRQ_SET_DATA_EVENTFD) {
         bool was_on = vfio->msix_on;
 
-        /* To Linux these are vectors that cannot be had. */
+        /* For Linux, these vectors cannot be allocated. */
         if (!was_on && !hm_iommufd_has_msi(dev)) {
             return -ENOSPC;
         }
@@ -344,7 +344,7 @@ static int set_msix(HmDevice *dev, unsigned start, unsigned count,
     return 0;
 }
 
-/* ERR and REQ: one trigger */
+/* ERR and REQ have one trigger each. */
 static int set_single(int *slot, unsigned count, uint32_t type,
                       const void *data)
 {
@@ -523,7 +523,7 @@ static int do_bind(HmVfioFile *file, uint64_t arg)
         file->granted) {
         return -EINVAL;
     }
-    /* A function without virtual ones takes no token, and needs none */
+    /* A function without virtual functions accepts no token. */
     if (bind.flags & VFIO_DEVICE_BIND_FLAG_TOKEN) {
         uint8_t token[16];
 
@@ -624,7 +624,7 @@ static int do_detach(HmDevice *dev, uint64_t arg)
 }
 
 /*
- * What there is
+ * Information
  */
 
 static int get_info(uint64_t arg)
@@ -726,7 +726,7 @@ static int hot_reset(HmDevice *dev, uint64_t arg)
     if (hm_copy_from_user(&hdr, arg, minsz)) {
         return -EFAULT;
     }
-    /* With the cdev no groups are named */
+    /* With the cdev, a caller must not name groups. */
     if (hdr.argsz < minsz || hdr.flags || hdr.count) {
         return -EINVAL;
     }
