@@ -1,5 +1,5 @@
 /*
- * VFIO's side of it: binding a device, attaching it, replacing, detaching
+ * VFIO's side: bind a device, attach it, replace that, and detach it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -45,7 +45,7 @@ static void binding(void)
     is(call(dev, VFIO_DEVICE_GET_INFO, &info), -EINVAL,
        "GET_INFO before bind");
     is(call(dev, VFIO_DEVICE_RESET, NULL), -EINVAL, "RESET before bind");
-    is(call(dev, _IO('x', 1), NULL), -EINVAL, "No call at all before bind");
+    is(call(dev, _IO('x', 1), NULL), -EINVAL, "Unknown ioctl before bind");
     is(pread(dev, &byte, 1, 7ull << 40) < 0 ? -errno : 0, -EINVAL,
        "pread() before bind");
     is(pwrite(dev, &byte, 1, 7ull << 40) < 0 ? -errno : 0, -EINVAL,
@@ -62,7 +62,7 @@ static void binding(void)
        "Bind with a token at 0");
     bind.iommufd = fd;
     is(call(dev, VFIO_DEVICE_BIND_IOMMUFD, &bind), -EINVAL,
-       "Bind with a token that the device has not");
+       "Bind with a token, though the device has none");
     bind.iommufd = null;
     is(call(dev, VFIO_DEVICE_BIND_IOMMUFD, &bind), -EINVAL,
        "Bind with such a token to /dev/null");
@@ -129,7 +129,7 @@ static void arguments(World *w)
     struct vfio_device_attach_iommufd_pt *arg = (void *)(edge + PAGE - 8);
     uint32_t id;
 
-    is(detach(w), 0, "Detach of what is not attached");
+    is(detach(w), 0, "Detach while not attached");
     is(call(w->dev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, NULL), -EFAULT,
        "Attach from 0");
     is(try_attach(w, 11, 0, w->ioas, 0), -EINVAL, "Attach with argsz 11");
@@ -148,7 +148,7 @@ static void arguments(World *w)
     is(try_attach(w, 16, 1, w->parent, 1), -EINVAL,
        "Attach a PASID to a HWPT that is not for PASIDs");
     hwpt_alloc(w, w->ioas, IOMMU_HWPT_ALLOC_PASID, &id);
-    /* PASID 0 is on an automatic one, which is not for PASIDs. */
+    /* PASID 0 is on an automatic HWPT, which is not for PASIDs. */
     is(try_attach(w, 16, 1, id, 1), -EINVAL,
        "Attach a PASID to a HWPT for PASIDs");
     is(try_detach(w, 16, 1, 1), 0, "Detach the PASID");
@@ -157,11 +157,11 @@ static void arguments(World *w)
     is(try_attach(w, 16, 1, id, 1), 0, "Attach a PASID to it without PASID 0");
     is(try_attach(w, 16, 1, id, 1), 0, "Attach the PASID again");
     is(try_attach(w, 16, 1, w->ioas, 1), -EINVAL,
-       "Replace it by what is not for PASIDs");
+       "Replace it by a HWPT that is not for PASIDs");
     is(attach(w, w->parent), -EINVAL,
-       "Attach to what is not for PASIDs with a PASID attached");
-    is(attach(w, id), 0, "Attach to what is for PASIDs");
-    is(attach(w, w->parent), -EINVAL, "Replace that by what is not");
+       "Attach to such a HWPT while a PASID is attached");
+    is(attach(w, id), 0, "Attach to a HWPT for PASIDs");
+    is(attach(w, w->parent), -EINVAL, "Replace it by one that is not");
     is(destroy(w->fd, id), -EBUSY, "DESTROY of the HWPT of both");
     is(try_detach(w, 16, 1, 1), 0, "Detach the PASID");
     is(destroy(w->fd, id), -EBUSY, "DESTROY of the HWPT");
@@ -201,7 +201,7 @@ static long map_msi_window(World *w)
     return ret;
 }
 
-/* Which way leads from what to what */
+/* Which attachment can replace which */
 static void replacing(World *w)
 {
     struct vfio_device_attach_iommufd_pt pt = {
@@ -223,7 +223,7 @@ static void replacing(World *w)
     is(call(w->dev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &pt), 0,
        "Attach to an IOAS");
     automatic = pt.pt_id;
-    is(automatic != w->ioas, 1, "The ID that comes back is another's");
+    is(automatic != w->ioas, 1, "The ID that comes back is another");
     is(destroy(w->fd, automatic), -EBUSY, "It is a HWPT and in use");
     is(attach(w, w->ioas), 0, "Attach to the same IOAS again");
     is(attach(w, automatic), 0, "Attach to the automatic HWPT by its own ID");
@@ -248,7 +248,7 @@ static void replacing(World *w)
     is(attach(w, translate), -ENOENT,
        "Replace by translation without a vDEVICE");
     is(destroy(w->fd, off), -EBUSY, "The old one is still attached");
-    /* The failure took the IOAS's reserved ranges away all the same. */
+    /* The failed attach removed the IOAS's reserved ranges nevertheless. */
     is(map_msi_window(w), 0, "IOAS_MAP in the MSI window after the failure");
     is(detach(w), 0, "Detach");
     is(detach(w), 0, "Detach again");

@@ -1,6 +1,6 @@
 /*
- * Dirty tracking, as far as a host without HTTU has it; and VFIO's container
- * calls on an iommufd
+ * Dirty tracking, as far as a host without HTTU supports it; and VFIO's
+ * container calls on an iommufd
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -86,11 +86,11 @@ static void container(void)
        "VFIO_SET_IOMMU to an unknown type");
     is(call(fd, VFIO_IOMMU_MAP_DMA, &map), -ENODEV,
        "VFIO_IOMMU_MAP_DMA without an IOAS");
-    is(call(fd, IOMMU_VFIO_IOAS, &ioas), -ENODEV, "VFIO_IOAS, none there");
+    is(call(fd, IOMMU_VFIO_IOAS, &ioas), -ENODEV, "VFIO_IOAS without one");
     ioas_alloc(fd, &id);
     ioas.op = IOMMU_VFIO_IOAS_SET;
     ioas.ioas_id = 999;
-    is(call(fd, IOMMU_VFIO_IOAS, &ioas), -ENOENT, "VFIO_IOAS to an unknown");
+    is(call(fd, IOMMU_VFIO_IOAS, &ioas), -ENOENT, "VFIO_IOAS to an unknown ID");
     ioas.ioas_id = id;
     is(call(fd, IOMMU_VFIO_IOAS, &ioas), 0, "VFIO_IOAS");
     ioas.op = 77;
@@ -98,8 +98,8 @@ static void container(void)
        "VFIO_IOAS with an unknown operation");
     ioas.ioas_id = 0;
     ioas.op = IOMMU_VFIO_IOAS_GET;
-    is(call(fd, IOMMU_VFIO_IOAS, &ioas), 0, "VFIO_IOAS, which it is");
-    is(ioas.ioas_id == id, 1, "  it is");
+    is(call(fd, IOMMU_VFIO_IOAS, &ioas), 0, "VFIO_IOAS, get");
+    is(ioas.ioas_id == id, 1, "  it is that one");
     is(call(fd, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU), 0,
        "VFIO_SET_IOMMU with an IOAS");
     is(call(fd, VFIO_IOMMU_MAP_DMA, &map), 0, "VFIO_IOMMU_MAP_DMA");
@@ -114,7 +114,7 @@ static void container(void)
     is(call(fd, VFIO_IOMMU_UNMAP_DMA, &unmap), 0, "VFIO_IOMMU_UNMAP_DMA");
     is_hex(unmap.size, PAGE, "  which unmapped");
     is(destroy(fd, id), 0, "DESTROY of VFIO's IOAS");
-    is(call(fd, IOMMU_VFIO_IOAS, &ioas), -ENODEV, "VFIO_IOAS, gone then");
+    is(call(fd, IOMMU_VFIO_IOAS, &ioas), -ENODEV, "VFIO_IOAS after that");
     close(fd);
 }
 

@@ -1,6 +1,6 @@
 /*
- * What all this does to the DMA of a device: a guest's tables are made by hand,
- * and an NVMe controller writes through them
+ * DMA of a device: an NVMe controller writes through a guest's tables, which
+ * are made by hand
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,7 +14,7 @@
 #include "conformance-nvme.h"
 
 #define IPA     0x80000000ull           /* of the guest's memory */
-#define FAR     0x90000000ull           /* of a page that is mapped apart */
+#define FAR     0x90000000ull           /* of a page that is mapped by itself */
 #define IOVA    0x40000000ull           /* what stage 1 translates */
 #define PAGES   64
 
@@ -82,8 +82,8 @@ static uint64_t iova(unsigned entry)
 }
 
 /*
- * Where the device's 4 bytes went.  Whether it sees that they went nowhere is
- * its own affair, and QEMU's does not.
+ * Where the device's 4 bytes went.  A device may notice that they went nowhere,
+ * but QEMU's does not.
  */
 static const char *write_to(uint64_t to)
 {
@@ -145,13 +145,13 @@ static void command(World *w, uint64_t word0, uint64_t word1)
     need(call(w->fd, IOMMU_HWPT_INVALIDATE, &arg), "an invalidation");
 }
 
-/* Stage 2 alone: what is in the IOAS is what the device sees. */
+/* Stage 2 alone: the device sees what is mapped in the IOAS. */
 static void stage2(World *w)
 {
     need(attach(w, w->parent), "attaching");
     is(nvme_start(&nvme, ipa(P_SQ), ipa(P_CQ)), 1, "The controller starts");
     is_text(write_to(ipa(P_DATA)), "page 0", "DMA through stage 2");
-    is_text(write_to(FAR), "nowhere", "DMA to what is not mapped");
+    is_text(write_to(FAR), "nowhere", "DMA to an unmapped IOVA");
     is(map(w, P_FAR, 1, FAR), 0, "IOAS_MAP of that");
     is_text(write_to(FAR), "page 47", "DMA to it then");
     is(unmap(w, FAR, PAGE), 0, "IOAS_UNMAP of that");
@@ -159,7 +159,7 @@ static void stage2(World *w)
     is_text(write_to(ipa(P_DATA + 1)), "page 1", "DMA elsewhere");
 }
 
-/* Commands take away what the SMMU knows of tables that changed. */
+/* A table changed: a command must invalidate what the SMMU has cached. */
 static void invalidations(World *w)
 {
     const uint64_t at = iova(E_DATA), asid = 1ull << 48;
@@ -173,7 +173,7 @@ static void invalidations(World *w)
         { "TLBI_NH_ASID", 0x11 | asid, 0 },
         { "TLBI_NH_ALL", 0x10, 0 },
         { "TLBI_NSNH_ALL", 0x30, 0 },
-        { "TLBI_NH_VA with a VMID of the guest's", 0x12 | asid | 7ull << 32,
+        { "TLBI_NH_VA with a VMID from the guest", 0x12 | asid | 7ull << 32,
           at },
         { "TLBI_NH_VA of a range of 4 pages", 0x12 | asid | 3 << 12,
           iova(0) | 1 << 10 },
@@ -208,9 +208,9 @@ static void invalidations(World *w)
 }
 
 /*
- * The commands up to one that is none: they come back counted, but what was put
- * together since the last chunk was submitted is never issued.  The SMMU, which
- * keeps what it knows, shows where chunks end.
+ * One of the commands is illegal.  Those before it are reported as done, but
+ * those since the last submitted chunk are never issued.  The SMMU keeps what
+ * it has cached, and so it shows where chunks end.
  */
 static void cut(World *w)
 {
@@ -244,7 +244,7 @@ static void cut(World *w)
             cmds[n][1] = n == rows[i].tlbi ? iova(E_DATA) : iova(256);
         }
         is(call(w->fd, IOMMU_HWPT_INVALIDATE, &arg), -EIO,
-           "%zu commands, number %u is none", ARRAY_SIZE(cmds), rows[i].bad);
+           "%zu commands, number %u is illegal", ARRAY_SIZE(cmds), rows[i].bad);
         is(arg.entry_num, rows[i].bad, "  entry_num");
         snprintf(want, sizeof(want), "page %u", rows[i].issued);
         is_text(write_to(iova(E_DATA)), want,
@@ -283,7 +283,7 @@ static void translated(World *w)
     is(attach(w, translate), 0, "Replace abort by translation");
     is(nvme_start(&nvme, iova(E_SQ), iova(E_CQ)), 1,
        "The controller starts again");
-    is_text(write_to(iova(E_FAR)), "nowhere", "DMA to what is not mapped");
+    is_text(write_to(iova(E_FAR)), "nowhere", "DMA to an unmapped IOVA");
     is(detach(w), 0, "Detach");
     is_text(write_to(iova(E_DATA)), "no answer", "DMA of a detached device");
     is(attach(w, translate), 0, "Attach again");
@@ -340,7 +340,7 @@ static const char *events(int fd, size_t room)
     char *at = text;
     ssize_t len;
 
-    /* The host takes them from its queue in its own time. */
+    /* The host reads its event queue a little later. */
     *text = '\0';
     if (poll(&pfd, 1, 200) > 0) {
         usleep(50000);
@@ -357,7 +357,7 @@ static const char *events(int fd, size_t room)
             at += sprintf(at, ": lost");
             continue;
         }
-        /* Which, whose, whether a write, and where */
+        /* Type, StreamID, read or write, and address */
         at += sprintf(at, ": %02x of %x %s %llx", (unsigned)(p[0] & 0xff),
                       (unsigned)(p[0] >> 32),
                       p[1] >> 35 & 1 ? "reading" : "writing",
@@ -380,17 +380,17 @@ static void faults(World *w)
     is_text(events(fd, 512), "none", "Events before any fault");
     write_to(iova(E_NONE));
     is_text(events(fd, 512), "0: 10 of 42 writing 40003000",
-            "Events after DMA to what stage 1 has not");
+            "Events after DMA to what stage 1 does not map");
     is_text(events(fd, 512), "none", "Events then");
     write_to(iova(E_READONLY));
     is_text(events(fd, 512), "1: 13 of 42 writing 40004000",
-            "Events after DMA to what is read-only");
+            "Events after DMA to a read-only page");
     write_to(iova(E_OLD));
     is_text(events(fd, 512), "2: 12 of 42 writing 40005000",
-            "Events after DMA to what has no access flag");
+            "Events after DMA to a page without access flag");
     write_to(iova(E_FAR));
     is_text(events(fd, 512), "none",
-            "Events after DMA to what stage 2 has not");
+            "Events after DMA to what stage 2 does not map");
     write_to(1ull << 40);
     is_text(events(fd, 512), "3: 10 of 42 writing 10000000000",
             "Events after DMA beyond stage 1's input");
@@ -437,7 +437,7 @@ static void faults(World *w)
     set_cd(P_L1, 1);
 }
 
-/* How often the interrupt of a write came */
+/* How often a write raised its interrupt */
 static long fired(int fd, uint64_t to)
 {
     struct pollfd pfd = { .fd = fd, .events = POLLIN };
@@ -450,7 +450,7 @@ static long fired(int fd, uint64_t to)
     return n;
 }
 
-/* The doorbell is an IOVA too: below stage 2 alone, and with stage 1 before. */
+/* The doorbell is an IOVA too: with stage 2 alone, and with both stages. */
 static void msix(World *w)
 {
     struct {
@@ -478,12 +478,12 @@ static void msix(World *w)
     is(nvme_start(&nvme, iova(E_SQ), iova(E_CQ)), 1,
        "The controller starts behind both");
     is(fired(irq.fd, iova(E_DATA)), 0,
-       "MSI-X where stage 1 has not its window");
+       "MSI-X while stage 1 does not map the doorbell");
     is_text(events(fd, 512), "0: 10 of 42 writing 8000040", "  and events");
     page(P_MSI)[64] = 0x8000000 | PTE_DEVICE;
     page(P_L1)[0] = ipa(P_MSI) | PTE_TABLE;
     command(w, 0x10, 0);
-    is(fired(irq.fd, iova(E_DATA)), 1, "MSI-X where it has");
+    is(fired(irq.fd, iova(E_DATA)), 1, "MSI-X while it does");
     is_text(events(fd, 512), "none", "  and events");
     need(attach(w, w->parent), "attaching");
     is(nvme_start(&nvme, ipa(P_SQ), ipa(P_CQ)), 1,

@@ -1,5 +1,5 @@
 /*
- * IOMMU_HWPT_ALLOC: flags, and which STEs of a guest the driver takes
+ * IOMMU_HWPT_ALLOC: flags, and which STEs of a guest the driver accepts
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,7 +12,7 @@
 #define FAULT   IOMMU_HWPT_FAULT_ID_VALID
 #define PASID   IOMMU_HWPT_ALLOC_PASID
 
-/* Whether it can be made; it doesn't stay. */
+/* Whether the allocation succeeds.  The HWPT is destroyed again. */
 static long try_hwpt(World *w, struct iommu_hwpt_alloc *arg)
 {
     long ret;
@@ -27,7 +27,7 @@ static long try_hwpt(World *w, struct iommu_hwpt_alloc *arg)
 
 static void paging(World *w)
 {
-    /* What every combination of flags gives, without and with data */
+    /* The result of each combination of flags, without and with data */
     static const char *const want[16] = {
         "0", "0", "EOPNOTSUPP", "EOPNOTSUPP",
         "ENOENT", "EOPNOTSUPP", "EOPNOTSUPP", "EOPNOTSUPP",
@@ -61,7 +61,7 @@ static void paging(World *w)
         accepted |= try_hwpt(w, &arg) != -EOPNOTSUPP ? 1ull << bit : 0;
     }
     is_hex(accepted, NEST | FAULT | PASID,
-           "HWPT_ALLOC knows what with which single flag");
+           "Single flags that HWPT_ALLOC knows");
 
     for (unsigned type = 0; type < 4; type++) {
         for (unsigned len = 0; len <= sizeof(ste); len += sizeof(ste)) {
@@ -94,20 +94,20 @@ static void arguments(World *w)
           .__reserved = 1 }, -EOPNOTSUPP },
         { "a second reserved field", { .dev_id = w->dev_id, .pt_id = w->ioas,
           .__reserved2 = 1 }, 0 },
-        { "a fault ID that no flag is for", { .dev_id = w->dev_id,
+        { "a fault ID without its flag", { .dev_id = w->dev_id,
           .pt_id = w->ioas, .fault_id = 777 }, 0 },
         { "no device", { .dev_id = 999, .pt_id = w->ioas }, -ENOENT },
         { "an IOAS as the device", { .dev_id = w->ioas, .pt_id = w->ioas },
           -ENOENT },
-        { "nothing to stand on", { .dev_id = w->dev_id, .pt_id = 999 },
+        { "an unknown parent", { .dev_id = w->dev_id, .pt_id = 999 },
           -EINVAL },
-        { "a device to stand on", { .dev_id = w->dev_id, .pt_id = w->dev_id },
+        { "a device as parent", { .dev_id = w->dev_id, .pt_id = w->dev_id },
           -EINVAL },
-        { "a vDEVICE to stand on", { .dev_id = w->dev_id, .pt_id = w->vdev },
+        { "a vDEVICE as parent", { .dev_id = w->dev_id, .pt_id = w->vdev },
           -EINVAL },
-        { "a HWPT to stand on", { .dev_id = w->dev_id, .pt_id = w->parent },
+        { "a HWPT as parent", { .dev_id = w->dev_id, .pt_id = w->parent },
           -EOPNOTSUPP },
-        { "a vIOMMU to stand on and no data", { .dev_id = w->dev_id,
+        { "a vIOMMU as parent, no data", { .dev_id = w->dev_id,
           .pt_id = w->viommu }, -EOPNOTSUPP },
         { "an unknown flag and no device", { .pt_id = w->ioas,
           .flags = 1 << 20 }, -ENOENT },
@@ -159,7 +159,7 @@ static void nested_data(World *w)
           -EOPNOTSUPP },
         { "PASID", { .data_type = 2, .data_len = 16, .flags = PASID },
           -EOPNOTSUPP },
-        { "a fault queue that is not there", { .data_type = 2, .data_len = 16,
+        { "an unknown fault queue", { .data_type = 2, .data_len = 16,
           .flags = FAULT, .fault_id = 999 }, -ENOENT },
         { "a vIOMMU as the fault queue", { .data_type = 2, .data_len = 16,
           .flags = FAULT, .fault_id = w->viommu }, -ENOENT },
@@ -192,7 +192,7 @@ static void nested_data(World *w)
     }
 }
 
-/* Each bit by itself, on top of @word0 and @word1, that it takes */
+/* Find the single bits that may change in @word0 and @word1. */
 static void bits(World *w, const char *name, uint64_t word0, uint64_t word1,
                  uint64_t want0, uint64_t want1)
 {
@@ -233,7 +233,7 @@ static void stes(World *w)
            eats < 2 ? 0 : -EIO, "An abort STE with EATS=%u", eats);
     }
     is(try_ste(w, 0, 3ull << 28), 0, "An STE with V=0 EATS=3");
-    is(try_ste(w, ~1ull, ~0ull), 0, "An STE of ones but for V");
+    is(try_ste(w, ~1ull, ~0ull), 0, "An STE of ones except V");
     is(try_ste(w, ~0ull, ~0ull), -EIO, "An STE of ones");
     bits(w, "an STE with V=0", 0, 0, ~0ull, ~0ull);
     /* bit 3: abort to bypass */
@@ -241,7 +241,7 @@ static void stes(World *w)
     bits(w, "a bypass STE", 1 | 4 << 1, 0, fields0 | 1 | 1 << 1 | 1 << 3,
          fields1);
     bits(w, "a translating STE", 1 | 5 << 1, 0, fields0 | 1 | 1 << 1, fields1);
-    bits(w, "a translating STE with all there is", fields0 | 1 | 5 << 1,
+    bits(w, "a translating STE with all fields", fields0 | 1 | 5 << 1,
          fields1, fields0 | 1 | 1 << 1, fields1);
 }
 

@@ -1,5 +1,5 @@
 /*
- * IOMMU_HWPT_INVALIDATE: which commands the driver takes, and what comes back
+ * IOMMU_HWPT_INVALIDATE: which commands the driver accepts, and its results
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -46,7 +46,7 @@ static long one(World *w, uint64_t word0, uint64_t word1)
     return invalidate(w, cmd, &num);
 }
 
-/* What came, and how many it says were done */
+/* The result, and how many commands are reported as done */
 static const char *with_num(long ret, uint32_t num)
 {
     static char texts[2][64];
@@ -59,7 +59,7 @@ static const char *with_num(long ret, uint32_t num)
 
 static void arguments(World *w, uint32_t nested)
 {
-    /* 32 bytes a command: the second has a byte after its end. */
+    /* 32 bytes per command: the second has a byte after its end. */
     static const uint64_t cmds[8] = { NH_ALL, 0, 0, 0, NH_ALL, 0, 0, 1 };
     const struct {
         const char *name;
@@ -146,7 +146,7 @@ static void arguments(World *w, uint32_t nested)
     }
 }
 
-/* Each bit by itself in a command that is taken */
+/* Find the single bits that may change in a command. */
 static void bits(World *w, const char *name, uint64_t word0, uint64_t word1,
                  uint64_t want0, uint64_t want1)
 {
@@ -177,7 +177,7 @@ static void commands(World *w)
             sprintf(got + strlen(got), " %02x", op);
         }
     }
-    is_text(got, " 05 06 10 11 12 13 30", "Opcodes that are taken");
+    is_text(got, " 05 06 10 11 12 13 30", "Opcodes that are accepted");
 
     bits(w, "TLBI_NSNH_ALL", NSNH_ALL, 0, 0, 0);
     bits(w, "TLBI_NH_ALL", NH_ALL, 0, vmid, 0);
@@ -204,7 +204,7 @@ static void commands(World *w)
        "TLBI_NH_VA with all of VMID, ASID, address and Leaf");
 }
 
-/* Which combinations of TG, TTL, NUM and SCALE are no command */
+/* Which combinations of TG, TTL, NUM and SCALE are illegal */
 static void ranges(World *w)
 {
     static const char *const want[4][4] = {
@@ -234,7 +234,7 @@ static void ranges(World *w)
     is(one(w, NH_VA | 32 << 20, 1 << 10), -EIO, "TLBI_NH_VA with SCALE=32");
 }
 
-/* @n commands, and what is wrong with number @bad of them */
+/* @n commands, of which number @bad is wrong */
 static void batch(World *w, unsigned n, unsigned bad, uint64_t cmd,
                   const char *want)
 {
@@ -249,7 +249,7 @@ static void batch(World *w, unsigned n, unsigned bad, uint64_t cmd,
     ret = invalidate(w, cmds, &num);
     if (bad < n) {
         is_text(with_num(ret, num), want, "%u commands, number %u is %s", n,
-                bad, cmd ? "for another device" : "none");
+                bad, cmd ? "for another device" : "illegal");
     } else {
         is_text(with_num(ret, num), want, "%u commands", n);
     }

@@ -1,5 +1,5 @@
 /*
- * Address spaces: what can be mapped where, and taken away again
+ * Address spaces: what can be mapped where, and unmapped again
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -73,7 +73,7 @@ static void map_arguments(int fd, uint32_t ioas)
         { "a length off a page", RW, VA(0), PAGE + 1, GIB, 0 },
         { "length 1", RW, VA(0), 1, GIB, 0 },
         { "length 0", RW, VA(0), 0, GIB, -EINVAL },
-        { "a length that ends beyond all", RW, VA(0), PAGE, -(PAGE / 2),
+        { "a range beyond the end", RW, VA(0), PAGE, -(PAGE / 2),
           -EOVERFLOW },
         { "a length to the very end", RW, VA(0), PAGE, -PAGE, 0 },
         { "a length of 2^63", RW, VA(0), 1ull << 63, 0, 0 },
@@ -149,19 +149,19 @@ static void overlaps(int fd, uint32_t ioas)
           0 },
         { "it and the first page after", GIB, 5 * PAGE, 0, 5 * PAGE },
         { "where nothing is", GIB, PAGE, -ENOENT, 0 },
-        /* A failure on the way unmapped what came before it. */
+        /* The call that failed unmapped what came before the failure. */
         { "the page before, again", GIB - PAGE, PAGE, -ENOENT, 0 },
-        { "nothing, all over", 0, UINT64_MAX, 0, 0 },
+        { "all, which is empty", 0, UINT64_MAX, 0, 0 },
         { "length 0", GIB, 0, -EINVAL, 0 },
         { "length 0 at 0", 0, 0, -EINVAL, 0 },
-        { "a range beyond all", UINT64_MAX, PAGE, -EOVERFLOW, 0 },
-        { "all, from elsewhere", PAGE, UINT64_MAX, -EOVERFLOW, 0 },
+        { "a range beyond the end", UINT64_MAX, PAGE, -EOVERFLOW, 0 },
+        { "all, but not from 0", PAGE, UINT64_MAX, -EOVERFLOW, 0 },
     };
 
     is(map(fd, ioas, RW, VA(0), 4 * PAGE, GIB), 0, "IOAS_MAP of four pages");
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         is(map(fd, ioas, RW, VA(0), rows[i].len, rows[i].iova), rows[i].want,
-           "IOAS_MAP, where four pages are, of %s", rows[i].name);
+           "IOAS_MAP over four pages: %s", rows[i].name);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(cuts); i++) {
         long ret = unmap(fd, ioas, cuts[i].iova, cuts[i].len);
@@ -283,16 +283,16 @@ static void copying(int fd)
         .src_iova = GIB,
     };
     is(call(fd, IOMMU_IOAS_COPY, &arg), 0, "IOAS_COPY");
-    is(call(fd, IOMMU_IOAS_COPY, &arg), -EEXIST, "IOAS_COPY to where it is");
+    is(call(fd, IOMMU_IOAS_COPY, &arg), -EEXIST, "IOAS_COPY again");
     arg.dst_iova = 0x100000;
     arg.src_iova = GIB + PAGE;
     arg.length = 2 * PAGE;
     is(call(fd, IOMMU_IOAS_COPY, &arg), 0, "IOAS_COPY of a part");
     arg.dst_iova = 0x200000;
     arg.length = 8 * PAGE;
-    is(call(fd, IOMMU_IOAS_COPY, &arg), -ENOENT, "IOAS_COPY of more than is");
+    is(call(fd, IOMMU_IOAS_COPY, &arg), -ENOENT, "IOAS_COPY of too much");
     arg.src_iova = 2 * GIB;
-    is(call(fd, IOMMU_IOAS_COPY, &arg), -ENOENT, "IOAS_COPY of nothing");
+    is(call(fd, IOMMU_IOAS_COPY, &arg), -ENOENT, "IOAS_COPY of a hole");
     arg.length = 0;
     is(call(fd, IOMMU_IOAS_COPY, &arg), -EINVAL, "IOAS_COPY of length 0");
     arg.length = UINT64_MAX;
@@ -346,7 +346,7 @@ static void files(int fd)
     is(call(fd, IOMMU_IOAS_MAP_FILE, &arg), 0, "MAP_FILE of /dev/null");
     arg.fd = fd;
     is(call(fd, IOMMU_IOAS_MAP_FILE, &arg), -EEXIST,
-       "MAP_FILE of the iommufd to where that is");
+       "MAP_FILE of the iommufd to that IOVA");
     arg.fd = 999;
     is(call(fd, IOMMU_IOAS_MAP_FILE, &arg), -EBADF,
        "MAP_FILE of an fd that is not open");
@@ -373,7 +373,7 @@ static void files(int fd)
     close(null);
 }
 
-/* What a device, and hardware page tables, leave of an address space */
+/* What a device and hardware page tables exclude from an address space */
 static void with_hardware(World *w)
 {
     uint8_t *readonly = mmap(NULL, PAGE, PROT_READ,

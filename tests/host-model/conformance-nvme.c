@@ -1,5 +1,5 @@
 /*
- * As much of an NVMe controller's driver as makes it move bytes
+ * The part of an NVMe driver that makes a controller move bytes
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

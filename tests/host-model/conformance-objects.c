@@ -1,6 +1,6 @@
 /*
- * Calls of iommufd as such, and its objects: sizes, pointers, IDs, types and
- * lifetimes
+ * The calls of iommufd in general, and its objects: sizes, pointers, IDs, types
+ * and lifetimes
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -62,7 +62,7 @@ static uint32_t *zeros(uint8_t *at, uint32_t size)
     return (uint32_t *)at;
 }
 
-/* The only call that gives an fd for zeros */
+/* The only call of zeros that returns an fd */
 static void close_queue(unsigned request)
 {
     if (request == IOMMU_FAULT_QUEUE_ALLOC) {
@@ -92,7 +92,7 @@ static void sizes(void)
                  result_name(call(fd, request,
                                   memcpy(edge + PAGE - 4, &size, 4))));
         is_text(got, "E2BIG, EFAULT is EFAULT, EFAULT, EFAULT",
-                "%s with a byte after its end, and from nowhere",
+                "%s with a byte after its end, and at a bad address",
                 calls[i].name);
 
         exact = result_name(call(fd, request, zeros(edge, size)));
@@ -108,10 +108,10 @@ static void sizes(void)
     is(call(fd, _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + ARRAY_SIZE(calls)), edge),
        -ENOTTY, "A call after the last");
     is(call(fd, _IO('x', IOMMUFD_CMD_DESTROY), edge), -ENOTTY,
-       "A call of another's type with a number of iommufd's");
+       "A call with iommufd's number and another type");
     is(call(fd, _IOR(IOMMUFD_TYPE, IOMMUFD_CMD_DESTROY, int), edge), -ENOTTY,
        "A call with a size in its number");
-    is(call(fd, _IO('x', 1), NULL), -ENOTTY, "A call that nobody has");
+    is(call(fd, _IO('x', 1), NULL), -ENOTTY, "An unknown ioctl");
     close(fd);
 }
 
@@ -143,7 +143,7 @@ static void ids(void)
     destroy(w.fd, first);
     is(destroy(w.fd, first), -ENOENT, "DESTROY a second time");
     is(destroy(w.fd, 0), -ENOENT, "DESTROY of ID 0");
-    is(destroy(w.fd, 12345), -ENOENT, "DESTROY of an ID that never was");
+    is(destroy(w.fd, 12345), -ENOENT, "DESTROY of an ID that never existed");
     is(destroy(w.fd, UINT32_MAX), -ENOENT, "DESTROY of the largest ID");
     is(destroy(other.fd, w.ioas), -ENOENT, "DESTROY of another iommufd's ID");
     is(destroy(w.fd, second), 0, "DESTROY of an empty IOAS");
@@ -162,7 +162,7 @@ static void ids(void)
     world_close(&w);
 }
 
-/* Users keep what they use. */
+/* An object in use cannot be destroyed. */
 static void lifetimes(void)
 {
     World w = world_open();

@@ -1,6 +1,6 @@
 /*
- * Queues of events and faults, queues in hardware, options, and what the host
- * says of itself
+ * Queues of events and faults, queues in hardware, options, and host
+ * information
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -38,7 +38,7 @@ static void an_fd(int fd, bool events, const char *name)
        "read() of 4 bytes of it");
     is(did(read(fd, buf, 8)), events ? 0 : -ESPIPE,
        "read() of 8 bytes of it");
-    is(did(read(fd, edge + PAGE, 240)), 0, "read() of it to nowhere");
+    is(did(read(fd, edge + PAGE, 240)), 0, "read() of it to a bad address");
     is(did(write(fd, buf, 16)), -EINVAL, "write() to it");
     is(did(pread(fd, buf, 240, 0)), -ESPIPE, "pread() of it");
     is_hex(fcntl(fd, F_GETFD), FD_CLOEXEC, "F_GETFD of it");
@@ -150,7 +150,7 @@ static void hw_queues(World *w)
           .nesting_parent_iova = -2048ull }, -EOVERFLOW },
         { "no vIOMMU", { .type = 1, .length = 4096, .viommu_id = 999 },
           -ENOENT },
-        { "a vIOMMU that has none", { .type = 1, .length = 4096 },
+        { "a vIOMMU without any", { .type = 1, .length = 4096 },
           -EOPNOTSUPP },
         { "an unknown type", { .type = 9, .length = 4096 }, -EOPNOTSUPP },
     };
@@ -190,8 +190,8 @@ static void options(World *w)
 
     is(option(fd, 0, set, 0, &value), 0, "OPTION RLIMIT_MODE to 1");
     value = 0;
-    is(option(fd, 0, get, 0, &value), 0, "OPTION RLIMIT_MODE, what it is");
-    is(value, 1, "  it is");
+    is(option(fd, 0, get, 0, &value), 0, "OPTION RLIMIT_MODE, get");
+    is(value, 1, "  its value");
     value = 2;
     is(option(fd, 0, set, 0, &value), -EINVAL, "OPTION RLIMIT_MODE to 2");
     value = 0;
@@ -201,15 +201,15 @@ static void options(World *w)
        "OPTION RLIMIT_MODE with an unknown operation");
     is(option(fd, 9, get, 0, &value), -EOPNOTSUPP, "An unknown OPTION");
     is(option(w->fd, 0, set, 0, &value), -EBUSY,
-       "OPTION RLIMIT_MODE with objects there");
+       "OPTION RLIMIT_MODE while there are objects");
 
     ioas_alloc(fd, &ioas);
-    is(option(fd, 1, get, ioas, &value), 0, "OPTION HUGE_PAGES, what it is");
-    is(value, 1, "  it is");
+    is(option(fd, 1, get, ioas, &value), 0, "OPTION HUGE_PAGES, get");
+    is(value, 1, "  its value");
     value = 0;
     is(option(fd, 1, set, ioas, &value), 0, "OPTION HUGE_PAGES to 0");
-    is(option(fd, 1, get, ioas, &value), 0, "OPTION HUGE_PAGES, what it is");
-    is(value, 0, "  it is");
+    is(option(fd, 1, get, ioas, &value), 0, "OPTION HUGE_PAGES, get");
+    is(value, 0, "  its value");
     value = 2;
     is(option(fd, 1, set, ioas, &value), -EINVAL, "OPTION HUGE_PAGES to 2");
     is(option(fd, 1, get, 0, &value), -ENOENT, "OPTION HUGE_PAGES of ID 0");
@@ -240,7 +240,7 @@ static void hw_info(World *w)
           "EOPNOTSUPP, type 1, length 0" },
         { "CMDQV's type as input", { .flags = 1, .in_data_type = 3 },
           "EOPNOTSUPP, type 3, length 0" },
-        { "a type that no flag is for", { .in_data_type = 1 },
+        { "a type without its flag", { .in_data_type = 1 },
           "0, type 2, length 40" },
         { "an unknown flag", { .flags = 2 }, "EOPNOTSUPP, type 0, length 0" },
         { "a reserved field", { .__reserved = { 0, 0, 1 } },
@@ -264,7 +264,7 @@ static void hw_info(World *w)
                  arg.out_data_type, arg.data_len);
         is_text(got, rows[i].want, "GET_HW_INFO with %s", rows[i].name);
         if (!ret && rows[i].arg.data_len == 8) {
-            is(edge[8], 0xaa, "  and after those is what was there");
+            is(edge[8], 0xaa, "  and nothing after those changed");
         }
         if (!ret && rows[i].arg.data_len == PAGE) {
             is(edge[40] | edge[PAGE - 1], 0, "  and after it are zeros");

@@ -1,5 +1,5 @@
 /*
- * VFIO's device: information, interrupts, regions; what every PCI function has
+ * VFIO's device, for any PCI function: information, interrupts, regions
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -39,7 +39,7 @@ static void information(int dev)
     memset(&info, 0xaa, sizeof(info));
     info.argsz = 16;
     is(call(dev, VFIO_DEVICE_GET_INFO, &info), 0, "GET_INFO with argsz 16");
-    is_hex(info.cap_offset, 0xaaaaaaaa, "  and after those what was there");
+    is_hex(info.cap_offset, 0xaaaaaaaa, "  and nothing after those changed");
     is(call(dev, VFIO_DEVICE_GET_INFO, NULL), -EFAULT, "GET_INFO at 0");
 
     for (unsigned i = 0; i <= VFIO_PCI_NUM_REGIONS; i++) {
@@ -85,7 +85,7 @@ static void information(int dev)
        "GET_IRQ_INFO with argsz 15");
     is(call(dev, VFIO_DEVICE_GET_IRQ_INFO, NULL), -EFAULT, "GET_IRQ_INFO at 0");
     is(call(dev, _IO(VFIO_TYPE, VFIO_BASE + 99), NULL), -ENOTTY,
-       "An unknown call of VFIO's");
+       "An unknown call of VFIO");
 }
 
 static long set_irqs(int dev, uint32_t argsz, uint32_t flags, uint32_t index,
@@ -164,19 +164,19 @@ static void interrupts(World *w)
         { "NONE: fire a request", 20, NONE | TRIGGER, REQ, 0, 1, -1, 0 },
         { "count 0 of requests", 20, NONE | TRIGGER, REQ, 0, 0, -1, 0 },
     };
-    /* Without a domain there is no way to the doorbell. */
+    /* Without a domain the doorbell cannot be reached. */
     const Irq detached[] = {
         { "MSI-X: an eventfd while not attached", 24, EVENTFD | TRIGGER, MSIX,
           0, 1, fd, -ENOSPC },
         { "MSI-X: no fd while not attached", 24, EVENTFD | TRIGGER, MSIX,
           0, 1, -1, -ENOSPC },
-        { "MSI-X: what is not open while not attached", 24,
+        { "MSI-X: a closed fd while not attached", 24,
           EVENTFD | TRIGGER, MSIX, 0, 1, 999, -ENOSPC },
     };
     const Irq msix[] = {
-        { "MSI-X: none to disable", 20, NONE | TRIGGER, MSIX, 0, 0, -1,
+        { "MSI-X: disable while off", 20, NONE | TRIGGER, MSIX, 0, 0, -1,
           -EINVAL },
-        { "MSI-X: fire what is not on", 20, NONE | TRIGGER, MSIX, 0, 1, -1,
+        { "MSI-X: fire while off", 20, NONE | TRIGGER, MSIX, 0, 1, -1,
           -EINVAL },
         { "MSI-X: MASK", 20, NONE | MASK, MSIX, 0, 1, -1, -ENOTTY },
         { "MSI-X: vector 5000", 24, EVENTFD | TRIGGER, MSIX, 5000, 1, fd,
@@ -267,9 +267,9 @@ static void regions(int dev)
     is(rw(dev, true, buf, 4, config + 4096), -EFAULT,
        "pwrite() after the end of configuration space");
     is(rw(dev, false, edge + PAGE, 4, config), -EFAULT,
-       "pread() to where nothing is");
+       "pread() to a bad address");
     is(rw(dev, true, edge + PAGE, 4, config + 4), -EFAULT,
-       "pwrite() from where nothing is");
+       "pwrite() from a bad address");
     is(rw(dev, false, buf, 4, 9ull << 40), -EINVAL, "pread() of region 9");
     is(rw(dev, true, buf, 4, 9ull << 40), -EINVAL, "pwrite() to region 9");
     is(rw(dev, false, buf, 4, 8ull << 40), -EINVAL, "pread() of VGA");

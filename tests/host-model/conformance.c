@@ -3,9 +3,9 @@
  *
  *   conformance DEVICE      TAP on stdout
  *
- * DEVICE is a VFIO device that nobody uses, behind an SMMUv3 that nests:
- * /dev/vfio/devices/vfio0, or fd:100-115 for that many opens of it that are
- * there from the start, as the host model has them.
+ * DEVICE is an unused VFIO device behind an SMMUv3 that can nest:
+ * /dev/vfio/devices/vfio0, or fd:100-115 for opens of it that exist from the
+ * start, as on the host model.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -2,8 +2,8 @@
  * What the parts of the conformance program share
  *
  * One program of uapi calls for Linux and for the host model.  Each point says
- * what was observed; what is expected is what Linux does, so the two print the
- * same lines or one of them is wrong.
+ * what was observed.  The expected value is what Linux does, so both must print
+ * the same lines.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,8 +27,8 @@
 #define FORMAT(n)       __attribute__((format(printf, n, n + 1)))
 
 /*
- * Points.  What a call gave is 0 or more, or -errno, and printed by name.  The
- * name is a sentence without what comes of it.
+ * Points.  The result of a call is 0 or more, or -errno, which is printed by
+ * name.  A point's name is a sentence without the result.
  */
 void is(long got, long want, const char *format, ...) FORMAT(3);
 void is_hex(uint64_t got, uint64_t want, const char *format, ...) FORMAT(3);
@@ -36,18 +36,18 @@ void is_text(const char *got, const char *want, const char *format, ...)
     FORMAT(3);
 const char *result_name(long result);
 
-/* Something without which nothing makes sense: "Bail out!", and the end */
+/* Everything later needs this to succeed.  If not, "Bail out!" and exit. */
 void need(long result, const char *what);
 
 /* ioctl(), but -errno instead of -1 */
 long call(int fd, unsigned long request, void *arg);
 
-/* One page that can be read and written, and then one that cannot be touched */
+/* One page that can be read and written, followed by one that cannot */
 extern uint8_t *edge;
 
 /*
- * A device that is bound, and what most tests need of objects.  Each has an
- * iommufd of its own and an open of the device of its own.
+ * A bound device, and the objects that most tests need.  Each has an iommufd of
+ * its own, and its own open of the device.
  */
 typedef struct World {
     int fd;                             /* /dev/iommu */
@@ -66,7 +66,7 @@ World world_open(void);
 void world_nest(World *w);              /* make the vIOMMU and the vDEVICE */
 void world_close(World *w);
 
-/* An open of the device that nobody had before */
+/* An open of the device that is not used yet */
 int open_device(void);
 long bind_device(int dev, int fd, uint32_t *dev_id);
 long attach(World *w, uint32_t pt_id);
