@@ -7,7 +7,7 @@
 #include "test-smmu.h"
 
 /*
- * Configuration caches: what a command forgets, and nothing else
+ * Configuration caches: a command drops what it covers, and nothing else
  */
 
 static void test_cfgi(void)
@@ -70,7 +70,7 @@ static void test_cfgi(void)
         for (unsigned k = 0; k < N(kinds); k++) {
             uint64_t before = count(kinds[k].counter);
 
-            /* A look at the STE that needs no CD: a bad SubstreamID */
+            /* This reads the STE but needs no CD: a bad SubstreamID. */
             go_as(w, SID, kinds[k].bit == STE ? 0xfffff : HM_NO_PASID, 0x5000,
                   HM_READ);
             gone |= count(kinds[k].counter) == before ? kinds[k].bit : 0;
@@ -83,8 +83,9 @@ static void test_cfgi(void)
         }
         if (!(gone & L1)) {
             /*
-             * The L1CD shows by a CD that has not been used.  CD0 and CD5
-             * filled it again where they were gone: only then it is not seen.
+             * A CD that was not used yet shows whether the L1CD is cached.  If
+             * CD0 or CD5 was gone, it filled the L1CD again, and this shows
+             * nothing.
              */
             mem(w, table)[0] = 0;
             gone |= (rows[i].gone & L1) && (gone & (CD0 | CD5)) ? L1 :
@@ -94,7 +95,7 @@ static void test_cfgi(void)
     }
 }
 
-/* The L1CD by itself: leaf=0 takes it, leaf=1 and other streams' do not */
+/* The L1CD by itself: leaf=0 drops it, leaf=1 and other streams do not. */
 static void test_cfgi_l1cd(void)
 {
     static const struct {
@@ -138,7 +139,7 @@ static void test_cfgi_l1cd(void)
  * TLB
  */
 
-/* One entry of each kind that a command tells apart */
+/* One entry of each kind that a command distinguishes */
 enum {
     PG,             /* VMID 1, ASID 1: a page at VA0 */
     PG_NEXT,        /*   the page after it */
@@ -238,7 +239,7 @@ static void test_tlbi(void)
         { NH_VA | C_VMID(2) | C_ASID(1), VA0, M(OTHER_VMID) },
         { NH_VA | C_VMID(1) | C_ASID(3), VA0, 0 },
         { NH_VA | C_VMID(3) | C_ASID(1), VA0, 0 },
-        /* Any address in a block is the block's */
+        /* Any address in a block names the block. */
         { NH_VA | C_VMID(1) | C_ASID(1), VA2, M(BLOCK2) },
         { NH_VA | C_VMID(1) | C_ASID(1), VA2 + 0x1ff000, M(BLOCK2) },
         { NH_VA | C_VMID(1) | C_ASID(1), VA2 + 0x200000, 0 },
@@ -251,7 +252,7 @@ static void test_tlbi(void)
           M(UPPER) },
         { NH_VA | C_VMID(1) | C_ASID(1), VA0 | 0xa5ull << 56, M(PG) },
         { NH_VA | C_VMID(1) | C_ASID(1), VA_UP & (BIT(39) - 1), 0 },
-        /* Global ones go with any ASID, of their VMID */
+        /* Global entries go with any ASID of their VMID. */
         { NH_VA | C_VMID(1) | C_ASID(1), VA_GLOB, M(GLOBAL) },
         { NH_VA | C_VMID(1) | C_ASID(9), VA_GLOB, M(GLOBAL) },
         { NH_VA | C_VMID(2) | C_ASID(9), VA_GLOB, M(OTHER_GLOBAL) },
@@ -274,7 +275,7 @@ static void test_tlbi(void)
           (ASID1 & ~M(UPPER)) | M(GLOBAL) | M(OTHER_ASID) },
         { NH_VA | C_VMID(1) | C_ASID(1) | C_SCALE(31) | C_NUM(31),
           (VA_UP - 0x3000) | TG4K, M(UPPER) },
-        /* Configuration is something else */
+        /* Configuration is not in the TLB. */
         { CFGI_STE | C_SID(SID), 0, 0 },
         { CFGI_CD_ALL | C_SID(SID), 0, 0 },
         { CFGI_RANGE, 31, 0 },
@@ -296,8 +297,8 @@ static void test_tlbi(void)
 }
 
 /*
- * Which of 64 pages, and of the blocks after them, does a range take?  The
- * same where few entries are and where many are.
+ * Which of 64 pages, and of the blocks after them, does a range invalidate?
+ * The answer is the same with few entries and with many.
  */
 static void test_ranges(void)
 {
@@ -318,7 +319,7 @@ static void test_ranges(void)
         { 12, C_SCALE(3) | C_NUM(2), 0x1000 | TG4K, 1, 24, 0 },
         { 12, C_SCALE(5), 0x8000 | TG4K, 8, 39, 0 },
         { 12, C_SCALE(5) | C_NUM(1), 0x0000 | TG4K, 0, 63, 0 },
-        /* 2 MiB of pages reach the end of the first block's place, ... */
+        /* 2 MiB of pages reach the end of the first block, ... */
         { 12, C_SCALE(9), 0x0000 | TG4K, 0, 63, 0 },
         /* ... one more reaches the block that begins there */
         { 12, C_SCALE(9), 0x1000 | TG4K, 1, 63, 1 },
@@ -330,9 +331,9 @@ static void test_ranges(void)
         { 12, 0, 0x200000 | TG4K | C_TTL(2), -1, -1, 1 },
         { 12, 0, 0x400000 | TG4K | C_TTL(2), -1, -1, 2 },
         { 12, 0, 0x400000 | TG4K | C_TTL(3), -1, -1, 0 },
-        /* At level 2 no entry begins at such an address */
+        /* At level 2 no entry begins at such an address. */
         { 12, C_SCALE(9) | C_NUM(2), 0x1000 | TG4K | C_TTL(2), -1, -1, 0 },
-        /* TG: entries of other granules are not looked for */
+        /* TG: entries of other granules stay. */
         { 12, C_SCALE(5) | C_NUM(1), 0x0000 | TG16K, -1, -1, 0 },
         { 12, C_SCALE(5) | C_NUM(1), 0x0000 | TG64K, -1, -1, 0 },
         { 14, 0, 0x4000 | TG16K | C_TTL(3), 1, 1, 0 },
@@ -341,7 +342,7 @@ static void test_ranges(void)
         { 14, C_SCALE(11) | C_NUM(1), 0x0000 | TG16K, 0, 63, 1 },
         { 14, C_SCALE(11) | C_NUM(1), 0x0000 | TG16K | C_TTL(2), -1, -1, 1 },
         { 14, C_SCALE(11) | C_NUM(1), 0x0000 | TG4K, -1, -1, 0 },
-        /* Below the granule an address has no bits */
+        /* Address bits below the granule are ignored. */
         { 14, C_NUM(1), 0x7000 | TG16K, 1, 2, 0 },
         { 16, 0, 0x30000 | TG64K | C_TTL(3), 3, 3, 0 },
         { 16, C_NUM(4), 0x30000 | TG64K, 3, 7, 0 },
@@ -350,7 +351,7 @@ static void test_ranges(void)
         { 16, C_SCALE(13) | C_NUM(1), 0x0000 | TG64K | C_TTL(3), 0, 63, 0 },
         { 16, C_SCALE(13) | C_NUM(1), 0x10000 | TG64K | C_TTL(2), -1, -1, 0 },
         { 16, C_SCALE(13) | C_NUM(1), 0x0000 | TG16K, -1, -1, 0 },
-        /* Without TG an address alone is meant, whatever the granule */
+        /* Without TG only the address counts, whatever the granule. */
         { 12, 0, 0x3000, 3, 3, 0 },
         { 14, 0, 0x7000, 1, 1, 0 },
         { 16, 0, 0x3f000, 3, 3, 0 },
@@ -396,8 +397,8 @@ static void test_ranges(void)
 }
 
 /*
- * The walk cache.  A table is replaced by another one that says something else
- * at VA0 and VA0+0x2000; the new one is seen where the cached table is gone.
+ * The walk cache.  Another table, with other entries at VA0 and VA0+0x2000,
+ * replaces a table.  The new one is used only if the cached one is gone.
  */
 static void test_walk_cache(void)
 {
@@ -415,7 +416,7 @@ static void test_walk_cache(void)
         { 2, NH_VA | C_VMID(2) | C_ASID(1), VA0, false },
         { 2, NH_VA | C_VMID(1) | C_ASID(1), VA0 + 0x1ff000 - 0x145000, true },
         { 2, NH_VA | C_VMID(1) | C_ASID(1), VA0 + 0x200000, false },
-        /* The table at level 1 is gone, but that at level 2 is still used */
+        /* The table at level 1 is gone, but that at level 2 is still used. */
         { 1, NH_VA | C_VMID(1) | C_ASID(1), VA0 + 0x200000, false },
         { 2, NH_VAA | C_VMID(1), VA0, true },
         { 2, NH_VAA | C_VMID(1), VA0 | LEAF, false },
@@ -452,7 +453,7 @@ static void test_walk_cache(void)
         map(&other, VA0, RAM + 0x2000, 3, PAGE);
         map(&other, VA0 + 0x2000, RAM + 0x3000, 3, PAGE);
         expect(go(w, VA0), RAM, "row %u", r);
-        /* Enough entries that a command looks for its own */
+        /* So many entries that a command looks up only what it covers */
         for (unsigned n = 0; i & 1 && n < 1000; n++) {
             map(&s, BIT(46) + 0x1000 * n, RAM, 3, PAGE);
             go(w, BIT(46) + 0x1000 * n);
@@ -466,7 +467,7 @@ static void test_walk_cache(void)
     }
 }
 
-/* The same with each granule, whether there is much in the TLB or little */
+/* The same with each granule, and with few and many entries in the TLB */
 static void test_walk_cache_granules(void)
 {
     for (unsigned i = 0; i < 3 * 3 * 2; i++) {
@@ -493,7 +494,7 @@ static void test_walk_cache_granules(void)
     }
 }
 
-/* A walk starts at the deepest table that is known; attributes come along */
+/* A walk starts at the deepest cached table, with its attributes. */
 static void test_walk_cache_levels(void)
 {
     g_world *w = world("grace");
@@ -516,7 +517,7 @@ static void test_walk_cache_levels(void)
     expect(count("smmu.walk.hit") - before, 3, "hits");
 }
 
-/* Two streams share what has the same tags, and nothing else */
+/* Two streams share what has the same tags, and nothing else. */
 static void test_tags(void)
 {
     static const struct {
@@ -545,12 +546,12 @@ static void test_tags(void)
         expect(go(w, 0x5000), RAM, "row %u", i);
         expect(go_as(w, SID + 1, HM_NO_PASID, 0x5000, HM_READ),
                rows[i].shared ? RAM : RAM + 0x1000, "row %u", i);
-        /* Equal tags for different tables are a fault of software */
+        /* Equal tags for different tables are an error of software. */
         expect(count("smmu.stale") - stales, rows[i].shared, "row %u", i);
     }
 }
 
-/* Overlap: the oldest wins, and it is counted */
+/* Overlap: the oldest entry wins, and the conflict is counted. */
 static void test_conflict(void)
 {
     g_world *w = world("grace");
@@ -661,7 +662,7 @@ static void test_stage2_cache(void)
 
             set_ste(w, SID + 1, S2, 0, 1);
             if (what == TABLE) {
-                /* The table at level 3 moves, with what is in it */
+                /* The table at level 3 moves, with its content. */
                 memset(mem(w, page), 0, 4096);
                 *desc(&s, va, 2) = page | 3;
             }
@@ -677,7 +678,9 @@ static void test_stage2_cache(void)
             }
             w1 |= rows[i].page ? page : 0;
             expect(command(w, rows[i].w0, w1), 0, "row %u", i);
-            /* Where a combined one went, stage 2 alone may have it still */
+            /*
+             * A combined entry may be gone while stage 2 alone is still cached.
+             */
             if (what == COMBINED && gone && !(rows[i].gone & ALONE)) {
                 command(w, S2_IPA | C_VMID(1), page);
             }
@@ -690,7 +693,7 @@ static void test_stage2_cache(void)
     }
 }
 
-/* Stage 2 is cached in blocks, and the check of a hit caches nothing */
+/* Stage 2 is cached in blocks, and the check of a hit caches nothing. */
 static void test_stage2_blocks(void)
 {
     g_world *w = world("grace");
@@ -712,7 +715,7 @@ static void test_stage2_blocks(void)
     expect(count("smmu.s2.hit") - hit, 3, "hits");
 }
 
-/* Stage 2 unmaps: what it had must not be used, and not be forgotten either */
+/* Stage 2 unmaps: the old entry must not be used, but must stay cached. */
 static void test_stage2_gone(void)
 {
     g_world *w = world("grace");
@@ -741,7 +744,7 @@ static void test_stage2_gone(void)
     expect(last.len, HOLE - page - 0x1004, "above");
     expect(count("smmu.stale") - stales, 2, "cached by themselves");
 
-    /* Permissions that stage 2 took back */
+    /* Permissions that stage 2 removed */
     page += 4 * MiB;
     expect(go(w, page), page, "writable");
     w->read_only = page;
@@ -749,7 +752,7 @@ static void test_stage2_gone(void)
     expect(w->event[0] & 0xff, 0x13, "read-only");
     expect(count("smmu.stale") - stales, 3, "read-only");
 
-    /* A page that is elsewhere is no part of the block around it */
+    /* A page that moved is not part of the block around it. */
     page += 4 * MiB;
     w->moved = page + 0x5000;
     w->moved_to = RAM + 32 * MiB;
@@ -758,7 +761,7 @@ static void test_stage2_gone(void)
     expect(go(w, page + 0x6000), page + 0x6000, "beside");
     expect(count("smmu.stale") - stales, 3, "elsewhere");
 
-    /* The doorbell is one place */
+    /* The doorbell is one address. */
     for (unsigned i = 0; i < 4; i++) {
         expect(go(w, DOORBELL + 0x40 * i), DOORBELL, "doorbell");
     }
@@ -854,12 +857,12 @@ static void test_stale(void)
                        log_lines->str);
             }
             flush(w);
-            expect(stale(w, va), false, "%u: after all is forgotten", how);
+            expect(stale(w, va), false, "%u: after all is invalidated", how);
         }
     }
 }
 
-/* One fault instead of another is stale as well */
+/* One fault instead of another is stale as well. */
 static void test_stale_faults(void)
 {
     g_world *w = world("grace");
@@ -883,7 +886,7 @@ static void test_stale_faults(void)
     expect(count("smmu.stale") - stales, 2, "a page, for a table");
 }
 
-/* Configuration is cached before it is valid */
+/* Configuration is cached before it is valid. */
 static void test_invalid_cached(void)
 {
     g_world *w = world("grace");
@@ -893,21 +896,21 @@ static void test_invalid_cached(void)
     map(&s, 0x5000, RAM, 3, PAGE);
     expect(go(w, 0x5000), NONE, "STE.V=0");
     set_ste(w, SID, NESTED, cd, 1);
-    expect(go(w, 0x5000), NONE, "STE.V=1 unheard of");
-    expect(w->event[0], E0(4, SID), "STE.V=1 unheard of");
+    expect(go(w, 0x5000), NONE, "STE.V=1 not seen yet");
+    expect(w->event[0], E0(4, SID), "STE.V=1 not seen yet");
     expect(count("smmu.stale") - stales, 1, "STE");
     command(w, CFGI_STE | C_SID(SID), 1);
     expect(go(w, 0x5000), NONE, "CD.V=0");
     expect(w->event[0], E0(0x0a, SID), "CD.V=0");
     set_cd(&s, cd);
-    expect(go(w, 0x5000), NONE, "CD.V=1 unheard of");
+    expect(go(w, 0x5000), NONE, "CD.V=1 not seen yet");
     expect(count("smmu.stale") - stales, 2, "CD");
     command(w, CFGI_CD | C_SID(SID), 1);
     expect(go(w, 0x5000), RAM, "valid");
     expect(count("smmu.stale") - stales, 2, "valid");
 }
 
-/* AF=0, and descriptors that fault, are not cached either */
+/* Leaves with AF=0, and descriptors that fault, are not cached. */
 static void test_faults_not_cached(void)
 {
     g_world *w = world("grace");
@@ -924,7 +927,7 @@ static void test_faults_not_cached(void)
     map(&s, 0x1200000, RAM, 3, PAGE);
     expect(go(w, 0x1200000), RAM, "a table");
     expect(count("smmu.stale") - stales, 0, "nothing stale");
-    /* But a leaf whose permission failed is, and whose stage 2 failed */
+    /* But a leaf is cached if its permission or its stage 2 fails. */
     map(&s, 0x7000, RAM, 3, PAGE | PAGE_RO);
     go_as(w, SID, HM_NO_PASID, 0x7000, HM_WRITE);
     map(&s, 0x7000, RAM, 3, PAGE);
@@ -935,8 +938,8 @@ static void test_faults_not_cached(void)
 }
 
 /*
- * Software at random that does what the architecture demands never meets a
- * stale hit; with one command left out it does.
+ * Random software that does what the architecture demands never sees a stale
+ * hit.  If it leaves out one command, it does.
  */
 typedef struct Random {
     uint64_t state;

@@ -7,7 +7,8 @@
 #include "test-smmu.h"
 
 /*
- * Nothing takes effect before a CMD_SYNC; what is illegal stops only itself
+ * Nothing takes effect before a CMD_SYNC.  An illegal command stops only
+ * itself.
  */
 static void test_queue(void)
 {
@@ -33,7 +34,7 @@ static void test_queue(void)
     expect(hm_smmu_sync(w->smmu), -EIO, "illegal");
     expect(hits(w, SID, 0x5000), false, "the rest is executed");
     expect(count("smmu.cmd.TLBI_NH_ALL") - n, 1, "counted");
-    expect(hm_smmu_sync(w->smmu), 0, "said once");
+    expect(hm_smmu_sync(w->smmu), 0, "reported once");
 
     atc_invs = 0;
     hm_smmu_command(w->smmu, atc);
@@ -142,7 +143,7 @@ static void test_legal_commands(void)
     }
 }
 
-/* The same with other IDRs than a profile has */
+/* The same with IDRs that no profile has */
 static void test_legal_commands_idr(void)
 {
     static const struct {

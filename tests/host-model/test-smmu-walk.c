@@ -47,7 +47,7 @@ static void test_leaves(void)
             uint64_t va = half ? rows[i].va | (UINT64_MAX << (64 - s.tsz))
                                : rows[i].va;
             uint64_t out = (RAM + 32 * MiB) & ~(rows[i].size - 1);
-            /* Of a block, what is in RAM and before the hole */
+            /* The part of a block that is in RAM and before the hole */
             uint64_t in = RAM + 32 * MiB - out, seen;
             g_autofree char *name = g_strdup_printf(
                 "granule %u tsz %u level %u va 0x%" PRIx64, rows[i].granule,
@@ -62,7 +62,7 @@ static void test_leaves(void)
                 expect(count("smmu.tlb.hit") - before, hit, "%s hits", name);
                 expect(last.len, MIN(rows[i].size - in, HOLE - out - in) -
                        0x238, "%s hit %u len", name, hit);
-                /* Instructions too: nothing is XN */
+                /* Instructions too, because nothing is XN */
                 expect(last.prot, HM_READ | HM_WRITE | HM_EXEC, "%s prot",
                        name);
             }
@@ -80,7 +80,7 @@ static void test_leaves(void)
     }
 }
 
-/* Each level has descriptors that it must refuse */
+/* Each level has descriptors that the SMMU must reject. */
 static void test_descriptors(void)
 {
     static const struct {
@@ -111,7 +111,7 @@ static void test_descriptors(void)
                PRIx64, rows[i].granule, rows[i].level, rows[i].d);
     }
     {
-        /* Level 3 is the last, whatever could be read behind it */
+        /* Level 3 is the last, whatever could be read behind it. */
         g_world *w = world("grace");
         Space s = nested(w, 12, 16);
         uint64_t page = alloc(w, 4096);
@@ -125,12 +125,12 @@ static void test_descriptors(void)
     }
 }
 
-/* 52 bits are there with 64K granules alone, and with an OAS of so many */
+/* 52 bits need granules of 64K, and an OAS of 52 bits. */
 static void test_52_bits(void)
 {
     static const struct {
         unsigned granule, oas, ips;
-        uint64_t ipa;                   /* as the record of stage 2 has it */
+        uint64_t ipa;                   /* as in the event of stage 2 */
     } rows[] = {
         { 16, 6, 6, 0x5800000030000 },
         { 16, 6, 5, 0x0800000030000 },
@@ -170,7 +170,7 @@ static void test_52_bits(void)
     }
 }
 
-/* With TBI the top byte is not part of what the TLB is asked for */
+/* With TBI the TLB ignores the top byte. */
 static void test_top_byte(void)
 {
     g_world *w = world("grace");
@@ -192,7 +192,7 @@ static void test_top_byte(void)
     expect(hits(w, SID, 0x00ffff8000005000), false, "upper");
 }
 
-/* A block's address has no bits below its size */
+/* A block's address has no bits below its size. */
 static void test_block_alignment(void)
 {
     g_world *w = world("grace");
@@ -202,7 +202,7 @@ static void test_block_alignment(void)
     expect(go(w, 0x200123), RAM + 2 * MiB + 0x123, "2 MiB");
 }
 
-/* A table's address has no bits below its size */
+/* A table's address has no bits below its size. */
 static void test_table_alignment(void)
 {
     g_world *w = world("grace");
@@ -227,7 +227,7 @@ static void test_table_alignment(void)
 }
 
 /*
- * Faults and their records
+ * Faults and their events
  */
 
 static void test_address_range(void)
@@ -285,7 +285,7 @@ static void test_address_range(void)
     }
 }
 
-/* Everything of a record, by what could not be done */
+/* All fields of an event, by the access that failed */
 static void test_records(void)
 {
     g_world *w = world("grace");
@@ -303,11 +303,11 @@ static void test_records(void)
     expect_event(w, "atomic", E0(0x10, SID), E1_IN | E1_PRIV, va, 0);
     go_as(w, SID, HM_NO_PASID, va, HM_READ | HM_EXEC);
     expect_event(w, "fetch", E0(0x10, SID), E1_IN | E1_READ | E1_INST, va, 0);
-    /* There is no such thing as a write of instructions */
+    /* An instruction access is never a write. */
     go_as(w, SID, HM_NO_PASID, va, HM_WRITE | HM_EXEC);
     expect_event(w, "write, inst", E0(0x10, SID), E1_IN, va, 0);
 
-    /* What a stage-1 leaf leads to */
+    /* Faults after a stage-1 leaf */
     map(&s, va, HOLE, 3, PAGE);
     map(&s, va + 0x1000, ROM + 0x3000, 3, PAGE);
     map(&s, va + 0x2000, WOM + 0x3000, 3, PAGE);
@@ -350,7 +350,7 @@ static void test_records(void)
                      0);
     }
 
-    /* Tables where there is no memory, where none may be, and too far away */
+    /* Tables where nothing is mapped, where none may be, and too far away */
     *desc(&s, va2, 1) = HOLE | 3;
     go_as(w, SID, HM_NO_PASID, va2, HM_WRITE);
     expect_event(w, "table, stage 2", E0(0x10, SID),
@@ -379,7 +379,7 @@ static void test_records(void)
                  va + 0x1000, 0);
     *desc(&s, va, 2) = table;
 
-    /* CD.R and STE.S2R keep each stage's faults quiet */
+    /* CD.R and STE.S2R suppress the events of their stage. */
     flush(w);
     mem(w, cd)[0] &= ~CD_R;
     expect(go(w, va + 0x4000), NONE, "CD.R");
@@ -424,7 +424,7 @@ static void test_records(void)
     expect_event(w, "unknown", E0(0x04, 0xabcdef12), 0, 0, 0);
 }
 
-/* AFFD and HA decide what AF=0 means */
+/* AFFD and HA decide what AF=0 means. */
 static void test_access_flag(void)
 {
     static const struct {
@@ -460,14 +460,14 @@ static void test_access_flag(void)
         if (rows[i].set) {
             expect(w->dirty, (uint8_t *)d - w->ram + RAM, "row %u", i);
             expect(w->dirty_len, 8, "row %u", i);
-            /* A hit does not see that it was cleared, and sets nothing */
+            /* A hit does not see that AF was cleared, and sets nothing. */
             *d = old;
             expect(go(w, 0x5000), RAM, "row %u", i);
             expect(*d, old, "row %u: a hit updates nothing", i);
         }
     }
     {
-        /* An SMMU whose updates have been turned off in this model */
+        /* The model can switch off the updates of an SMMU. */
         HmSmmuConfig config;
 
         g_assert(hm_smmu_profile("grace", &config));
@@ -497,7 +497,7 @@ static void test_dirty_state(void)
     expect(go(w, 0x5000), RAM, "read");
     expect(last.prot, HM_READ | HM_WRITE | HM_EXEC, "read");
     expect(*d, clean, "a read leaves it clean");
-    /* Cached by the read; the first write must go to the table nevertheless */
+    /* The read cached it, but the first write must update the table. */
     expect(go_as(w, SID, HM_NO_PASID, 0x5000, HM_WRITE), RAM, "write");
     expect(*d, clean & ~PAGE_RO, "a write makes it dirty");
     *d = clean;
@@ -507,7 +507,7 @@ static void test_dirty_state(void)
     expect(go_as(w, SID, HM_NO_PASID, 0x5000, HM_WRITE), RAM, "miss");
     expect(*d, clean & ~PAGE_RO, "a write that misses makes it dirty");
 
-    /* Not writable by what stands above, by its user, or without HD */
+    /* Not writable: by a table above, by privilege, or without HD */
     *d = clean & ~PAGE_USER;
     command(w, NH_ALL | C_VMID(1), 0);
     expect(go_as(w, SID, HM_NO_PASID, 0x5000, HM_WRITE), NONE, "user");
@@ -527,7 +527,7 @@ static void test_dirty_state(void)
     expect(go_as(w, SID, HM_NO_PASID, 0x5000, HM_WRITE), NONE, "HA=0");
     mem(w, cd)[0] |= CD_HA;
 
-    /* A write that is refused changes nothing in the TLB */
+    /* A write that is rejected changes nothing in the TLB. */
     *d = clean & ~PAGE_USER;
     flush(w);
     expect(go_as(w, SID, HM_NO_PASID, 0x5000, HM_READ | HM_PRIV), RAM,
@@ -537,7 +537,7 @@ static void test_dirty_state(void)
     expect(count("smmu.tlb.hit") - before, 1, "user");
     *d = clean;
 
-    /* The walk for the dirty state replaces the entry, of whatever size */
+    /* The walk for the dirty state replaces the entry, whatever its size. */
     {
         uint64_t table = *desc(&s, 0x5000, 2);
 
@@ -553,7 +553,7 @@ static void test_dirty_state(void)
         *desc(&s, 0x5000, 2) = table;
     }
 
-    /* A table that stage 2 lets nobody write to */
+    /* A table that stage 2 makes read-only */
     memcpy(mem(w, ROM), mem(w, *desc(&s, 0x5000, 2) & 0xfffffffff000), 4096);
     *desc(&s, 0x5000, 2) = ROM | 3;
     flush(w);
@@ -599,7 +599,7 @@ static void test_permissions(void)
     static const unsigned accesses[] = { R, W, R | W, R | X };
 
     for (unsigned i = 0; i < N(rows); i++) {
-        /* Attributes of the table that is nearest, or of one above it */
+        /* Attributes of the table next to the leaf, or of one above it */
         for (unsigned level = 1; level < 3; level++) {
             g_world *w = world("grace");
             Space s = nested(w, 12, 25);
@@ -783,7 +783,7 @@ static void test_legal_cd(void)
         cd[0] = (cd[0] & ~rows[i].clear) | rows[i].set;
         cd[1] |= rows[i].w1;
         go(w, 0x5000);
-        /* A legal one goes on to tables that are empty, or are nowhere */
+        /* A legal CD leads to tables that are empty, or do not exist. */
         expect(w->event[0], E0(rows[i].good ? (rows[i].clear == CD_R ? 0 : 0x10)
                                             : 0x0a,
                                rows[i].clear == CD_R ? 0 : SID), "row %u", i);
@@ -815,7 +815,7 @@ static void test_legal_models(void)
         { 0, BIT(19), 0, 0, 0, 2, 0x10, 5ull << 59 },
         { 0, 2, 0, 0, 0, 0, 0x04, 0 },                             /* S1P */
         { 0, 0, BIT(9), 0, 0, 2ull << 30, 0x04, 0 },               /* HYP */
-        /* Without substreams, what speaks of them is ignored */
+        /* Without substreams, their fields are ignored. */
         { 1, 0x7c0, 0, 0, 0, 0, 0x10, 5ull << 59 | 2 << 4 },
         { 1, 0x7c0, 0, 0, 0, 3, 0x10, 21ull << 59 | 3 << 4 },
     };
@@ -896,7 +896,7 @@ static void test_substreams(void)
                          (rows[i].ssid != HM_NO_PASID ?
                           E0_SSID(rows[i].ssid) : 0) : 0, 0, 0, 0);
         }
-        /* Other faults have the SubstreamID too */
+        /* Other faults have the SubstreamID too. */
         if (rows[i].want > CD && rows[i].want < IPA) {
             go_as(w, SID, rows[i].ssid, 0x1000, HM_READ);
             expect_event(w, "fault", E0(0x10, SID) | E0_SSID(rows[i].ssid),
@@ -905,7 +905,7 @@ static void test_substreams(void)
     }
 }
 
-/* Without stage 1 there are no substreams, and addresses end with the OAS */
+/* Without stage 1 there are no substreams, and the OAS limits addresses. */
 static void test_no_stage1(void)
 {
     g_world *w = world("oas32");
@@ -943,13 +943,13 @@ static void test_no_stage1(void)
     expect_event(w, "bypass", E0(0x11, SID), E1_IN | E1_READ, BIT(48), 0);
     expect(go(w, 0x20), NONE, "nothing there");
     expect_event(w, "nothing there", 0, 0, 0, 0);
-    /* Memory of the process is no good to what a device asks twice, either */
+    /* A second access finds nothing there either. */
     expect(go(w, 0x20), NONE, "nothing there");
     ste[1] |= 1ull << 28;
     flush(w);
 }
 
-/* The host's own: CD and tables are the process's memory */
+/* Stage 1 of the host: CD and tables are memory of the process. */
 static void test_stage1_alone(void)
 {
     g_world *w = world("onestage");
@@ -957,7 +957,7 @@ static void test_stage1_alone(void)
     uint64_t cd = new_cd(&s), base = (uintptr_t)w->ram - RAM, *ste;
 
     map(&s, 0x5000, RAM + 0x7000, 3, PAGE);
-    /* IPAs become addresses of the process, from the bottom up */
+    /* IPAs become addresses of the process, from the bottom up. */
     for (unsigned level = 1; level < 4; level++) {
         uint64_t *d = desc(&s, 0x5000, level);
 
@@ -989,14 +989,14 @@ static void test_stage1_alone(void)
     expect_event(w, "STRW without HYP", E0(4, SID), 0, 0, 0);
     ste[1] = 2;
 
-    /* A VMID in the STE or a command means nothing without stage 2 */
+    /* Without stage 2, a VMID in the STE or in a command means nothing. */
     ste[2] = 7;
     flush(w);
     expect(go(w, 0x5123), RAM + 0x7123, "VMID");
     command(w, NH_ALL | C_VMID(9), 0);
     expect(hits(w, SID, 0x5000), false, "VMID");
 
-    /* What cannot be read is an external abort: addresses in word 3 */
+    /* An address that cannot be read is an external abort, with word 3. */
     mem(w, cd)[1] = 0x10000;
     flush(w);
     go(w, 0x5000);
@@ -1046,17 +1046,17 @@ static void test_cd_tables(void)
             go_as(w, SID, ssid, 0x5000, HM_READ);
             expect_event(w, "L1CD.V=0", E0(8, SID) | E0_SSID(ssid), 0, 0, 0);
             *l1 |= 1;
-            /* An invalid one is cached as well, and leaf=1 leaves it */
+            /* An invalid one is cached as well, and leaf=1 keeps it. */
             expect(go_as(w, SID, ssid, 0x5000, HM_READ), NONE, "row %u", i);
             expect(count("smmu.stale") - stales, 1, "row %u", i);
             command(w, CFGI_CD | C_SID(SID) | C_SSID(ssid), 1);
             expect(go_as(w, SID, ssid, 0x5000, HM_READ), NONE, "row %u", i);
             expect(count("smmu.stale") - stales, 2, "row %u", i);
-            /* Of another stream, and of a leaf table beside it */
+            /* For another stream, and for the leaf table beside it */
             command(w, CFGI_CD | C_SID(SID + 1) | C_SSID(ssid), 0);
             command(w, CFGI_CD | C_SID(SID) | C_SSID(ssid ^ BIT(span)), 0);
             expect(go_as(w, SID, ssid, 0x5000, HM_READ), NONE, "row %u", i);
-            /* By another CD in the same leaf table */
+            /* For another CD in the same leaf table */
             command(w, CFGI_CD | C_SID(SID) | C_SSID(ssid ^ 1), 0);
         }
         expect(go_as(w, SID, ssid, 0x5000, HM_READ), RAM + 0x7000, "row %u",
@@ -1064,7 +1064,7 @@ static void test_cd_tables(void)
         expect(go_as(w, SID, ssid, 0x5000, HM_READ), RAM + 0x7000, "row %u",
                i);
         if (l1) {
-            /* A leaf table is aligned to its size */
+            /* A leaf table is aligned to its size. */
             *l1 |= (64ull << span) - 2;
             command(w, CFGI_CD_ALL | C_SID(SID), 0);
             expect(go_as(w, SID, ssid, 0x5000, HM_READ), RAM + 0x7000,
@@ -1110,7 +1110,7 @@ static void test_ats(void)
         map(&s, page + 0x3000, page, 3, PAGE | PAGE_RO | PAGE_DBM);
         w->events = w->dirties = 0;
         if (rows[i].config == BYPASS) {
-            t.iova = (uintptr_t)mem(w, page);   /* something is there */
+            t.iova = (uintptr_t)mem(w, page);   /* there is something */
         }
         expect(hm_smmu_translate(w->smmu, &t), rows[i].ats ? 0 : -EFAULT,
                "row %u", i);
@@ -1123,7 +1123,7 @@ static void test_ats(void)
             expect(w->events, 0, "row %u", i);
         }
         if (rows[i].ats && rows[i].config == NESTED) {
-            /* A wish to write is answered with what there is */
+            /* The answer to a request to write is what is allowed. */
             t.access = HM_READ | HM_WRITE;
             t.iova = page;
             expect(hm_smmu_translate(w->smmu, &t), 0, "writable");
@@ -1148,7 +1148,7 @@ static void test_ats(void)
             expect(hm_smmu_translate(w->smmu, &t), 0, "clean");
             expect(*d & PAGE_RO, 0, "clean");
             expect(t.prot & 3, HM_READ | HM_WRITE, "clean");
-            /* All that the endpoint may write to then */
+            /* Dirty is all that the endpoint may write to then. */
             map(&s, 0x200000, RAM + 36 * MiB, 2, PAGE);
             t.iova = 0x210000;
             expect(hm_smmu_translate(w->smmu, &t), 0, "block");
@@ -1179,7 +1179,7 @@ static void test_ats(void)
     }
 }
 
-/* What is told of pages that are written to */
+/* What the SMMU reports of pages that are written to */
 static void test_dirty_callback(void)
 {
     g_world *w = world("grace");

@@ -1,9 +1,8 @@
 /*
  * Tests of the host model's physical SMMUv3
  *
- * The model is what other tests believe, so each rule of it stands here once
- * more, as a row with the answer written out.  Tables and CDs lie in a flat
- * piece of memory behind an opaque stage 2.
+ * Other tests rely on the model, so each rule of it is here once more, as a row
+ * with its answer.  Tables and CDs are in flat memory behind an opaque stage 2.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,7 +13,7 @@
 #include "test-smmu.h"
 
 /*
- * What the model wants of the rest
+ * What the SMMU needs of the rest of the model
  */
 
 GPtrArray *hm_devices, *hm_smmus;
@@ -98,7 +97,7 @@ static bool s2_lookup(HmS2 *s2, uint64_t ipa, void **host, uint64_t *len,
         return false;
     }
     if (page == HOLE || (w->gone && page == w->gone)) {
-        /* What is left behind with "no" means nothing */
+        /* After "false" these must not be used. */
         *host = w->ram + (ipa - RAM);
         *prot = HM_READ | HM_WRITE;
         *len = 4 * KiB;
@@ -147,7 +146,7 @@ uint64_t *mem(World *w, uint64_t ipa)
     return (uint64_t *)(w->ram + (ipa - RAM));
 }
 
-/* Zeroed memory, aligned to its size; the first 32 MiB are for that */
+/* Zeroed memory, aligned to its size, in the first 32 MiB */
 uint64_t alloc(World *w, uint64_t size)
 {
     uint64_t at = (w->used + size - 1) & ~(size - 1);
@@ -194,7 +193,7 @@ void world_endp(World **w)
 {
     world_end(*w);
 }
-/* A failure says which row, what, and both values, and the test goes on. */
+/* A failure prints the row and both values, and the test continues. */
 void G_GNUC_PRINTF(4, 5) expect_at(int line, uint64_t got,
                                           uint64_t want, const char *format,
                                           ...)
@@ -240,7 +239,7 @@ Space space(World *w, unsigned granule, unsigned tsz, unsigned asid)
     return s;
 }
 
-/* Where the descriptor of @level for @va is; tables are made down to there. */
+/* The descriptor of @level for @va.  Tables that are missing are made. */
 uint64_t *desc(const Space *s, uint64_t va, unsigned level)
 {
     uint64_t table = s->ttb[va >> 63];

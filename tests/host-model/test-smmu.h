@@ -19,8 +19,8 @@
 #define NONE UINT64_MAX
 
 /*
- * The machine: 64 MiB at RAM behind stage 2, in 32 MiB that can be written to
- * without limits, and single pages that are otherwise
+ * The machine: 64 MiB at RAM, behind stage 2.  32 MiB of it can be written to
+ * without limits.  Some single pages differ from the rest.
  */
 
 #define RAM         0x40000000ull
@@ -46,7 +46,7 @@ typedef struct World {
     unsigned events;
 } World;
 
-/* An SMMU by the name of its profile, or another one; with an empty machine */
+/* An SMMU by its profile's name or by a configuration; the machine is empty. */
 World *world(const char *profile);
 World *world_new(const HmSmmuConfig *config);
 void world_end(World *w);
@@ -60,12 +60,12 @@ uint64_t alloc(World *w, uint64_t size);
 uint64_t count(const char *name);
 extern GString *log_lines;
 
-/* Endpoints, as ATC_INV finds them */
+/* Endpoints, as an ATC_INV finds them */
 extern unsigned atc_invs;
 extern uint64_t atc_inv_last[2];
 extern bool atc_answers;
 
-/* A failure says which row, what, and both values, and the test goes on. */
+/* A failure prints the row and both values, and the test continues. */
 void G_GNUC_PRINTF(4, 5) expect_at(int line, uint64_t got, uint64_t want,
                                    const char *format, ...);
 #define expect(got, want, ...) expect_at(__LINE__, got, want, __VA_ARGS__)
@@ -104,7 +104,7 @@ typedef struct Space {
 unsigned shift_of(unsigned granule, unsigned level);
 unsigned start_level(const Space *s);
 Space space(World *w, unsigned granule, unsigned tsz, unsigned asid);
-/* Where the descriptor of @level for @va is; tables are made down to there. */
+/* The descriptor of @level for @va.  Tables that are missing are made. */
 uint64_t *desc(const Space *s, uint64_t va, unsigned level);
 void map(const Space *s, uint64_t va, uint64_t out, unsigned level,
          uint64_t attrs);
@@ -134,7 +134,7 @@ bool hits(World *w, uint32_t sid, uint64_t va);
 bool stale(World *w, uint64_t va);
 /* A command and a CMD_SYNC */
 int command(World *w, uint64_t w0, uint64_t w1);
-/* Forget everything */
+/* Invalidate everything */
 void flush(World *w);
 
 enum {
@@ -169,7 +169,7 @@ enum {
 #define E1_IN       BIT(41)
 #define E1_TTREAD   BIT(44)
 
-/* Exactly this event has come of the last transaction; 0: none */
+/* The last transaction raised exactly this event; 0: none. */
 void expect_event_at(int line, World *w, const char *name, uint64_t w0,
                      uint64_t w1, uint64_t w2, uint64_t w3);
 #define expect_event(...) expect_event_at(__LINE__, __VA_ARGS__)
