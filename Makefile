@@ -3,18 +3,18 @@
 
 STEP  = scripts/step
 BASE  = tools base headers series
-BED   = kernel arm64
+BED   = outer kernel arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
 	@echo "make check         all tests (TESTS='unit qtest model guest base series nested' picks)"
-	@echo "make check-series  build every step of the series by itself"
+	@echo "make check-series  build every step of both series by itself"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
 	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into docs/bench (40 minutes)"
-	@echo "make series        write the mails to build/mails"
+	@echo "make series        write the mails of both series to build/mails and build/mails-nested"
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
 	@echo "make clean         remove build/ (what was fetched stays in the cache)"
 	@echo
@@ -30,18 +30,18 @@ demo: build/config.mak
 
 # the same on a real kernel, its iommufd and its arm-smmu-v3 driver
 demo-nested: build/config.mak
-	@$(STEP) $(BASE) x86 model $(BED)
+	@$(STEP) $(BASE) model $(BED)
 	@tests/nested/run demo
 
 build: build/config.mak
 	@$(STEP) $(BASE) x86
 
-# Suites that boot nothing nested need not wait for a kernel and an arm64 QEMU.
+# Suites that boot nothing nested need not wait for the emulated host, its kernel and an
+# arm64 QEMU.
 TESTS =
 check: build/config.mak
 	@$(STEP) $(BASE) $(if $(filter-out nested series guest,$(or $(TESTS),all)),pristine asan) \
-	        model $(if $(filter nested guest,$(or $(TESTS),nested)),x86) \
-	        $(if $(filter guest,$(or $(TESTS),guest)),guest peer) \
+	        model $(if $(filter guest,$(or $(TESTS),guest)),x86 guest peer) \
 	        $(if $(filter nested,$(or $(TESTS),nested)),$(BED))
 	@scripts/check $(TESTS)
 

@@ -1,5 +1,5 @@
-# The machinery of the nested test bed: L0 is this computer's QEMU (TCG) whose
-# emulated SMMUv3 does both stages, L1 is Linux in it, and L2 the guest that the
+# The machinery of the nested test bed: L0 is a QEMU for this computer (TCG,
+# scripts/qemu outer) whose emulated SMMUv3 does both stages, L1 is Linux in it, and L2 the guest that the
 # QEMU under test runs under KVM in L1.  tests/nested/run says what is tested.
 #
 # Everything is driven from here: L1 has, for each slot, three consoles on
