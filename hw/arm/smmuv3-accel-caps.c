@@ -2,40 +2,47 @@
  * Accelerated SMMUv3: what the guest's ID registers say
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * IDR0 to IDR5 and AIDR, by the host, the user and QEMU's model; and the rules
+ * for STEs and commands that follow.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "qapi/error.h"
+#include "hw/arm/smmuv3.h"
 #include "smmuv3-accel-caps.h"
+#include "smmuv3-internal.h"     /* the architecture's constants */
 
 #define AIDR 6      /* index of AIDR behind IDR0 to IDR5 */
 
+#define IDR_FIELD(_reg, _field) \
+    .reg = _reg, \
+    .shift = R_IDR ## _reg ## _ ## _field ## _SHIFT, \
+    .length = R_IDR ## _reg ## _ ## _field ## _LENGTH
+
 /*
- * @most is what our model knows, @baseline what is safe to promise before any
- * host was seen.  16K granules, HAD, RIL and BBML are optional for a host.
+ * @most is what QEMU models, @baseline what is safe to promise before any host
+ * was seen.  16K granules, HAD, RIL and BBML are optional for a host.
  */
 static const struct {
     const char *field;
-    const char *property;
     uint8_t most, baseline;
     uint8_t reg, shift, length;
+    const char *property;
 } cap_table[SMMUV3_CAP__MAX] = {
-    [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  NULL,  1, 1, 0,    12, 1 },
-    [SMMUV3_CAP_HAD]     = { "IDR3.HAD",     NULL,  1, 0, 3,    2,  1 },
-    [SMMUV3_CAP_RIL]     = { "IDR3.RIL",     "ril", 1, 0, 3,    10, 1 },
-    [SMMUV3_CAP_BBML]    = { "IDR3.BBML",    NULL,  2, 0, 3,    11, 2 },
-    [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     "oas", 5, 4, 5,    0,  3 },
-    [SMMUV3_CAP_GRAN4K]  = { "IDR5.GRAN4K",  NULL,  1, 1, 5,    4,  1 },
-    [SMMUV3_CAP_GRAN16K] = { "IDR5.GRAN16K", NULL,  1, 0, 5,    5,  1 },
-    [SMMUV3_CAP_GRAN64K] = { "IDR5.GRAN64K", NULL,  1, 1, 5,    6,  1 },
-    [SMMUV3_CAP_ARCH]    = { "AIDR",         NULL,  1, 1, AIDR, 0,  4 },
+    [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  1, 1, IDR_FIELD(0, ASID16) },
+    [SMMUV3_CAP_HAD]     = { "IDR3.HAD",     1, 0, IDR_FIELD(3, HAD) },
+    [SMMUV3_CAP_RIL]     = { "IDR3.RIL",     1, 0, IDR_FIELD(3, RIL), "ril" },
+    [SMMUV3_CAP_BBML]    = { "IDR3.BBML",    2, 0, IDR_FIELD(3, BBML) },
+    [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     5, 4, IDR_FIELD(5, OAS), "oas" },
+    [SMMUV3_CAP_GRAN4K]  = { "IDR5.GRAN4K",  1, 1, IDR_FIELD(5, GRAN4K) },
+    [SMMUV3_CAP_GRAN16K] = { "IDR5.GRAN16K", 1, 0, IDR_FIELD(5, GRAN16K) },
+    [SMMUV3_CAP_GRAN64K] = { "IDR5.GRAN64K", 1, 1, IDR_FIELD(5, GRAN64K) },
+    [SMMUV3_CAP_ARCH]    = { "AIDR", 1, 1, AIDR, 0, 4 },
 };
 
-/* IDR5.OAS, IHI 0070 6.3.6 */
-static const uint8_t oas_bits[] = { 32, 36, 40, 42, 44, 48, 52, 56 };
-
-/* IDR0 fields that are no matter of more or less */
+/* IDR0 fields in which more is not better */
 enum { STALL_MODEL_BOTH, STALL_MODEL_NONE, STALL_MODEL_FORCED };
 enum { TTENDIAN_MIXED = 0, TTENDIAN_LITTLE = 2 };
 
@@ -49,22 +56,7 @@ static unsigned host_cap(const SMMUv3HostInfo *host, SMMUv3AccelCap cap)
 
 static unsigned stall_model(const SMMUv3HostInfo *host)
 {
-    return extract32(host->idr[0], 24, 2);
-}
-
-bool smmuv3_accel_host_may_stall(const SMMUv3HostInfo *host)
-{
-    return stall_model(host) == STALL_MODEL_BOTH;
-}
-
-bool smmuv3_accel_host_has_ril(const SMMUv3HostInfo *host)
-{
-    return extract32(host->idr[3], 10, 1);
-}
-
-bool smmuv3_accel_host_has_ds(const SMMUv3HostInfo *host)
-{
-    return extract32(host->idr[5], 7, 1);
+    return FIELD_EX32(host->idr[0], IDR0, STALL_MODEL);
 }
 
 void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
@@ -79,24 +71,25 @@ void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
         caps->need[SMMUV3_CAP_RIL] = ril == ON_OFF_AUTO_ON;
     }
     for (int i = 0; oas && i <= cap_table[SMMUV3_CAP_OAS].most; i++) {
-        if (oas_bits[i] == oas) {
+        if (oas2bits(i) == oas) {
             caps->value[SMMUV3_CAP_OAS] = i;
             caps->need[SMMUV3_CAP_OAS] = i;
         }
     }
 }
 
-/* What our model fixes for every guest, whatever the user asks for */
+/* What QEMU's model fixes for every guest, whatever the user asks for */
 static bool host_fits_model(const SMMUv3HostInfo *host, Error **errp)
 {
-    unsigned ttendian = extract32(host->idr[0], 21, 2);
+    unsigned ttendian = FIELD_EX32(host->idr[0], IDR0, TTENDIAN);
     const char *lack = NULL;
 
-    if (!extract32(host->idr[0], 0, 1) || !extract32(host->idr[0], 1, 1)) {
+    if (!FIELD_EX32(host->idr[0], IDR0, S1P) ||
+        !FIELD_EX32(host->idr[0], IDR0, S2P)) {
         lack = "both stages of translation (IDR0.S1P, IDR0.S2P)";
-    } else if (!extract32(host->idr[0], 3, 1)) {
+    } else if (!(FIELD_EX32(host->idr[0], IDR0, TTF) & 2)) {
         lack = "AArch64 translation tables (IDR0.TTF)";
-    } else if (!extract32(host->idr[0], 4, 1)) {
+    } else if (!FIELD_EX32(host->idr[0], IDR0, COHACC)) {
         lack = "coherent table walks (IDR0.COHACC)";
     } else if (ttendian != TTENDIAN_MIXED && ttendian != TTENDIAN_LITTLE) {
         lack = "little-endian translation tables (IDR0.TTENDIAN)";
@@ -120,8 +113,8 @@ static void cap_error(const SMMUv3AccelCaps *caps, SMMUv3AccelCap cap,
     g_autofree char *remedy = NULL;
 
     if (cap == SMMUV3_CAP_OAS) {
-        have = oas_bits[have];
-        want = oas_bits[want];
+        have = oas2bits(have);
+        want = oas2bits(want);
     }
     if (caps->need[cap] && prop) {
         remedy = g_strdup_printf("use %s=auto", prop);
@@ -192,4 +185,31 @@ void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
         *r = deposit32(*r, cap_table[i].shift, cap_table[i].length,
                        caps->value[i]);
     }
+    idr[0] = FIELD_DP32(idr[0], IDR0, MSI, 1);
+    idr[0] = FIELD_DP32(idr[0], IDR0, VMID16, 0);
+}
+
+SMMUv3AccelSTERules smmuv3_accel_ste_rules(const SMMUv3AccelCaps *caps,
+                                           const SMMUv3HostInfo *info)
+{
+    return (SMMUv3AccelSTERules) {
+        .host_may_stall = stall_model(info) == STALL_MODEL_BOTH,
+    };
+}
+
+SMMUv3AccelCmdRules smmuv3_accel_cmd_rules(const SMMUv3AccelCaps *caps,
+                                           const SMMUv3HostInfo *info)
+{
+    const uint8_t *value = caps->value;
+    unsigned granules = value[SMMUV3_CAP_GRAN4K] |
+                        value[SMMUV3_CAP_GRAN16K] << 1 |
+                        value[SMMUV3_CAP_GRAN64K] << 2;
+
+    return (SMMUv3AccelCmdRules) {
+        .ril = value[SMMUV3_CAP_RIL],
+        .asid16 = value[SMMUV3_CAP_ASID16],
+        .ds = FIELD_EX32(info->idr[5], IDR5, DS),
+        /* Linux's own driver uses ranges wherever IDR3.RIL is set */
+        .page_ranges = FIELD_EX32(info->idr[3], IDR3, RIL) ? granules : 0,
+    };
 }

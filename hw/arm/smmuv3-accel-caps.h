@@ -3,18 +3,20 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A guest's stage 1 is walked by the physical SMMUv3, so the guest must never
- * see a capability that the host lacks.  Each capability here is a number of
- * which more is better, and which lives in one field of one ID register; the
- * guest gets the least of what we model, what the user asked for and what each
- * host SMMUv3 has.  Once the guest may have looked, the values are frozen and
- * a further device is checked against them.
+ * The physical SMMUv3 walks a guest's stage 1, so the guest must never see a
+ * capability that the host lacks.  Each capability here is a number of which
+ * more is better, in one field of one ID register.  The guest gets the least of
+ * what QEMU models, what the user asked for and what each host SMMUv3 has.
+ * Once the guest may have looked, the values are frozen, and a further device
+ * is checked against them.
  */
 #ifndef HW_ARM_SMMUV3_ACCEL_CAPS_H
 #define HW_ARM_SMMUV3_ACCEL_CAPS_H
 
 #include "qapi/qapi-types-common.h"
+#include "smmuv3-accel-batch.h"
 #include "smmuv3-accel-host.h"
+#include "smmuv3-accel-policy.h"
 
 typedef enum SMMUv3AccelCap {
     SMMUV3_CAP_ASID16,      /* IDR0.ASID16 */
@@ -32,7 +34,7 @@ typedef enum SMMUv3AccelCap {
 typedef struct SMMUv3AccelCaps {
     uint8_t value[SMMUV3_CAP__MAX];     /* what the guest gets */
     uint8_t need[SMMUV3_CAP__MAX];      /* what the user insists on */
-    bool seen_host;                     /* a host has had its say */
+    bool seen_host;                     /* some host counts in them */
     bool frozen;                        /* the guest may have looked */
 } SMMUv3AccelCaps;
 
@@ -46,7 +48,7 @@ void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
                             unsigned oas);
 
 /**
- * smmuv3_accel_caps_add_host: bring the capabilities of a host SMMUv3 in
+ * smmuv3_accel_caps_add_host: take a host SMMUv3 into account
  * @caps: lowered to what @host has, or, once frozen, only checked
  * @host: ID registers of the physical SMMUv3
  * @errp: says which field stands in the way, and what to do
@@ -60,28 +62,38 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
                                 const SMMUv3HostInfo *host, Error **errp);
 
 /**
- * smmuv3_accel_caps_freeze: decide, for the guest is about to look
- * @caps: without any host so far, the safe baseline: what every host SMMUv3
- *        that can nest is expected to have.  Does nothing the second time.
+ * smmuv3_accel_caps_freeze: settle what the guest is about to see
+ * @caps: without any host so far, they become the safe baseline, which every
+ *        host SMMUv3 that can nest is expected to have
+ *
+ * Does nothing the second time.
  */
 void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps);
 
 /**
  * smmuv3_accel_caps_to_regs: write the capabilities into ID registers
  * @caps: the capabilities
- * @idr: IDR0 to IDR5; only the fields of SMMUv3AccelCap are written
+ * @idr: IDR0 to IDR5 of an emulated SMMU with stage 1
  * @aidr: AIDR, likewise
+ *
+ * Writes the fields of SMMUv3AccelCap, and two that do not depend on the host:
+ * IDR0.MSI is 1, because QEMU completes CMD_SYNCs, and IDR0.VMID16 is 0,
+ * because the guest has no stage 2.
  */
 void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
                                uint32_t *aidr);
 
-/* The host may stall a faulting transaction (IDR0.STALL_MODEL is 0b00) */
-bool smmuv3_accel_host_may_stall(const SMMUv3HostInfo *host);
+/*
+ * The rules that follow from the capabilities and from the host.  Without a
+ * device @info is all 0, or that of the last host.
+ */
 
-/* The host invalidates ranges (IDR3.RIL), whatever the guest is told */
-bool smmuv3_accel_host_has_ril(const SMMUv3HostInfo *host);
+/* What an STE may ask for */
+SMMUv3AccelSTERules smmuv3_accel_ste_rules(const SMMUv3AccelCaps *caps,
+                                           const SMMUv3HostInfo *info);
 
-/* The host knows 52-bit translation (IDR5.DS), which two TLBI fields go by */
-bool smmuv3_accel_host_has_ds(const SMMUv3HostInfo *host);
+/* What a command may hold */
+SMMUv3AccelCmdRules smmuv3_accel_cmd_rules(const SMMUv3AccelCaps *caps,
+                                           const SMMUv3HostInfo *info);
 
 #endif

@@ -1,340 +1,453 @@
 /*
- * Accelerated SMMUv3: the guest's invalidations on their way to the host
+ * Accelerated SMMUv3: the guest's command queue
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What each command does: CFGI_STE and CFGI_STE_RANGE move streams, TLBI,
+ * CFGI_CD and ATC_INV enter the batch for the host (smmuv3-accel-batch.c), and
+ * a CMD_SYNC completes, by memory or by an interrupt, or reports an ATC
+ * time-out (IHI 0070 4.3 to 4.7).  And the drain: how far it reads ahead, and
+ * how long it may take.
  */
 
 #include "qemu/osdep.h"
-#include "qemu/bitops.h"
-#include "qemu/bswap.h"
-#include "qemu/error-report.h"
-#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "system/runstate.h"
 #include "trace.h"
-#include "smmuv3-accel-cmdq.h"
+#include "hw/arm/smmuv3-msi.h"
+#include "smmuv3-accel-internal.h"
 
-/* Fields: the commands' own sections of IHI 0070, 4.3 to 4.5 */
-#define CMD0_OP         MAKE_64BIT_MASK(0, 8)
-#define CMD0_GLOBAL     BIT_ULL(9)              /* ATC_INV */
-#define CMD0_SSEC       BIT_ULL(10)
-#define CMD0_SSV        BIT_ULL(11)
-#define CMD0_NUM        MAKE_64BIT_MASK(12, 5)  /* TLBI */
-#define CMD0_SSID       MAKE_64BIT_MASK(12, 20)
-#define CMD0_SCALE      MAKE_64BIT_MASK(20, 5)  /* TLBI, 6 bits with DS */
-#define CMD0_SCALE_DS   BIT_ULL(25)
-#define CMD0_SID        MAKE_64BIT_MASK(32, 32)
-#define CMD0_ASID8      MAKE_64BIT_MASK(48, 8)
-#define CMD0_ASID16     MAKE_64BIT_MASK(48, 16)
-
-#define CMD1_LEAF       BIT_ULL(0)
-#define CMD1_TTL        MAKE_64BIT_MASK(8, 2)
-#define CMD1_TG         MAKE_64BIT_MASK(10, 2)
-#define CMD1_ADDR       MAKE_64BIT_MASK(12, 52)
-#define CMD1_ATC_SIZE   MAKE_64BIT_MASK(0, 6)
-
-#define TG_16K          2
-
-/* By TG, which is one more than the place of the granule's bit in IDR5.GRAN* */
-static const uint8_t granule_shift[] = { 0, 12, 14, 16 };
-
-#define NUM_MAX         32      /* NUM is one less */
-#define SCALE_MAX       31      /* without DS */
+/* Commands after which a drain looks at the clock in any case */
+#define LONG_DRAIN 1024
 
 /*
- * The range fields of TLBI_NH_VA and TLBI_NH_VAA, IHI 0070 4.4.1.1.  TTL is a
- * hint that names one level; without it all levels are meant, so dropping what
- * is reserved invalidates as much or more.
+ * What waits for the host
  */
-static void clean_range(const SMMUv3AccelCmdTraits *traits, uint64_t cmd[2])
+
+/* Returns an error for CMDQ_CONS.ERR, with CMDQ_CONS at the command to blame */
+static SMMUCmdError flush(SMMUv3State *s)
 {
-    const uint64_t range = CMD0_NUM | CMD0_SCALE | CMD0_SCALE_DS;
-    unsigned tg = extract64(cmd[1], 10, 2);
-    unsigned ttl = extract64(cmd[1], 8, 2);
+    SMMUv3Accel *accel = s->accel_state;
+    const SMMUv3AccelCmdRules rules =
+        smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
+    SMMUQueue *q = &s->cmdq;
+    SMMUv3AccelFlush result;
+    uint32_t cons;
 
-    if (!traits->ds) {
-        cmd[0] &= ~CMD0_SCALE_DS;
+    smmuv3_accel_batch_to_ranges(&accel->batch, rules.page_ranges);
+    result = smmuv3_accel_batch_flush(&accel->vsmmu, &accel->batch, &cons);
+    if (accel->vsmmu.stale) {
+        smmuv3_accel_retry_pending(s);
     }
-    if (tg == TG_16K && ttl == 1) {
-        cmd[1] &= ~CMD1_TTL;
-    }
-    if (!traits->ril || !tg || !((cmd[0] & range) | (cmd[1] & CMD1_TTL))) {
-        cmd[0] &= ~range;
-        cmd[1] &= ~(CMD1_TG | CMD1_TTL);
-    }
-}
-
-SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdTraits *traits,
-                                            const uint64_t cmd[2],
-                                            SMMUv3HostCmd *out)
-{
-    uint64_t asid = traits->asid16 ? CMD0_ASID16 : CMD0_ASID8;
-    uint64_t allowed[2] = { CMD0_OP, 0 };
-    uint64_t clean[2] = { cmd[0], cmd[1] };
-    SMMUv3AccelCmdKind kind = SMMUV3_ACCEL_CMD_TLB;
-
-    switch (cmd[0] & CMD0_OP) {
-    case SMMUV3_OP_TLBI_NSNH_ALL:
-    case SMMUV3_OP_TLBI_NH_ALL:
-        break;
-    case SMMUV3_OP_TLBI_NH_ASID:
-        allowed[0] |= asid;
-        break;
-    case SMMUV3_OP_TLBI_NH_VA:
-        allowed[0] |= asid;
-        /* fall through */
-    case SMMUV3_OP_TLBI_NH_VAA:
-        clean_range(traits, clean);
-        allowed[0] |= CMD0_NUM | CMD0_SCALE | CMD0_SCALE_DS;
-        allowed[1] |= CMD1_LEAF | CMD1_TTL | CMD1_TG | CMD1_ADDR;
-        break;
-    case SMMUV3_OP_CFGI_CD:
-        allowed[1] |= CMD1_LEAF;
-        allowed[0] |= traits->ssidsize ? CMD0_SSID : 0;
-        /* fall through */
-    case SMMUV3_OP_CFGI_CD_ALL:
-        allowed[0] |= CMD0_SID;
-        kind = SMMUV3_ACCEL_CMD_STREAM;
-        break;
-    case SMMUV3_OP_ATC_INV:
-        if (!traits->ats) {
-            return SMMUV3_ACCEL_CMD_ILLEGAL;
-        }
-        allowed[0] |= CMD0_SID;
-        if (traits->ssidsize) {
-            allowed[0] |= CMD0_SSV | CMD0_SSID | CMD0_GLOBAL;
-        }
-        allowed[1] |= CMD1_ADDR | CMD1_ATC_SIZE;
-        if (extract64(cmd[1], 0, 6) > SMMUV3_ATC_SIZE_ALL) {
-            clean[1] = SMMUV3_ATC_SIZE_ALL;
-        }
-        kind = SMMUV3_ACCEL_CMD_STREAM;
-        break;
+    switch (result) {
+    case SMMUV3_ACCEL_FLUSH_ILLEGAL:
+        q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
+        return SMMU_CERROR_ILL;
+    case SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT:
+        accel->atc_timeout = true;
+        return SMMU_CERROR_NONE;
     default:
-        return SMMUV3_ACCEL_CMD_LOCAL;
+        return SMMU_CERROR_NONE;
     }
-
-    /* There is no Secure state to reach from here */
-    if (kind == SMMUV3_ACCEL_CMD_STREAM && (cmd[0] & CMD0_SSEC)) {
-        return SMMUV3_ACCEL_CMD_ILLEGAL;
-    }
-    out->word[0] = cpu_to_le64(clean[0] & allowed[0]);
-    out->word[1] = cpu_to_le64(clean[1] & allowed[1]);
-    return kind;
 }
 
-static unsigned opcode(const SMMUv3HostCmd *cmd)
+static SMMUCmdError collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
 {
-    return le64_to_cpu(cmd->word[0]) & CMD0_OP;
+    SMMUv3AccelBatch *batch = &s->accel_state->batch;
+    SMMUQueue *q = &s->cmdq;
+
+    smmuv3_accel_batch_add(batch, cmd, q->cons & WRAP_INDEX_MASK(q));
+    return smmuv3_accel_batch_full(batch) ? flush(s) : SMMU_CERROR_NONE;
 }
 
-static bool is_tlbi_all(const SMMUv3HostCmd *cmd)
+/* The host knows a stream by the StreamID of its vDEVICE, if it has one */
+static SMMUCmdError collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
+                                const SMMUv3HostCmd *cmd)
 {
-    return opcode(cmd) == SMMUV3_OP_TLBI_NSNH_ALL ||
-           opcode(cmd) == SMMUV3_OP_TLBI_NH_ALL;
+    SMMUv3HostCmd named = *cmd;
+
+    if (!stream->has_vdevice) {
+        return SMMU_CERROR_NONE;
+    }
+    smmuv3_accel_cmd_set_sid(&named, stream->vdevice_sid);
+    return collect(s, &named);
 }
 
-static bool is_tlbi(const SMMUv3HostCmd *cmd)
+static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
+                                    const SMMUv3HostCmd *cmd)
 {
-    return is_tlbi_all(cmd) || opcode(cmd) == SMMUV3_OP_TLBI_NH_ASID ||
-           opcode(cmd) == SMMUV3_OP_TLBI_NH_VA ||
-           opcode(cmd) == SMMUV3_OP_TLBI_NH_VAA;
-}
-
-static void drop_tlbi(SMMUv3AccelBatch *batch)
-{
-    unsigned kept = 0;
-
-    for (unsigned i = 0; i < batch->n; i++) {
-        if (!is_tlbi(&batch->cmd[i])) {
-            batch->cmd[kept] = batch->cmd[i];
-            batch->cons[kept++] = batch->cons[i];
-        }
-    }
-    batch->n = kept;
-}
-
-void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
-                            uint32_t cons)
-{
-    bool tlbi = is_tlbi(cmd);
-
-    if ((batch->all && tlbi) ||
-        (batch->n && !memcmp(cmd, &batch->cmd[batch->n - 1], sizeof(*cmd)))) {
-        return;
-    }
-    if (is_tlbi_all(cmd)) {
-        drop_tlbi(batch);
-        batch->all = true;
-    } else if (!tlbi) {
-        batch->all = false;
-    }
-    batch->cmd[batch->n] = *cmd;
-    batch->cons[batch->n] = cons;
-    batch->n++;
-}
-
-/*
- * How many commands from @first on are of pages side by side, all else equal.
- * The page at 0 is beside no other: a range does not go on there.
- */
-static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first)
-{
-    const SMMUv3HostCmd *cmd = &batch->cmd[first];
-    uint64_t word1 = le64_to_cpu(cmd->word[1]);
-    uint64_t page;
-    unsigned n = 1;
-
-    if ((opcode(cmd) != SMMUV3_OP_TLBI_NH_VA &&
-         opcode(cmd) != SMMUV3_OP_TLBI_NH_VAA) ||
-        (word1 & CMD1_TG) || first + 1 == batch->n) {
-        return 1;
-    }
-    page = le64_to_cpu(cmd[1].word[1]) - word1;
-    while (first + n < batch->n && cmd[n].word[0] == cmd->word[0] &&
-           le64_to_cpu(cmd[n].word[1]) == word1 + n * page &&
-           word1 + n * page > word1) {
-        n++;
-    }
-    for (unsigned tg = 1; tg < ARRAY_SIZE(granule_shift); tg++) {
-        if (page == 1ULL << granule_shift[tg]) {
-            return n;
-        }
-    }
-    return 1;
-}
-
-/*
- * A range of granule @tg in place of the TLBIs of @cmd and of what stands up to
- * address @last after it; of whole units, which are aligned, so that it ends
- * where addresses do at the latest.
- */
-static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t last,
-                              unsigned tg)
-{
-    uint64_t word0 = le64_to_cpu(cmd->word[0]);
-    uint64_t word1 = le64_to_cpu(cmd->word[1]);
-    unsigned shift = granule_shift[tg], scale = 0;
-    uint64_t first = word1 & CMD1_ADDR;
-    uint64_t pages;
-
-    while ((last >> shift) - (first >> shift) >= NUM_MAX && scale < SCALE_MAX) {
-        shift++;
-        scale++;
-    }
-    /* NUM, SCALE and TTL of 0 are reserved: a page becomes two */
-    if (!scale && first >> shift == last >> shift) {
-        first &= ~(1ULL << shift);
-        last |= 1ULL << shift;
-    }
-    pages = (last >> shift) - (first >> shift) + 1;
-    first = first >> shift << shift;
-    word0 = deposit64(word0, 12, 5, pages - 1);
-    word0 = deposit64(word0, 20, 5, scale);
-    word1 = first | deposit64(word1 & CMD1_LEAF, 10, 2, tg);
-    return (SMMUv3HostCmd) { { cpu_to_le64(word0), cpu_to_le64(word1) } };
-}
-
-void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules)
-{
-    unsigned kept = 0, n;
-
-    if (!granules) {
-        return;
-    }
-    for (unsigned i = 0; i < batch->n; i += n) {
-        SMMUv3HostCmd first = batch->cmd[i];
-        uint32_t cons = batch->cons[i];
-        uint64_t last;
-
-        n = run_length(batch, i);
-        if (n <= ctpop32(granules)) {
-            n = 1;
-            batch->cmd[kept] = first;
-            batch->cons[kept++] = cons;
-            continue;
-        }
-        last = le64_to_cpu(batch->cmd[i + n - 1].word[1]) & CMD1_ADDR;
-        for (unsigned tg = 1; tg < ARRAY_SIZE(granule_shift); tg++) {
-            if (granules & BIT(tg - 1)) {
-                batch->cmd[kept] = range_of(&first, last, tg);
-                batch->cons[kept++] = cons;
-            }
-        }
-    }
-    batch->n = kept;
-}
-
-static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
-{
-    int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, cmd, n);
-
-    trace_smmuv3_accel_invalidate(vsmmu->name, n, opcode(cmd), ret);
-    return ret;
-}
-
-/* Nothing invalidates any more: no stream may go on translating */
-static void park_all(SMMUv3AccelVsmmu *vsmmu)
-{
-    SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
+    SMMUCmdError error = SMMU_CERROR_NONE;
     SMMUv3AccelStream *stream;
 
-    QLIST_FOREACH(stream, &vsmmu->streams, next) {
-        smmuv3_accel_stream_apply(stream, stream->sid, &park, NULL);
+    for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
+         stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
+        error = collect_for(s, stream, cmd);
     }
+    return error;
 }
 
-/* Have nothing old be used, whatever was to be invalidated */
-static void invalidate_all(SMMUv3AccelVsmmu *vsmmu)
-{
-    bool told = vsmmu->stale;
-    int ret = smmuv3_accel_vsmmu_resync(vsmmu);
+/*
+ * Commands that QEMU carries out
+ */
 
-    if (!ret) {
+/*
+ * A CFGI_STE covers the stream's CDs too (IHI 0070 4.3.1).  If the stream
+ * moves, the host invalidates them by itself.  If not, it needs a command.
+ */
+static SMMUCmdError cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
+{
+    SMMUv3AccelDecision before = stream->now;
+    SMMUv3HostCmd cmd = smmuv3_accel_cmd_cfgi_cd_all(stream->vdevice_sid);
+
+    smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
+                                    SMMUV3_ACCEL_EDGE_CFGI);
+    if (stream->now.action != SMMUV3_ACCEL_TRANSLATE ||
+        !smmuv3_accel_decision_equal(&before, &stream->now)) {
+        return SMMU_CERROR_NONE;
+    }
+    return collect_for(s, stream, &cmd);
+}
+
+static SMMUCmdError cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
+{
+    SMMUCmdError error = SMMU_CERROR_NONE;
+    SMMUv3AccelStream *stream;
+
+    for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
+         stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
+        error = cfgi_ste(s, stream);
+    }
+    return error;
+}
+
+/* As many lookups as the range has StreamIDs, or as there are streams */
+static SMMUCmdError cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
+{
+    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
+    uint32_t mask = MAKE_64BIT_MASK(0, range + 1);
+    SMMUCmdError error = SMMU_CERROR_NONE;
+    SMMUv3AccelStream *stream;
+
+    if (mask < vsmmu->n_streams) {
+        for (uint32_t i = 0; i <= mask && !error; i++) {
+            error = cfgi_ste_sid(s, (sid & ~mask) | i);
+        }
+        return error;
+    }
+    QLIST_FOREACH(stream, &vsmmu->streams, next) {
+        if (!error && !((stream->sid ^ sid) & ~mask)) {
+            error = cfgi_ste(s, stream);
+        }
+    }
+    return error;
+}
+
+/* IHI 0070 4.7.3; all that must be complete before it has been completed */
+static SMMUCmdError check_sync(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (accel->atc_timeout) {
+        accel->atc_timeout = false;
+        return SMMU_CERROR_ATC_INV_SYNC;
+    }
+    return SMMU_CERROR_NONE;
+}
+
+/*
+ * The signal comes last, because software that sees it must see CMDQ_CONS
+ * beyond the CMD_SYNC.
+ */
+static void complete_sync(SMMUv3State *s, const Cmd *cmd)
+{
+    uint64_t addr = CMD_SYNC_MSI_ADDR(cmd);
+
+    queue_cons_incr(&s->cmdq);
+    smmuv3_accel_publish(s, A_CMDQ_CONS, A_CMDQ_CONS);
+    if (!(CMD_SYNC_CS(cmd) & CMD_SYNC_SIG_IRQ)) {
         return;
     }
-    if (!told) {
-        error_report("%s: the host SMMUv3 does not take invalidations (%s): "
-                     "its streams abort until the guest configures them "
-                     "again; see the host's log", vsmmu->name, strerror(-ret));
+    if (addr && smmuv3_has_msi(s)) {
+        smmuv3_write_msi(s, addr, CMD_SYNC_MSI_DATA(cmd),
+                         R_GERROR_MSI_CMDQ_ABT_ERR_MASK);
+    } else {
+        smmuv3_trigger_irq(s, SMMU_IRQ_CMD_SYNC, 0);
     }
-    park_all(vsmmu);
 }
 
-static SMMUv3AccelFlush recover(SMMUv3AccelVsmmu *vsmmu,
-                                const SMMUv3AccelBatch *batch, uint32_t *cons)
+/*
+ * Have a command take effect on the host and on streams, or wait in the batch.
+ * @caches_only: whether nothing is left to do but for QEMU's own caches; set
+ *               if there is no error
+ */
+static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
+                              const Cmd *cmd, bool *caches_only)
 {
-    SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
+    SMMUv3Accel *accel = s->accel_state;
+    const SMMUv3AccelCmdRules rules =
+        smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
+    SMMUv3HostCmd out;
+    SMMUCmdError error;
 
-    for (unsigned i = 0; i < batch->n; i++) {
-        int ret = issue(vsmmu, &batch->cmd[i], 1);
-
-        if (ret == -EIO) {
-            /* Whether the guest gives it again or skips it, as Linux does */
-            invalidate_all(vsmmu);
-            *cons = batch->cons[i];
-            return SMMUV3_ACCEL_FLUSH_ILLEGAL;
-        }
-        if (ret == -ETIMEDOUT && opcode(&batch->cmd[i]) == SMMUV3_OP_ATC_INV) {
-            /* IHI 0070 4.5.1: the device's fault; others go on */
-            result = SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
-        } else if (ret) {
-            invalidate_all(vsmmu);
-            break;
-        }
+    smmuv3_accel_refresh_renumbered(s);
+    *caches_only = true;
+    switch (smmuv3_accel_cmd_prepare(&rules, words, &out)) {
+    case SMMUV3_ACCEL_CMD_TLB:
+        return collect(s, &out);
+    case SMMUV3_ACCEL_CMD_STREAM:
+        return collect_for_sid(s, CMD_SID(cmd), &out);
+    case SMMUV3_ACCEL_CMD_ILLEGAL:
+        return SMMU_CERROR_ILL;
+    case SMMUV3_ACCEL_CMD_LOCAL:
+        break;
     }
-    return result;
+
+    error = flush(s);
+    if (error) {
+        return error;
+    }
+    switch (CMD_TYPE(cmd)) {
+    case SMMU_CMD_SYNC:
+        return check_sync(s);
+    case SMMU_CMD_CFGI_STE:
+        return CMD_SSEC(cmd) ? SMMU_CERROR_ILL : cfgi_ste_sid(s, CMD_SID(cmd));
+    case SMMU_CMD_CFGI_STE_RANGE:
+        return CMD_SSEC(cmd) ? SMMU_CERROR_ILL
+                             : cfgi_ste_range(s, CMD_SID(cmd),
+                                              CMD_STE_RANGE(cmd));
+    default:
+        *caches_only = false;
+        return SMMU_CERROR_NONE;
+    }
 }
 
-SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
-                                          SMMUv3AccelBatch *batch,
-                                          uint32_t *cons)
-{
-    SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
+/*
+ * The drain.  A guest may have 2^19 commands in its queue, each of which may
+ * keep the host busy, and a drain holds the BQL and a vCPU's time.
+ */
 
-    /* Stale: nothing translates before all of it has been invalidated */
-    if (batch->n && !QLIST_EMPTY(&vsmmu->streams) && !vsmmu->stale &&
-        issue(vsmmu, batch->cmd, batch->n)) {
-        result = recover(vsmmu, batch, cons);
+/*
+ * A translation from here on reads the guest's tables as they are now, and so
+ * does not need the commands that are in the queue by now.
+ */
+static bool caches_nothing(SMMUv3State *s)
+{
+    SMMUState *bs = ARM_SMMU(s);
+
+    QEMU_LOCK_GUARD(&s->mutex);
+    return !g_hash_table_size(bs->iotlb) && !g_hash_table_size(bs->configs) &&
+           QLIST_EMPTY(&bs->devices_with_notifiers);
+}
+
+/* Read what is between CONS and PROD, up to the end of the queue's memory */
+static MemTxResult read_ahead(SMMUv3State *s)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+    SMMUQueue *q = &s->cmdq;
+    unsigned n = MIN((q->prod - q->cons) & WRAP_INDEX_MASK(q),
+                     WRAP_MASK(q) - Q_CONS(q));
+    MemTxResult r;
+
+    n = MIN(n, SMMUV3_ACCEL_READ_AHEAD);
+    r = dma_memory_read(&address_space_memory, Q_CONS_ENTRY(q), drain->cmd,
+                        n * sizeof(Cmd), smmuv3_table_attrs(s));
+    if (r != MEMTX_OK && n > 1) {
+        /* An abort is for the command that cannot be read */
+        n = 1;
+        r = dma_memory_read(&address_space_memory, Q_CONS_ENTRY(q), drain->cmd,
+                            sizeof(Cmd), smmuv3_table_attrs(s));
     }
-    smmuv3_accel_batch_clear(batch);
-    return result;
+    if (r != MEMTX_OK) {
+        return r;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        le64_to_cpus(&drain->cmd[i][0]);
+        le64_to_cpus(&drain->cmd[i][1]);
+    }
+    drain->next = 0;
+    drain->n_read = n;
+    drain->no_cache = caches_nothing(s);
+    return MEMTX_OK;
+}
+
+/*
+ * The clock is looked at after a command that took effect, and after LONG_DRAIN
+ * others: what one CMD_SYNC waits for mostly stays one call to the host.
+ */
+static bool time_is_up(SMMUv3State *s)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+
+    if (!drain->worked) {
+        return false;
+    }
+    drain->worked = false;
+    return get_clock() - drain->start >= s->accel_props.drain_us * 1000LL;
+}
+
+/* A CFGI_STE that moves nothing has worked, but adds a command to the batch */
+static void note_work(SMMUv3State *s, SMMUCommandType type)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+
+    drain->worked = !s->accel_state->batch.n || type == SMMU_CMD_CFGI_STE ||
+                    type == SMMU_CMD_CFGI_STE_RANGE ||
+                    ++drain->n >= LONG_DRAIN;
+    if (drain->worked) {
+        drain->n = 0;
+    }
+}
+
+/*
+ * A guest without range invalidation issues a TLBI for each page that it
+ * unmaps: take those that follow the last command and are like it.  They are
+ * not traced one by one.
+ */
+static void take_pages(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelDrain *drain = &accel->drain;
+    SMMUQueue *q = &s->cmdq;
+    unsigned n = smmuv3_accel_batch_add_pages(&accel->batch,
+                                              &drain->cmd[drain->next - 1],
+                                              drain->n_read - drain->next,
+                                              q->cons, WRAP_INDEX_MASK(q));
+
+    drain->next += n;
+    drain->n += n;
+    q->cons = deposit32(q->cons, 0, q->log2size + 1, q->cons + n);
+}
+
+static void set_cmd(Cmd *cmd, const uint64_t words[2])
+{
+    for (int i = 0; i < ARRAY_SIZE(cmd->word); i++) {
+        cmd->word[i] = extract64(words[i / 2], i % 2 * 32, 32);
+    }
+}
+
+bool smmuv3_accel_drain_next(SMMUv3State *s, Cmd *cmd, unsigned *error)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+    SMMUQueue *q = &s->cmdq;
+
+    *error = SMMU_CERROR_NONE;
+    while (!smmuv3_q_empty(q)) {
+        const uint64_t *words;
+        bool caches_only;
+
+        if (time_is_up(s)) {
+            qemu_bh_schedule(drain->bh);
+            return false;
+        }
+        if (drain->next == drain->n_read && read_ahead(s) != MEMTX_OK) {
+            *error = SMMU_CERROR_ABT;
+            return false;
+        }
+        words = drain->cmd[drain->next++];
+        set_cmd(cmd, words);
+        trace_smmuv3_cmdq_opcode(smmu_cmd_string(CMD_TYPE(cmd)));
+        *error = carry_out(s, words, cmd, &caches_only);
+        if (*error) {
+            return false;
+        }
+        note_work(s, CMD_TYPE(cmd));
+        if (CMD_TYPE(cmd) == SMMU_CMD_SYNC) {
+            complete_sync(s, cmd);
+        } else if (caches_only && drain->no_cache) {
+            queue_cons_incr(q);
+            take_pages(s);
+        } else {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+
+    if (drain->running) {
+        return false;
+    }
+    smmuv3_accel_publish(s, A_CMDQ_PROD, A_CMDQ_PROD);
+    if (!s->accel_props.drain_us && !drain->in_bh) {
+        qemu_bh_schedule(drain->bh);
+        return false;
+    }
+    drain->running = true;
+    drain->start = get_clock();
+    drain->first = s->cmdq.cons;
+    drain->worked = false;
+    drain->n = drain->next = drain->n_read = 0;
+    return true;
+}
+
+unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+    SMMUQueue *q = &s->cmdq;
+    SMMUCmdError late;
+
+    drain->running = false;
+    late = flush(s);
+    smmuv3_accel_publish(s, A_CMDQ_CONS, A_CMDQ_CONS);
+    if (trace_event_get_state_backends(TRACE_SMMUV3_CMDQ_DRAINED)) {
+        trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
+                                  get_clock() - drain->start);
+    }
+    return late ?: error;
+}
+
+/*
+ * May run within a drain, if the message of a CMD_SYNC was aimed at a device
+ * that runs a main loop of its own: that drain goes on by itself.  No queue is
+ * drained while the machine is stopped.
+ */
+static void drain_bh(void *opaque)
+{
+    SMMUv3State *s = opaque;
+
+    if (runstate_is_running()) {
+        s->accel_state->drain.in_bh = true;
+        smmuv3_cmdq_consume(s);
+        s->accel_state->drain.in_bh = false;
+    }
+}
+
+static void vm_state_changed(void *opaque, bool running, RunState state)
+{
+    SMMUv3State *s = opaque;
+
+    if (running) {
+        qemu_bh_schedule(s->accel_state->drain.bh);
+    }
+}
+
+void smmuv3_accel_cmdq_realize(SMMUv3State *s)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+
+    /* Guarded: the SMMU's own registers refuse a CMD_SYNC's message */
+    drain->bh = qemu_bh_new_guarded(drain_bh, s,
+                                    &DEVICE(s)->mem_reentrancy_guard);
+    drain->vm_state = qdev_add_vm_change_state_handler(DEVICE(s),
+                                                       vm_state_changed, s);
+}
+
+void smmuv3_accel_cmdq_unrealize(SMMUv3State *s)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+
+    qemu_del_vm_change_state_handler(drain->vm_state);
+    qemu_bh_delete(drain->bh);
+}
+
+void smmuv3_accel_cmdq_reset(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    smmuv3_accel_batch_clear(&accel->batch);
+    accel->atc_timeout = false;
 }

@@ -3,7 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Thin: a call of the uapi each (linux/iommufd.h), its errno and its trace.
+ * Thin: each operation is one call of the uapi (linux/iommufd.h), its errno and
+ * its trace.
  */
 
 #include "qemu/osdep.h"
@@ -69,8 +70,8 @@ static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
                            "IOMMU_GET_HW_INFO", errp);
 
     if (ret == -EOPNOTSUPP) {
-        error_prepend(errp, "the host's kernel says nothing of its SMMUv3 (it "
-                      "must be Linux 6.19 or later): ");
+        error_prepend(errp, "the host's kernel does not describe its SMMUv3 "
+                      "(it must be Linux 6.19 or later): ");
     }
     if (ret) {
         return ret;
@@ -229,7 +230,7 @@ static int host_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
     return 0;
 }
 
-/* A record: a header, and an event unless the header says that some are lost */
+/* A record is a header, and an event unless the header notes a loss */
 static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
                             unsigned max)
 {
@@ -262,9 +263,9 @@ static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
 }
 
 /*
- * The open file holds the object.  Closed here, it lives on while a poll() of
- * it goes on in another thread: the main loop's, which the end of the fd's
- * handler has woken, though it may not have left the kernel yet.
+ * The open file holds the object, and a poll() of it in another thread holds
+ * the file.  That thread is the main loop's: the removal of the fd's handler
+ * has woken it, but it may not have left the kernel yet.
  */
 static void host_events_free(SMMUv3Host *host, uint32_t id, int fd)
 {

@@ -2,20 +2,25 @@
  * Accelerated SMMUv3: what a stream is to be attached to
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * From SMMUEN, GBPA and the fields of an STE to abort, bypass or translate.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "smmuv3-accel-policy.h"
 
-#define STE_FIELD(word, field)  (((word) & (field)) >> ctz64(field))
+static uint64_t plain_ste(unsigned config)
+{
+    return FIELD_DP64(R_STE0_V_MASK, STE0, CONFIG, config);
+}
 
 static SMMUv3AccelDecision abort_for(SMMUv3AccelFault fault)
 {
     return (SMMUv3AccelDecision) {
         .action = SMMUV3_ACCEL_ABORT,
         .fault = fault,
-        .ste = { STE0_V | ((uint64_t)STE_CONFIG_ABORT << 1), 0 },
+        .ste = { plain_ste(STE_CONFIG_ABORT), 0 },
     };
 }
 
@@ -23,51 +28,51 @@ static SMMUv3AccelDecision bypass(void)
 {
     return (SMMUv3AccelDecision) {
         .action = SMMUV3_ACCEL_BYPASS,
-        .ste = { STE0_V | ((uint64_t)STE_CONFIG_BYPASS << 1), 0 },
+        .ste = { plain_ste(STE_CONFIG_BYPASS), 0 },
     };
 }
 
 /* IHI 0070 5.2, the stage 1 fields of an STE whose Config is 0b101 */
 static SMMUv3AccelDecision stage1(const uint64_t ste[2],
-                                  const SMMUv3AccelTraits *traits)
+                                  const SMMUv3AccelSTERules *rules)
 {
-    unsigned cdmax = STE_FIELD(ste[0], STE0_S1CDMAX);
-    unsigned fmt = STE_FIELD(ste[0], STE0_S1FMT);
-    unsigned dss = STE_FIELD(ste[1], STE1_S1DSS);
+    unsigned cdmax = FIELD_EX64(ste[0], STE0, S1CDMAX);
+    unsigned fmt = FIELD_EX64(ste[0], STE0, S1FMT);
+    unsigned dss = FIELD_EX64(ste[1], STE1, S1DSS);
     SMMUv3AccelDecision d = { .action = SMMUV3_ACCEL_TRANSLATE };
 
-    if (cdmax > traits->ssidsize) {
+    if (cdmax > rules->ssidsize) {
         return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
     }
     /* S1Fmt and S1DSS are ignored where there is a single CD */
-    if (cdmax && (fmt == 3 || (fmt && !traits->cd2l) || dss == 3)) {
+    if (cdmax && (fmt == 3 || (fmt && !rules->cd2l) || dss == 3)) {
         return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
     }
-    /* The guest's SMMU has no stalls, and its own walker refuses this too */
-    if (ste[1] & STE1_S1STALLD) {
+    /* The guest's SMMU has no stalls; QEMU's own walker refuses this too */
+    if (FIELD_EX64(ste[1], STE1, S1STALLD)) {
         return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
     }
 
     d.ste[0] = ste[0] & STE0_HOST_MASK;
     d.ste[1] = ste[1] & STE1_HOST_MASK;
     if (!cdmax) {
-        d.ste[0] &= ~STE0_S1FMT;
-        d.ste[1] &= ~STE1_S1DSS;
+        d.ste[0] &= ~R_STE0_S1FMT_MASK;
+        d.ste[1] &= ~R_STE1_S1DSS_MASK;
     }
     /*
      * Full ATS or none: the host takes nothing else.  0b10 (split-stage ATS)
      * belongs to an STE that has a stage 2, which a guest's never has.
      */
-    if (!traits->ats || STE_FIELD(ste[1], STE1_EATS) != STE_EATS_FULL) {
-        d.ste[1] &= ~STE1_EATS;
+    if (!rules->ats || FIELD_EX64(ste[1], STE1, EATS) != STE_EATS_FULL) {
+        d.ste[1] &= ~R_STE1_EATS_MASK;
     }
     /*
-     * A guest that sets CD.S would stall transactions in the physical SMMU,
-     * and nobody would ever resume them.  S1STALLD makes such a CD ILLEGAL,
-     * as the guest's own IDR0 has it.
+     * A CD.S that the guest sets would stall transactions in the physical
+     * SMMU, and nobody would ever resume them.  S1STALLD makes such a CD
+     * ILLEGAL, as the guest's own IDR0 has it.
      */
-    if (traits->host_may_stall) {
-        d.ste[1] |= STE1_S1STALLD;
+    if (rules->host_may_stall) {
+        d.ste[1] |= R_STE1_S1STALLD_MASK;
     }
     return d;
 }
@@ -78,7 +83,7 @@ SMMUv3AccelDecision smmuv3_accel_decide_disabled(bool abort)
 }
 
 SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
-                                        const SMMUv3AccelTraits *traits)
+                                        const SMMUv3AccelSTERules *rules)
 {
     unsigned config;
 
@@ -97,14 +102,14 @@ SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
     }
 
     /*
-     * V=0 is how a guest takes an STE down before it writes another: no event
-     * until a transaction comes, and that one the host cannot tell us of.
+     * A guest clears V before it writes another STE, and that is no error.
+     * A transaction that meets V=0 is one, but the host does not report it.
      */
-    if (!(in->ste[0] & STE0_V)) {
+    if (!FIELD_EX64(in->ste[0], STE0, V)) {
         return abort_for(SMMUV3_ACCEL_FAULT_NONE);
     }
 
-    config = STE_FIELD(in->ste[0], STE0_CONFIG);
+    config = FIELD_EX64(in->ste[0], STE0, CONFIG);
     if (!(config & 4)) {
         return abort_for(SMMUV3_ACCEL_FAULT_NONE);
     }
@@ -112,9 +117,9 @@ SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
         return bypass();
     }
     if (config == STE_CONFIG_S1) {
-        return stage1(in->ste, traits);
+        return stage1(in->ste, rules);
     }
-    /* A stage 2 of the guest's own: its IDR0.S2P is 0 */
+    /* The guest has no stage 2: its IDR0.S2P is 0 */
     return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
 }
 

@@ -10,27 +10,31 @@
 #ifndef HW_ARM_SMMUV3_ACCEL_POLICY_H
 #define HW_ARM_SMMUV3_ACCEL_POLICY_H
 
+#include "hw/registerfields.h"
+
 /*
  * The STE fields that a nested HWPT takes, in the STE's first two 64-bit words
  * (IHI 0070 5.2; linux/iommufd.h, struct iommu_hwpt_arm_smmuv3).  Any other bit
  * makes the host refuse the HWPT, though a guest's STE may well have it set.
  */
-#define STE0_V              BIT_ULL(0)
-#define STE0_CONFIG         MAKE_64BIT_MASK(1, 3)
-#define STE0_S1FMT          MAKE_64BIT_MASK(4, 2)
-#define STE0_S1CONTEXTPTR   MAKE_64BIT_MASK(6, 46)
-#define STE0_S1CDMAX        MAKE_64BIT_MASK(59, 5)
-#define STE0_HOST_MASK      (STE0_V | STE0_CONFIG | STE0_S1FMT | \
-                             STE0_S1CONTEXTPTR | STE0_S1CDMAX)
+FIELD(STE0, V, 0, 1)
+FIELD(STE0, CONFIG, 1, 3)
+FIELD(STE0, S1FMT, 4, 2)
+FIELD(STE0, S1CONTEXTPTR, 6, 46)
+FIELD(STE0, S1CDMAX, 59, 5)
+#define STE0_HOST_MASK  (R_STE0_V_MASK | R_STE0_CONFIG_MASK | \
+                         R_STE0_S1FMT_MASK | R_STE0_S1CONTEXTPTR_MASK | \
+                         R_STE0_S1CDMAX_MASK)
 
-#define STE1_S1DSS          MAKE_64BIT_MASK(0, 2)
-#define STE1_S1CIR          MAKE_64BIT_MASK(2, 2)
-#define STE1_S1COR          MAKE_64BIT_MASK(4, 2)
-#define STE1_S1CSH          MAKE_64BIT_MASK(6, 2)
-#define STE1_S1STALLD       BIT_ULL(27)
-#define STE1_EATS           MAKE_64BIT_MASK(28, 2)
-#define STE1_HOST_MASK      (STE1_S1DSS | STE1_S1CIR | STE1_S1COR | \
-                             STE1_S1CSH | STE1_S1STALLD | STE1_EATS)
+FIELD(STE1, S1DSS, 0, 2)
+FIELD(STE1, S1CIR, 2, 2)
+FIELD(STE1, S1COR, 4, 2)
+FIELD(STE1, S1CSH, 6, 2)
+FIELD(STE1, S1STALLD, 27, 1)
+FIELD(STE1, EATS, 28, 2)
+#define STE1_HOST_MASK  (R_STE1_S1DSS_MASK | R_STE1_S1CIR_MASK | \
+                         R_STE1_S1COR_MASK | R_STE1_S1CSH_MASK | \
+                         R_STE1_S1STALLD_MASK | R_STE1_EATS_MASK)
 
 /* Values of STE.Config (IHI 0070 5.2): 0b0xx all mean abort */
 enum {
@@ -48,7 +52,7 @@ typedef enum SMMUv3AccelSTEStatus {
     SMMUV3_ACCEL_STE_READ,
     /* StreamID beyond the table, or beyond its level-1 descriptor's span */
     SMMUV3_ACCEL_STE_ABSENT,
-    /* The table is in memory that cannot be read */
+    /* The table is not in memory that can be read */
     SMMUV3_ACCEL_STE_UNREADABLE,
 } SMMUv3AccelSTEStatus;
 
@@ -74,17 +78,20 @@ typedef struct SMMUv3AccelInputs {
     uint64_t ste[2];                /* host endian; valid if STE_READ */
 } SMMUv3AccelInputs;
 
-/* What the guest was told that its SMMU can do, as far as an STE shows it */
-typedef struct SMMUv3AccelTraits {
+/*
+ * What an STE may ask for, by the guest's ID registers and the host's; made by
+ * smmuv3_accel_ste_rules()
+ */
+typedef struct SMMUv3AccelSTERules {
     uint8_t ssidsize;               /* IDR1.SSIDSIZE, bits */
     bool cd2l;                      /* IDR0.CD2L */
     bool ats;                       /* IDR0.ATS */
     /*
-     * The physical SMMU may stall a faulting transaction (IDR0.STALL_MODEL of
-     * the host is 0b00), of which the guest was told nothing.
+     * The physical SMMU may stall a faulting transaction: the host's
+     * IDR0.STALL_MODEL is 0b00, where the guest's is 0b01.
      */
     bool host_may_stall;
-} SMMUv3AccelTraits;
+} SMMUv3AccelSTERules;
 
 typedef struct SMMUv3AccelDecision {
     SMMUv3AccelAction action;
@@ -96,7 +103,7 @@ typedef struct SMMUv3AccelDecision {
 /**
  * smmuv3_accel_decide: what a stream is attached to
  * @in: the guest's registers, and what the fetch of its STE gave
- * @traits: what the guest's ID registers promise, and the host's stall model
+ * @rules: what an STE may ask for
  *
  * IHI 0070 3.11 (SMMUEN, GBPA), 5.2 (STE), 5.5 (fault configuration).  An STE
  * that asks for what the guest's SMMU does not have aborts; so does one that
@@ -106,13 +113,13 @@ typedef struct SMMUv3AccelDecision {
  * that a caller may compare them to find out whether a stream has to move.
  */
 SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
-                                        const SMMUv3AccelTraits *traits);
+                                        const SMMUv3AccelSTERules *rules);
 
 /**
  * smmuv3_accel_decide_disabled: what a stream is attached to without SMMUEN
  * @abort: GBPA.ABORT
  *
- * Also where a stream is parked: an abort needs no STE and no vDEVICE.
+ * A stream is parked there too: an abort needs no STE and no vDEVICE.
  */
 SMMUv3AccelDecision smmuv3_accel_decide_disabled(bool abort);
 
@@ -121,7 +128,7 @@ SMMUv3AccelDecision smmuv3_accel_decide_disabled(bool abort);
  * @a: a decision
  * @b: another
  *
- * The fault is not compared: it is news for the guest, not for the host.
+ * The fault is not compared: it concerns the guest alone.
  */
 static inline bool smmuv3_accel_decision_equal(const SMMUv3AccelDecision *a,
                                                const SMMUv3AccelDecision *b)

@@ -2,20 +2,85 @@
  * Accelerated SMMUv3: accesses to registers that do not leave the guest
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The guest reads registers from memory, where QEMU publishes what changes
+ * before anything signals it.  And it clears registers that are clear without
+ * an exit, because KVM ends such a write in an ioeventfd.
  */
 
 #include "qemu/osdep.h"
-#include "qemu/event_notifier.h"
+#include "qemu/error-report.h"
+#include "qemu/log.h"
 #include "qemu/range.h"
+#include "qapi/error.h"
 #include "system/kvm.h"
-#include "smmuv3-accel.h"
+#include "smmuv3-accel-internal.h"
 
 /* uapi linux/kvm.h has it since Linux 6.17, later than the base's copy */
 #ifndef KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
 #define KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED 243
 #endif
 
-#define PAGE1 0x10000
+/* Page 1 is an alias of page 0 */
+#define REG_PAGE 0x10000
+
+/*
+ * Reading
+ */
+
+/*
+ * The guest maps registers as Device memory and reads around the caches, unless
+ * stage 2 overrides it (FEAT_S2FWB, Arm ARM D8.6.6).  KVM says so by what it
+ * allows for VFIO's memory.  TCG knows no caches.
+ */
+static bool can_read_memory(void)
+{
+    return !kvm_enabled() ||
+           kvm_vm_check_extension(kvm_state,
+                                  KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0;
+}
+
+void smmuv3_accel_publish(SMMUv3State *s, hwaddr first, hwaddr last)
+{
+    uint8_t *mem = s->accel_state->reg_mem;
+
+    if (!mem) {
+        return;
+    }
+    /* A guest that sees a register move has to see what moved it */
+    smp_wmb();
+    for (hwaddr offset = first; offset <= last; offset += 4) {
+        uint32_t *reg = (uint32_t *)(mem + offset);
+        uint64_t value;
+
+        smmu_readl(s, offset, &value, MEMTXATTRS_UNSPECIFIED);
+        qatomic_set(reg, cpu_to_le32(value));
+        qatomic_set(reg + REG_PAGE / 4, cpu_to_le32(value));
+    }
+}
+
+static void publish_all(SMMUv3State *s)
+{
+    smmuv3_accel_publish(s, A_IDR0, A_CR2);
+    smmuv3_accel_publish(s, A_STATUSR, A_GBPA);
+    smmuv3_accel_publish(s, A_IRQ_CTRL, A_IRQ_CTRL_ACK);
+    smmuv3_accel_publish(s, A_GERROR, A_GERROR_IRQ_CFG2);
+    smmuv3_accel_publish(s, A_STRTAB_BASE, A_STRTAB_BASE_CFG);
+    smmuv3_accel_publish(s, A_CMDQ_BASE, A_EVENTQ_IRQ_CFG2);
+    smmuv3_accel_publish(s, A_IDREGS, A_IDREGS + 0x2c);
+}
+
+/* IHI 0070 7.1: CMDQ_CONS.ERR is visible before GERROR is */
+void smmuv3_accel_do_publish_causes(SMMUv3State *s)
+{
+    smmuv3_accel_publish(s, A_CMDQ_CONS, A_CMDQ_CONS);
+    smmuv3_accel_publish(s, A_EVENTQ_PROD, A_EVENTQ_PROD);
+    smmuv3_accel_publish(s, A_GERROR, A_GERROR);
+}
+
+/*
+ * Writes of 0 to a register that holds 0
+ */
 
 /*
  * Where Linux writes zeros to begin with, how wide, and by which bit of CR0 the
@@ -31,25 +96,19 @@ static const struct {
     { A_GERROR_IRQ_CFG0, 8 },
     { A_CMDQ_PROD, 4, R_CR0_CMDQEN_MASK },
     { A_CMDQ_CONS, 4, R_CR0_CMDQEN_MASK },
-    { PAGE1 | A_EVENTQ_PROD, 4, R_CR0_EVENTQEN_MASK },
-    { PAGE1 | A_EVENTQ_CONS, 4, R_CR0_EVENTQEN_MASK },
+    { REG_PAGE | A_EVENTQ_PROD, 4, R_CR0_EVENTQEN_MASK },
+    { REG_PAGE | A_EVENTQ_CONS, 4, R_CR0_EVENTQEN_MASK },
     { A_EVENTQ_IRQ_CFG0, 8 },
 };
 
-bool smmuv3_accel_regs_direct(void)
+/* Have KVM absorb the zeros written to these of zero_writes[], as bits */
+static void absorb_zeros(SMMUv3State *s, uint32_t wanted)
 {
-    return !kvm_enabled() ||
-           kvm_vm_check_extension(kvm_state,
-                                  KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0;
-}
-
-/* Have KVM swallow the zeros that go to these of zero_writes[], as bits */
-static void swallow(SMMUv3State *s, uint32_t wanted)
-{
+    SMMUv3Accel *accel = s->accel_state;
     MemoryRegion *mr = &s->smmu_state.iomem;
-    uint32_t changed = wanted ^ s->zero_writes;
+    uint32_t changed = wanted ^ accel->zero_writes;
 
-    if (!changed || !s->zero_written.initialized) {
+    if (!changed || !accel->zero_written.initialized) {
         return;
     }
     memory_region_transaction_begin();
@@ -57,33 +116,100 @@ static void swallow(SMMUv3State *s, uint32_t wanted)
         if (changed & wanted & BIT(i)) {
             memory_region_add_eventfd(mr, zero_writes[i].offset,
                                       zero_writes[i].size, true, 0,
-                                      &s->zero_written);
+                                      &accel->zero_written);
         } else if (changed & BIT(i)) {
             memory_region_del_eventfd(mr, zero_writes[i].offset,
                                       zero_writes[i].size, true, 0,
-                                      &s->zero_written);
+                                      &accel->zero_written);
         }
     }
     memory_region_transaction_commit();
-    s->zero_writes = wanted;
+    accel->zero_writes = wanted;
 }
 
-void smmuv3_accel_regs_reset(SMMUv3State *s)
+/*
+ * A write that may change a register makes the zeros written to it exit again,
+ * before it takes effect: another VCPU that sees its effect may clear the
+ * register.  They exit until the next reset, because a guest must not have KVM
+ * add and drop ioeventfds as it likes.
+ */
+static void expose_zeros(SMMUv3State *s, hwaddr offset, unsigned size,
+                         uint64_t value)
 {
-    swallow(s, MAKE_64BIT_MASK(0, ARRAY_SIZE(zero_writes)));
-}
-
-void smmuv3_accel_regs_write(SMMUv3State *s, hwaddr offset, unsigned size,
-                             uint64_t value)
-{
-    uint32_t wanted = s->zero_writes;
+    uint32_t wanted = s->accel_state->zero_writes;
 
     for (int i = 0; i < ARRAY_SIZE(zero_writes); i++) {
-        if (ranges_overlap(zero_writes[i].offset & ~PAGE1, zero_writes[i].size,
-                           offset, size) ||
+        if (ranges_overlap(zero_writes[i].offset & ~REG_PAGE,
+                           zero_writes[i].size, offset, size) ||
             (offset == A_CR0 && (value & zero_writes[i].enable))) {
             wanted &= ~BIT(i);
         }
     }
-    swallow(s, wanted);
+    absorb_zeros(s, wanted);
+}
+
+/*
+ * The region
+ */
+
+/* memory.c does not guard a ROM device against a device that accesses itself */
+bool smmuv3_accel_do_write_begin(SMMUv3State *s, hwaddr offset, unsigned size,
+                                 uint64_t value)
+{
+    MemReentrancyGuard *guard = &DEVICE(s)->mem_reentrancy_guard;
+
+    if (s->accel_state->reg_mem) {
+        if (guard->engaged_in_io) {
+            qemu_log_mask(LOG_GUEST_ERROR, "%s: the SMMU itself writes to 0x%"
+                          PRIx64 "\n", s->accel_state->name, offset);
+            return false;
+        }
+        guard->engaged_in_io = true;
+    }
+    expose_zeros(s, offset, size, value);
+    return true;
+}
+
+void smmuv3_accel_do_write_end(SMMUv3State *s, hwaddr offset)
+{
+    if (offset == A_CMDQ_PROD) {
+        smmuv3_accel_publish(s, A_CMDQ_PROD, A_CMDQ_PROD);
+    } else {
+        publish_all(s);
+    }
+    if (s->accel_state->reg_mem) {
+        DEVICE(s)->mem_reentrancy_guard.engaged_in_io = false;
+    }
+}
+
+void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops)
+{
+    SMMUState *sys = ARM_SMMU(s);
+    MemoryRegion *mr = &sys->iomem;
+    Error *err = NULL;
+
+    /* No migration passes through here */
+    if (s->accel_props.direct_registers && can_read_memory() &&
+        memory_region_init_rom_device_nomigrate(mr, OBJECT(s), ops, sys,
+                                                TYPE_ARM_SMMUV3, 2 * REG_PAGE,
+                                                &err)) {
+        s->accel_state->reg_mem = memory_region_get_ram_ptr(mr);
+    } else {
+        if (err) {
+            warn_reportf_err(err, "%s: each read of a register exits to QEMU: ",
+                             s->accel_state->name);
+        }
+        memory_region_init_io(mr, OBJECT(s), ops, sys, TYPE_ARM_SMMUV3,
+                              2 * REG_PAGE);
+    }
+    /* Without it, writes that change nothing exit as any other */
+    if (s->accel_props.direct_registers) {
+        event_notifier_init(&s->accel_state->zero_written, 0);
+    }
+}
+
+void smmuv3_accel_regs_reset(SMMUv3State *s)
+{
+    publish_all(s);
+    absorb_zeros(s, MAKE_64BIT_MASK(0, ARRAY_SIZE(zero_writes)));
 }

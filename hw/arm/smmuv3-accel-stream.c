@@ -2,6 +2,9 @@
  * Accelerated SMMUv3: streams and what the host holds for them
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The host's objects: vIOMMU, vDEVICE and nested HWPTs, when each is allocated
+ * and freed, and the one call that moves a stream between HWPTs.
  */
 
 #include "qemu/osdep.h"
@@ -9,7 +12,9 @@
 #include "qemu/bswap.h"
 #include "qapi/error.h"
 #include "trace.h"
+#include "hw/arm/smmuv3.h"
 #include "smmuv3-accel-stream.h"
+#include "smmuv3-internal.h"     /* the architecture's constants */
 
 void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
                              const char *name)
@@ -92,36 +97,31 @@ static bool vsmmu_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
     return true;
 }
 
-SMMUv3AccelStream *smmuv3_accel_stream_new(SMMUv3AccelVsmmu *vsmmu,
-                                           SMMUv3HostDevice *dev,
-                                           const SMMUv3HostInfo *info,
-                                           Error **errp)
+bool smmuv3_accel_stream_init(SMMUv3AccelStream *stream,
+                              SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
+                              const SMMUv3HostInfo *info, Error **errp)
 {
     const SMMUv3HostOps *ops = vsmmu->ops;
-    SMMUv3AccelStream *stream;
 
     if (QLIST_EMPTY(&vsmmu->streams)) {
         if (!vsmmu_open(vsmmu, dev, info, errp)) {
-            return NULL;
+            return false;
         }
     } else if (ops->host(dev) != vsmmu->host) {
         error_setg(errp, "the other devices behind this SMMU use another "
                    "iommufd object; give all of them the same iommufd=");
-        return NULL;
+        return false;
     } else if (ops->stage2(dev) != vsmmu->stage2) {
         error_setg(errp, "the other devices behind this SMMU sit behind "
                    "another physical SMMUv3 of the host; put this one on a "
                    "root complex with an arm-smmuv3 of its own");
-        return NULL;
+        return false;
     }
 
-    stream = g_new0(SMMUv3AccelStream, 1);
-    stream->vsmmu = vsmmu;
-    stream->dev = dev;
-    stream->sid = -1;
+    *stream = (SMMUv3AccelStream) { .vsmmu = vsmmu, .dev = dev, .sid = -1 };
     QLIST_INSERT_HEAD(&vsmmu->streams, stream, next);
     vsmmu->n_streams++;
-    return stream;
+    return true;
 }
 
 static void free_vdevice(SMMUv3AccelStream *stream)
@@ -137,13 +137,13 @@ static void free_vdevice(SMMUv3AccelStream *stream)
     }
 }
 
-void smmuv3_accel_stream_free(SMMUv3AccelStream *stream)
+void smmuv3_accel_stream_fini(SMMUv3AccelStream *stream)
 {
     SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
 
     /*
      * A failure to detach is no reason to keep anything: the device is about
-     * to be closed, and what is still in use then the host frees with the fd.
+     * to be closed, and the host frees what is still in use with its fd.
      */
     vsmmu->ops->detach(stream->dev, NULL);
     trace_smmuv3_accel_stream_free(vsmmu->name, vsmmu->ops->name(stream->dev),
@@ -156,7 +156,6 @@ void smmuv3_accel_stream_free(SMMUv3AccelStream *stream)
     if (QLIST_EMPTY(&vsmmu->streams)) {
         vsmmu_close(vsmmu);
     }
-    g_free(stream);
 }
 
 /* Attach to a HWPT that needs no vDEVICE; the stream's own HWPT is then free */
@@ -245,16 +244,17 @@ static int issue_one(SMMUv3AccelVsmmu *vsmmu, uint64_t word0, uint64_t word1)
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
 {
     SMMUv3AccelStream *stream;
-    int ret = issue_one(vsmmu, SMMUV3_OP_TLBI_NSNH_ALL, 0);
+    int ret = issue_one(vsmmu, SMMU_CMD_TLBI_NSNH_ALL, 0);
 
     QLIST_FOREACH(stream, &vsmmu->streams, next) {
         uint64_t sid = (uint64_t)stream->vdevice_sid << 32;
 
         if (!ret && stream->has_vdevice) {
-            ret = issue_one(vsmmu, SMMUV3_OP_CFGI_CD_ALL | sid, 0);
+            ret = issue_one(vsmmu, SMMU_CMD_CFGI_CD_ALL | sid, 0);
         }
-        if (!ret && stream->has_vdevice && (stream->now.ste[1] & STE1_EATS)) {
-            ret = issue_one(vsmmu, SMMUV3_OP_ATC_INV | sid,
+        if (!ret && stream->has_vdevice &&
+            FIELD_EX64(stream->now.ste[1], STE1, EATS)) {
+            ret = issue_one(vsmmu, SMMU_CMD_ATC_INV | sid,
                             SMMUV3_ATC_SIZE_ALL);
         }
     }
@@ -264,9 +264,9 @@ int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
 }
 
 /*
- * The host was asked for @decision and said @error: never yesterday's
- * translation. On abort then, or off every HWPT where the host does not even do
- * that.  A host that is busy with the device blocks its DMA itself.
+ * The host has refused @decision with @error.  The stream must not keep
+ * yesterday's translation: it goes to abort or, where the host refuses that
+ * too, off every HWPT.  A host that is busy with the device blocks its DMA.
  */
 static void park_stream(SMMUv3AccelStream *stream,
                         const SMMUv3AccelDecision *decision, int error)
@@ -317,7 +317,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
     }
     ret = attach_decision(stream, decision, errp);
     if (ret) {
-        /* The first error is the one to tell */
+        /* The first error is the one to report */
         park_stream(stream, decision, ret);
     }
 out:

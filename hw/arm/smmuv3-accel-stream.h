@@ -32,23 +32,23 @@ typedef struct SMMUv3AccelVsmmu {
     unsigned n_streams;
     SMMUv3AccelStreamList *by_sid;      /* one for each of SMMUV3_ACCEL_SIDS */
 
+    SMMUv3HostInfo info;        /* of the physical SMMUv3; all 0 at first */
+
     /* All that follows is valid while there are streams */
     SMMUv3Host *host;
-    SMMUv3HostInfo info;        /* of the physical SMMUv3 */
     uint32_t stage2;            /* the nesting parent, VFIO's */
     uint32_t viommu;
     uint32_t abort_hwpt;
     uint32_t bypass_hwpt;
     bool stale;                 /* invalidations were lost; outlives @viommu */
-    uint32_t veventq;           /* smmuv3-accel-events.c; 0 without */
+    uint32_t veventq;           /* smmuv3-accel-veventq.c; 0 without */
     int event_fd;
     int64_t event_next;         /* sequence of the next event, or -1 */
 } SMMUv3AccelVsmmu;
 
 struct SMMUv3AccelStream {
     SMMUv3AccelVsmmu *vsmmu;
-    SMMUv3HostDevice *dev;      /* referenced by who made the stream */
-    void *opaque;               /* of who made the stream */
+    SMMUv3HostDevice *dev;      /* outlives the stream */
     QLIST_ENTRY(SMMUv3AccelStream) next;
     QLIST_ENTRY(SMMUv3AccelStream) next_of_sid;
 
@@ -74,7 +74,7 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
                              const char *name);
 
 /**
- * smmuv3_accel_vsmmu_resync: forget all that the host may have cached
+ * smmuv3_accel_vsmmu_resync: invalidate all that the host may have cached
  * @vsmmu: with streams
  *
  * Of this vSMMU's guest tables: TLB entries, CDs and, where a stream has ATS,
@@ -86,8 +86,8 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
 
 /**
- * smmuv3_accel_vsmmu_fini: free what an idle vSMMU still holds
- * @vsmmu: without streams; none can be looked for any more
+ * smmuv3_accel_vsmmu_fini: free what smmuv3_accel_vsmmu_init() allocated
+ * @vsmmu: without streams; must not be used any more
  */
 void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu);
 
@@ -96,8 +96,8 @@ void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu);
  * @vsmmu: with or without streams
  * @sid: the StreamID; any value
  *
- * Usually one; several while the guest has not numbered its buses yet.  What a
- * lookup costs does not depend on how many streams there are.
+ * Usually one; several while the guest has not numbered its buses yet.  The
+ * cost of a lookup does not depend on the number of streams.
  *
  * Returns: the first, or NULL; next_of_sid leads on.
  */
@@ -105,29 +105,29 @@ SMMUv3AccelStream *smmuv3_accel_vsmmu_find(const SMMUv3AccelVsmmu *vsmmu,
                                            uint32_t sid);
 
 /**
- * smmuv3_accel_stream_new: put a device behind a vSMMU
- * @vsmmu: the vSMMU; the first stream brings its vIOMMU into being
+ * smmuv3_accel_stream_init: put a device behind a vSMMU
+ * @stream: to be filled; the caller's, usually in a larger struct
+ * @vsmmu: the vSMMU; the first stream allocates its vIOMMU
  * @dev: the device, attached to its stage 2; must outlive the stream
  * @info: ID registers of the physical SMMUv3 above @dev
  * @errp: names what is in the way
  *
  * The device stays attached as it was: smmuv3_accel_stream_apply() moves it.
  *
- * Returns: the stream, or NULL with nothing allocated.
+ * Returns: false with nothing allocated, and @stream left alone.
  */
-SMMUv3AccelStream *smmuv3_accel_stream_new(SMMUv3AccelVsmmu *vsmmu,
-                                           SMMUv3HostDevice *dev,
-                                           const SMMUv3HostInfo *info,
-                                           Error **errp);
+bool smmuv3_accel_stream_init(SMMUv3AccelStream *stream,
+                              SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
+                              const SMMUv3HostInfo *info, Error **errp);
 
 /**
- * smmuv3_accel_stream_free: take a device from its vSMMU
- * @stream: the stream; freed, with all that the host held for it
+ * smmuv3_accel_stream_fini: remove a device from its vSMMU
+ * @stream: the stream; all that the host holds for it is freed
  *
  * The device's DMA is blocked until its next attachment.  The last stream
- * takes the vIOMMU with it.
+ * frees the vIOMMU.
  */
-void smmuv3_accel_stream_free(SMMUv3AccelStream *stream);
+void smmuv3_accel_stream_fini(SMMUv3AccelStream *stream);
 
 /**
  * smmuv3_accel_stream_apply: move a stream to where the guest wants it
@@ -136,15 +136,15 @@ void smmuv3_accel_stream_free(SMMUv3AccelStream *stream);
  * @decision: what the policy says
  * @errp: why the host would not
  *
- * The new attachment replaces the old one in one call, so a running device
- * sees the one or the other (linux/iommufd.h, VFIO_DEVICE_ATTACH_IOMMUFD_PT).
- * A stream whose StreamID changed is parked on abort in between, for its
- * vDEVICE carries the old one.
+ * The new attachment replaces the old one in one call, so that a running
+ * device sees the one or the other (linux/vfio.h,
+ * VFIO_DEVICE_ATTACH_IOMMUFD_PT).  A stream whose StreamID changed is parked on
+ * abort in between, because its vDEVICE carries the old one.
  *
- * Returns: 0, or a negative errno after which the stream aborts and @error
- * says why; where the host refused even that the device is detached, or, with
- * -EBUSY while the host resets the device and blocks its DMA, the old
- * attachment may still stand.  Call again to try again.
+ * Returns: 0, or a negative errno after which the stream aborts and its @error
+ * says why.  Where the host refused even that, the device is detached.  With
+ * -EBUSY the old attachment may still stand, while the host resets the device
+ * and blocks its DMA.  Call again to try again.
  */
 int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
                               const SMMUv3AccelDecision *decision,

@@ -6,9 +6,9 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "smmuv3-accel.h"
+#include "hw/arm/smmuv3-accel.h"
 
-bool smmuv3_accel_check(SMMUv3State *s, Error **errp)
+bool smmuv3_accel_check_devices(SMMUv3State *s, Error **errp)
 {
     g_autofree char *name = qdev_get_human_name(DEVICE(s));
 
@@ -18,66 +18,66 @@ bool smmuv3_accel_check(SMMUv3State *s, Error **errp)
     return false;
 }
 
-/* No SMMU with accel=on gets beyond the check above */
+/* No SMMU with accel=on passes the check above */
 
-bool smmuv3_accel_realize(SMMUv3State *s, Error **errp)
+bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
+                          Error **errp)
 {
     g_assert_not_reached();
 }
 
-void smmuv3_accel_init_regs(SMMUv3State *s)
+void smmuv3_accel_do_reset(SMMUv3State *s)
 {
     g_assert_not_reached();
 }
 
-bool smmuv3_accel_regs_direct(void)
+void smmuv3_accel_do_cr0(SMMUv3State *s)
 {
     g_assert_not_reached();
 }
 
-void smmuv3_accel_regs_reset(SMMUv3State *s)
+void smmuv3_accel_do_gbpa(SMMUv3State *s)
 {
     g_assert_not_reached();
 }
 
-void smmuv3_accel_regs_write(SMMUv3State *s, hwaddr offset, unsigned size,
-                             uint64_t value)
+void smmuv3_accel_do_eventq_cons(SMMUv3State *s)
 {
     g_assert_not_reached();
 }
 
-void smmuv3_accel_refresh(SMMUv3State *s)
+bool smmuv3_accel_do_write_begin(SMMUv3State *s, hwaddr offset, unsigned size,
+                                 uint64_t value)
 {
     g_assert_not_reached();
 }
 
-void smmuv3_accel_cr0(SMMUv3State *s, uint32_t before)
+void smmuv3_accel_do_write_end(SMMUv3State *s, hwaddr offset)
 {
     g_assert_not_reached();
 }
 
-void smmuv3_accel_eventq_moved(SMMUv3State *s)
+void smmuv3_accel_do_publish_causes(SMMUv3State *s)
 {
     g_assert_not_reached();
 }
 
-SMMUCmdError smmuv3_accel_command(SMMUv3State *s, const Cmd *cmd,
-                                  bool *caches_only)
+bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
 {
     g_assert_not_reached();
 }
 
-unsigned smmuv3_accel_collect_pages(SMMUv3State *s, const Cmd *cmd, unsigned n)
+bool smmuv3_accel_drain_next(SMMUv3State *s, struct Cmd *cmd, unsigned *error)
 {
     g_assert_not_reached();
 }
 
-bool smmuv3_accel_collecting(SMMUv3State *s)
+unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
 {
     g_assert_not_reached();
 }
 
-SMMUCmdError smmuv3_accel_drained(SMMUv3State *s)
+MemTxResult smmuv3_accel_write_event(SMMUv3State *s, const struct Evt *evt)
 {
     g_assert_not_reached();
 }

@@ -79,7 +79,7 @@ static const Row refusals[] = {
     { "stage-2", false,
       "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,stage=2",
       "arm-smmuv3 's0': stage=2 is not possible with accel=on, where stage 2 "
-      "is the host's: drop stage=" },
+      "belongs to the host: drop stage=" },
     { "stage-nested", false,
       "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,stage=nested",
@@ -264,15 +264,69 @@ static void test_migrate(void)
     g_assert(error);
     g_test_message("%s", qdict_get_str(error, "desc"));
     g_assert(strstr(qdict_get_str(error, "desc"),
-                    "arm-smmuv3 's0': with accel=on, its state and that of the "
-                    "host's SMMUv3 cannot be migrated or saved yet"));
+                    "arm-smmuv3 's0' with accel=on (its state cannot be "
+                    "migrated, saved or loaded yet)"));
     qobject_unref(rsp);
 
     hmp = qtest_hmp(qts, "savevm now");
     g_test_message("%s", hmp);
-    g_assert(strstr(hmp, "cannot be migrated or saved yet"));
+    g_assert(strstr(hmp, "cannot be migrated, saved or loaded yet"));
     g_free(hmp);
+
+    /* It asks nobody, so that its file is of no use; QEMU goes on */
+    qtest_qmp_assert_success(qts, "{ 'execute': 'xen-save-devices-state', "
+                             "'arguments': { 'filename': '/dev/null' } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'query-status' }");
     qtest_quit(qts);
+}
+
+/* The status of a migration that has ended; the caller unrefs it */
+static QDict *wait_migration(QTestState *qts)
+{
+    for (int n = 0; n < 3000; n++) {
+        QDict *rsp = qtest_qmp_assert_success_ref(
+            qts, "{ 'execute': 'query-migrate' }");
+        const char *status = qdict_get_try_str(rsp, "status");
+
+        if (!g_strcmp0(status, "completed") || !g_strcmp0(status, "failed")) {
+            return rsp;
+        }
+        qobject_unref(rsp);
+        g_usleep(10000);
+    }
+    g_error("a migration does not end");
+}
+
+/* A state that an SMMU with accel=off has saved does not load with accel=on */
+static void test_load(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("smmuv3-accel-XXXXXX", NULL);
+    g_autofree char *file = g_strdup_printf("file:%s/state", dir);
+    QTestState *qts = start("-device arm-smmuv3,id=s0,primary-bus=pcie.0");
+    QDict *status;
+
+    qtest_qmp_assert_success(qts, "{ 'execute': 'migrate', 'arguments': {"
+                             "'uri': %s } }", file);
+    status = wait_migration(qts);
+    g_assert_cmpstr(qdict_get_str(status, "status"), ==, "completed");
+    qobject_unref(status);
+    qtest_quit(qts);
+
+    for (int accel = 0; accel < 2; accel++) {
+        qts = start(accel ? ACCEL " -incoming defer" :
+                    "-device arm-smmuv3,id=s0,primary-bus=pcie.0 "
+                    "-incoming defer");
+        qtest_qmp_assert_success(qts, "{ 'execute': 'migrate-incoming', "
+                                 "'arguments': { 'uri': %s, "
+                                 "'exit-on-error': false } }", file);
+        status = wait_migration(qts);
+        g_assert_cmpstr(qdict_get_str(status, "status"), ==,
+                        accel ? "failed" : "completed");
+        qobject_unref(status);
+        qtest_quit(qts);
+    }
+    unlink(file + strlen("file:"));
+    rmdir(dir);
 }
 
 /* The IORT reports the host's MSI window to the guest */
@@ -310,6 +364,7 @@ int main(int argc, char **argv)
     qtest_add_func("smmuv3-accel/idr", test_idr);
     qtest_add_func("smmuv3-accel/commands", test_commands_without_device);
     qtest_add_func("smmuv3-accel/migrate", test_migrate);
+    qtest_add_func("smmuv3-accel/load", test_load);
     qtest_add_func("smmuv3-accel/iort", test_iort);
     return g_test_run();
 }

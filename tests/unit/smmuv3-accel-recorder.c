@@ -442,6 +442,25 @@ void rec_device_init(SMMUv3HostDevice *dev, SMMUv3Host *host, const char *name,
     move(dev, object_of(host, stage2, REC_STAGE2));
 }
 
+SMMUv3AccelStream *rec_stream_new(SMMUv3AccelVsmmu *vsmmu,
+                                  SMMUv3HostDevice *dev,
+                                  const SMMUv3HostInfo *info, Error **errp)
+{
+    SMMUv3AccelStream *stream = g_new0(SMMUv3AccelStream, 1);
+
+    if (!smmuv3_accel_stream_init(stream, vsmmu, dev, info, errp)) {
+        g_free(stream);
+        return NULL;
+    }
+    return stream;
+}
+
+void rec_stream_free(SMMUv3AccelStream *stream)
+{
+    smmuv3_accel_stream_fini(stream);
+    g_free(stream);
+}
+
 void rec_device_release(SMMUv3HostDevice *dev)
 {
     move(dev, NULL);

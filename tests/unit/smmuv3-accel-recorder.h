@@ -12,7 +12,7 @@
 #ifndef TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
 #define TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
 
-#include "hw/arm/smmuv3-accel-host.h"
+#include "hw/arm/smmuv3-accel-stream.h"
 
 typedef enum RecCall {
     REC_INFO,
@@ -106,6 +106,15 @@ uint32_t rec_stage2_new(SMMUv3Host *host);
 /* A device that VFIO attached to @stage2 */
 void rec_device_init(SMMUv3HostDevice *dev, SMMUv3Host *host, const char *name,
                      uint32_t stage2);
+
+/*
+ * A stream by itself, on the heap; rec_stream_new() returns NULL with @errp set
+ * if smmuv3_accel_stream_init() refuses it
+ */
+SMMUv3AccelStream *rec_stream_new(SMMUv3AccelVsmmu *vsmmu,
+                                  SMMUv3HostDevice *dev,
+                                  const SMMUv3HostInfo *info, Error **errp);
+void rec_stream_free(SMMUv3AccelStream *stream);
 
 /* VFIO lets go of the device: what is attached no longer counts as used */
 void rec_device_release(SMMUv3HostDevice *dev);

@@ -410,7 +410,7 @@ static void test_a_granule_in_common(void)
     }
 }
 
-/* Other fields of the registers are other people's */
+/* All other fields stay, but for two that do not depend on the host */
 static void test_to_regs(void)
 {
     const uint32_t fills[] = { 0, ~0u, 0xa5a5a5a5 };
@@ -435,6 +435,8 @@ static void test_to_regs(void)
                 *reg = deposit32(*reg, fields[c].shift, fields[c].length,
                                  c == cap ? 0 : fields[c].most);
             }
+            want[0] = deposit32(want[0], 13, 1, 1);     /* MSI */
+            want[0] = deposit32(want[0], 18, 1, 0);     /* VMID16 */
             smmuv3_accel_caps_to_regs(&caps, idr, &aidr);
             for (int r = 0; r < 6; r++) {
                 if (idr[r] != want[r]) {
@@ -503,21 +505,41 @@ static void test_random_hosts(void)
     }
 }
 
-static void test_host_questions(void)
+/* The rules follow the guest's capabilities and, in some, the host's fields */
+static void test_rules(void)
 {
-    for (unsigned model = 0; model < 4; model++) {
-        SMMUv3HostInfo host = good_host();
+    for (unsigned n = 0; n < 0x400; n++) {
+        SMMUv3HostInfo host = {};
+        SMMUv3AccelCaps caps;
+        SMMUv3AccelCmdRules cmd;
+        SMMUv3AccelSTERules ste;
+        unsigned model = n & 3, granules = n >> 2 & 7;
+        bool ril = n & 0x20, asid16 = n & 0x40;
+        bool host_ril = n & 0x80, host_ds = n & 0x100;
 
+        memset(&caps, 0, sizeof(caps));
+        caps.value[SMMUV3_CAP_RIL] = ril;
+        caps.value[SMMUV3_CAP_ASID16] = asid16;
+        caps.value[SMMUV3_CAP_GRAN4K] = granules & 1;
+        caps.value[SMMUV3_CAP_GRAN16K] = granules >> 1 & 1;
+        caps.value[SMMUV3_CAP_GRAN64K] = granules >> 2;
+        if (n & 0x200) {
+            /* All that the rules are not about */
+            memset(&host, 0xff, sizeof(host));
+        }
         host.idr[0] = deposit32(host.idr[0], 24, 2, model);
-        g_assert_cmpint(smmuv3_accel_host_may_stall(&host), ==, model == 0);
-    }
-    for (int ds = 0; ds < 2; ds++) {
-        SMMUv3HostInfo host = good_host();
+        host.idr[3] = deposit32(host.idr[3], 10, 1, host_ril);
+        host.idr[5] = deposit32(host.idr[5], 7, 1, host_ds);
 
-        host.idr[5] = deposit32(host.idr[5], 7, 1, ds);
-        g_assert_cmpint(smmuv3_accel_host_has_ds(&host), ==, ds);
-        host.idr[5] ^= ~(1u << 7);
-        g_assert_cmpint(smmuv3_accel_host_has_ds(&host), ==, ds);
+        ste = smmuv3_accel_ste_rules(&caps, &host);
+        g_assert_cmpint(ste.host_may_stall, ==, model == 0);
+        g_assert_false(ste.ats || ste.cd2l || ste.ssidsize);
+        cmd = smmuv3_accel_cmd_rules(&caps, &host);
+        g_assert_cmpint(cmd.ril, ==, ril);
+        g_assert_cmpint(cmd.asid16, ==, asid16);
+        g_assert_cmpint(cmd.ds, ==, host_ds);
+        g_assert_cmphex(cmd.page_ranges, ==, host_ril ? granules : 0);
+        g_assert_false(cmd.ats || cmd.ssidsize);
     }
 }
 
@@ -544,6 +566,6 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/caps/to-regs-touches-its-fields-only",
                     test_to_regs);
     g_test_add_func("/smmuv3-accel/caps/random-hosts", test_random_hosts);
-    g_test_add_func("/smmuv3-accel/caps/host-questions", test_host_questions);
+    g_test_add_func("/smmuv3-accel/caps/rules", test_rules);
     return g_test_run();
 }

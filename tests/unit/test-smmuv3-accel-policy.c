@@ -44,7 +44,7 @@
 #define BYPASS_STE      (V | CONFIG(4))
 
 /* The inputs in words, for messages */
-static char *describe(const SMMUv3AccelInputs *in, const SMMUv3AccelTraits *t)
+static char *describe(const SMMUv3AccelInputs *in, const SMMUv3AccelSTERules *t)
 {
     return g_strdup_printf("SMMUEN=%d GBPA.ABORT=%d fetch=%d STE=0x%016" PRIx64
                            " 0x%016" PRIx64 ", guest SSIDSIZE=%u CD2L=%d "
@@ -54,7 +54,7 @@ static char *describe(const SMMUv3AccelInputs *in, const SMMUv3AccelTraits *t)
                            t->host_may_stall);
 }
 
-static void complain(const SMMUv3AccelInputs *in, const SMMUv3AccelTraits *t,
+static void complain(const SMMUv3AccelInputs *in, const SMMUv3AccelSTERules *t,
                      const SMMUv3AccelDecision *d, const char *what)
 {
     g_autofree char *inputs = describe(in, t);
@@ -66,7 +66,7 @@ static void complain(const SMMUv3AccelInputs *in, const SMMUv3AccelTraits *t,
 
 /* What holds for every decision, whatever the inputs */
 static void check_properties(const SMMUv3AccelInputs *in,
-                             const SMMUv3AccelTraits *t)
+                             const SMMUv3AccelSTERules *t)
 {
     SMMUv3AccelDecision d = smmuv3_accel_decide(in, t);
     SMMUv3AccelDecision again = smmuv3_accel_decide(in, t);
@@ -111,7 +111,7 @@ static void check_properties(const SMMUv3AccelInputs *in,
 }
 
 static void check(const char *name, const SMMUv3AccelInputs *in,
-                  const SMMUv3AccelTraits *t, SMMUv3AccelAction action,
+                  const SMMUv3AccelSTERules *t, SMMUv3AccelAction action,
                   SMMUv3AccelFault fault, uint64_t word0, uint64_t word1)
 {
     SMMUv3AccelDecision d = smmuv3_accel_decide(in, t);
@@ -193,7 +193,7 @@ static const struct {
 
 static void test_enabled(void)
 {
-    const SMMUv3AccelTraits t = {};
+    const SMMUv3AccelSTERules t = {};
 
     for (int i = 0; i < ARRAY_SIZE(stes); i++) {
         for (int gbpa = 0; gbpa < 2; gbpa++) {
@@ -212,27 +212,27 @@ static void test_enabled(void)
 /* With SMMUEN=0 GBPA decides, and no table is looked at (IHI 0070 3.21) */
 static void test_disabled(void)
 {
-    const SMMUv3AccelTraits traits[] = {
+    const SMMUv3AccelSTERules rules[] = {
         {}, { .ssidsize = 20, .cd2l = true, .ats = true,
               .host_may_stall = true },
     };
 
     for (int i = 0; i < ARRAY_SIZE(stes); i++) {
-        for (int k = 0; k < ARRAY_SIZE(traits); k++) {
+        for (int k = 0; k < ARRAY_SIZE(rules); k++) {
             SMMUv3AccelInputs in = {
                 .ste_status = stes[i].status,
                 .ste = { stes[i].ste[0], stes[i].ste[1] },
             };
 
-            check(stes[i].name, &in, &traits[k], BYPASS, NONE, BYPASS_STE, 0);
+            check(stes[i].name, &in, &rules[k], BYPASS, NONE, BYPASS_STE, 0);
             in.gbpa_abort = true;
-            check(stes[i].name, &in, &traits[k], ABORT, NONE, ABORT_STE, 0);
+            check(stes[i].name, &in, &rules[k], ABORT, NONE, ABORT_STE, 0);
         }
     }
 }
 
 /* Decide on one stage 1 STE */
-static void check_s1(SMMUv3AccelTraits t, uint64_t word0, uint64_t word1,
+static void check_s1(SMMUv3AccelSTERules t, uint64_t word0, uint64_t word1,
                      bool good, uint64_t host0, uint64_t host1)
 {
     const SMMUv3AccelInputs in = {
@@ -251,7 +251,7 @@ static void test_s1cdmax(void)
 {
     for (unsigned ssidsize = 0; ssidsize <= 20; ssidsize++) {
         for (unsigned cdmax = 0; cdmax < 32; cdmax++) {
-            SMMUv3AccelTraits t = { .ssidsize = ssidsize };
+            SMMUv3AccelSTERules t = { .ssidsize = ssidsize };
 
             check_s1(t, S1(0, cdmax), ATTRS, cdmax <= ssidsize, S1(0, cdmax),
                      ATTRS);
@@ -264,7 +264,7 @@ static void test_s1fmt(void)
 {
     for (unsigned fmt = 0; fmt < 4; fmt++) {
         for (int cd2l = 0; cd2l < 2; cd2l++) {
-            SMMUv3AccelTraits t = { .ssidsize = 8, .cd2l = cd2l };
+            SMMUv3AccelSTERules t = { .ssidsize = 8, .cd2l = cd2l };
 
             check_s1(t, S1(fmt, 0), ATTRS, true, S1(0, 0), ATTRS);
             check_s1(t, S1(fmt, 8), ATTRS, fmt == 0 || (cd2l && fmt != 3),
@@ -275,7 +275,7 @@ static void test_s1fmt(void)
 
 static void test_s1dss(void)
 {
-    const SMMUv3AccelTraits t = { .ssidsize = 8 };
+    const SMMUv3AccelSTERules t = { .ssidsize = 8 };
 
     for (unsigned dss = 0; dss < 4; dss++) {
         check_s1(t, S1(0, 0), ATTRS | S1DSS(dss), true, S1(0, 0), ATTRS);
@@ -288,7 +288,7 @@ static void test_eats(void)
 {
     for (unsigned eats = 0; eats < 4; eats++) {
         for (int ats = 0; ats < 2; ats++) {
-            SMMUv3AccelTraits t = { .ats = ats };
+            SMMUv3AccelSTERules t = { .ats = ats };
 
             check_s1(t, S1(0, 0), ATTRS | EATS(eats), true, S1(0, 0),
                      ATTRS | (ats && eats == 1 ? EATS(1) : 0));
@@ -299,7 +299,7 @@ static void test_eats(void)
 /* The guest's IDR0.STALL_MODEL is 0b01, the host's may be 0b00 */
 static void test_stall(void)
 {
-    SMMUv3AccelTraits t = {};
+    SMMUv3AccelSTERules t = {};
 
     check_s1(t, S1(0, 0), ATTRS, true, S1(0, 0), ATTRS);
     check_s1(t, S1(0, 0), ATTRS | S1STALLD, false, 0, 0);
@@ -314,7 +314,7 @@ static void test_single_bits(void)
     for (int i = 0; i < ARRAY_SIZE(stes); i++) {
         for (int bit = 0; bit < 128; bit++) {
             for (int k = 0; k < 16; k++) {
-                SMMUv3AccelTraits t = {
+                SMMUv3AccelSTERules t = {
                     .ssidsize = k & 1 ? 20 : 0, .cd2l = k & 2,
                     .ats = k & 4, .host_may_stall = k & 8,
                 };
@@ -333,7 +333,7 @@ static void test_single_bits(void)
 /* A bit that the host does not take makes no decision */
 static void test_masked_bits_are_no_news(void)
 {
-    const SMMUv3AccelTraits t = { .ssidsize = 4, .cd2l = true, .ats = true };
+    const SMMUv3AccelSTERules t = { .ssidsize = 4, .cd2l = true, .ats = true };
     const SMMUv3AccelInputs in = {
         .smmuen = true, .ste_status = SMMUV3_ACCEL_STE_READ,
         .ste = { S1(1, 4), ATTRS | S1DSS(2) | EATS(1) },
@@ -363,7 +363,7 @@ static void test_random(void)
         uint64_t word1 = (uint64_t)g_test_rand_int() << 32 |
                          (uint32_t)g_test_rand_int();
         unsigned k = g_test_rand_int();
-        SMMUv3AccelTraits t = {
+        SMMUv3AccelSTERules t = {
             .ssidsize = (k & 15) + (k & 16 ? 5 : 0), .cd2l = k & 32,
             .ats = k & 64, .host_may_stall = k & 128,
         };

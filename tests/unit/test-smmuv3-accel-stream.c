@@ -72,7 +72,7 @@ static void expect_story(const SMMUv3Host *host, const char *want)
 static SMMUv3AccelStream *new_stream(Bed *bed, int i)
 {
     Error *err = NULL;
-    SMMUv3AccelStream *stream = smmuv3_accel_stream_new(&bed->vsmmu,
+    SMMUv3AccelStream *stream = rec_stream_new(&bed->vsmmu,
                                                         &bed->dev[i],
                                                         &bed->dev[i].info,
                                                         &err);
@@ -178,14 +178,14 @@ static void test_life(void)
     check_books(&bed);
 
     rec_forget(bed.host);
-    smmuv3_accel_stream_free(s0);
+    rec_stream_free(s0);
     expect_story(bed.host, "detach destroy:s1 destroy:vdevice");
     g_assert_null(bed.dev[0].attached);
     check_books(&bed);
 
     /* The last one takes the vIOMMU along, and the next starts anew */
     rec_forget(bed.host);
-    smmuv3_accel_stream_free(s1);
+    rec_stream_free(s1);
     expect_story(bed.host, "detach destroy:s1 destroy:vdevice destroy:bypass "
                  "destroy:abort destroy:viommu");
     check_books(&bed);
@@ -193,7 +193,7 @@ static void test_life(void)
     rec_forget(bed.host);
     s0 = new_stream(&bed, 0);
     expect_story(bed.host, "viommu hwpt:abort hwpt:bypass");
-    smmuv3_accel_stream_free(s0);
+    rec_stream_free(s0);
     bed_fini(&bed);
 }
 
@@ -231,7 +231,7 @@ static void test_moves(void)
             rec_forget(bed.host);
             apply(stream, 0x100, decisions[to]);
             expect_story(bed.host, "");
-            smmuv3_accel_stream_free(stream);
+            rec_stream_free(stream);
             bed_fini(&bed);
         }
     }
@@ -256,7 +256,7 @@ static void test_first_move(void)
         expect_story(bed.host, stories[to]);
         expect_on(stream, decisions[to]);
         check_books(&bed);
-        smmuv3_accel_stream_free(stream);
+        rec_stream_free(stream);
         bed_fini(&bed);
     }
 }
@@ -273,7 +273,7 @@ static void test_first_move_is_made(void)
     rec_forget(bed.host);
     apply(stream, 0, &zeroes);
     expect_story(bed.host, "attach:abort");
-    smmuv3_accel_stream_free(stream);
+    rec_stream_free(stream);
     bed_fini(&bed);
 }
 
@@ -291,7 +291,7 @@ static void test_fault_is_no_move(void)
     rec_forget(bed.host);
     apply(stream, 0x100, &bad_ste);
     expect_story(bed.host, "");
-    smmuv3_accel_stream_free(stream);
+    rec_stream_free(stream);
     bed_fini(&bed);
 }
 
@@ -316,7 +316,7 @@ static void test_new_streamid(void)
         expect_story(bed.host, stories[to]);
         expect_on(stream, decisions[to]);
         check_books(&bed);
-        smmuv3_accel_stream_free(stream);
+        rec_stream_free(stream);
         bed_fini(&bed);
     }
 }
@@ -335,7 +335,7 @@ static void test_new_streamid_without_vdevice(void)
     expect_story(bed.host, "");
     apply(stream, 0x300, &to_s1);
     expect_story(bed.host, "vdevice:300 hwpt:s1 attach:s1");
-    smmuv3_accel_stream_free(stream);
+    rec_stream_free(stream);
     bed_fini(&bed);
 }
 
@@ -373,10 +373,10 @@ static void test_equal_streamids(void)
     apply(s1, 0x100, &to_other_s1);
     expect_on(s1, &to_other_s1);
     g_assert_false(smmuv3_accel_stream_pending(s1));
-    smmuv3_accel_stream_free(s0);
+    rec_stream_free(s0);
     apply(s1, 0, &to_other_s1);
     check_books(&bed);
-    smmuv3_accel_stream_free(s1);
+    rec_stream_free(s1);
     bed_fini(&bed);
 }
 
@@ -403,8 +403,8 @@ static void test_swapped_streamids(void)
     expect_on(s0, &to_other_s1);
     expect_on(s1, &to_s1);
     check_books(&bed);
-    smmuv3_accel_stream_free(s0);
-    smmuv3_accel_stream_free(s1);
+    rec_stream_free(s0);
+    rec_stream_free(s1);
     bed_fini(&bed);
 }
 
@@ -413,7 +413,7 @@ static void expect_no_stream(Bed *bed, SMMUv3HostDevice *dev, const char *text)
     Error *err = NULL;
 
     rec_forget(bed->host);
-    g_assert_null(smmuv3_accel_stream_new(&bed->vsmmu, dev, &dev->info, &err));
+    g_assert_null(rec_stream_new(&bed->vsmmu, dev, &dev->info, &err));
     g_assert_nonnull(err);
     if (!strstr(error_get_pretty(err), text)) {
         g_error("'%s' does not say '%s'", error_get_pretty(err), text);
@@ -439,15 +439,15 @@ static void test_strangers(void)
     g_assert_cmpuint(other->events->len, ==, 0);
 
     /* With nobody else behind the SMMU they are welcome */
-    smmuv3_accel_stream_free(stream);
-    stream = smmuv3_accel_stream_new(&bed.vsmmu, &elsewhere, &elsewhere.info,
+    rec_stream_free(stream);
+    stream = rec_stream_new(&bed.vsmmu, &elsewhere, &elsewhere.info,
                                      &error_abort);
     apply(stream, 0x100, &to_s1);
-    smmuv3_accel_stream_free(stream);
-    stream = smmuv3_accel_stream_new(&bed.vsmmu, &apart, &apart.info,
+    rec_stream_free(stream);
+    stream = rec_stream_new(&bed.vsmmu, &apart, &apart.info,
                                      &error_abort);
     apply(stream, 0x100, &to_s1);
-    smmuv3_accel_stream_free(stream);
+    rec_stream_free(stream);
     rec_host_free(other);
     bed_fini(&bed);
 }
@@ -472,7 +472,7 @@ static void test_new_fails(void)
             bed_init(&bed);
             bed.host->inject = rec_fail_nth;
             bed.host->opaque = &fail;
-            stream = smmuv3_accel_stream_new(&bed.vsmmu, &bed.dev[0],
+            stream = rec_stream_new(&bed.vsmmu, &bed.dev[0],
                                              &bed.dev[0].info, &err);
             g_assert_cmpuint(fail.nth, ==, 0);
             g_assert_null(stream);
@@ -484,7 +484,7 @@ static void test_new_fails(void)
             stream = new_stream(&bed, 0);
             apply(stream, 0x100, &to_s1);
             check_books(&bed);
-            smmuv3_accel_stream_free(stream);
+            rec_stream_free(stream);
             bed_fini(&bed);
         }
     }
@@ -555,7 +555,7 @@ static bool apply_fails(const SMMUv3AccelDecision *from, uint32_t sid,
         g_assert_cmphex(bed.dev[0].vdevice->sid, ==, sid);
     }
 
-    smmuv3_accel_stream_free(stream);
+    rec_stream_free(stream);
     bed_fini(&bed);
     return spent;
 }
@@ -605,7 +605,7 @@ static void test_first_move_fails(void)
             }
             apply(stream, 0x100, decisions[to]);
             expect_on(stream, decisions[to]);
-            smmuv3_accel_stream_free(stream);
+            rec_stream_free(stream);
             bed_fini(&bed);
             if (fail.nth) {
                 break;
@@ -648,7 +648,7 @@ static void test_no_attach_at_all(void)
                 apply(stream, sid, decisions[to]);
                 expect_on(stream, decisions[to]);
                 check_books(&bed);
-                smmuv3_accel_stream_free(stream);
+                rec_stream_free(stream);
                 bed_fini(&bed);
             }
         }
@@ -671,7 +671,7 @@ static void test_failure_taken_back(void)
     apply(stream, 0x100, &to_s1);
     expect_story(bed.host, "");
     g_assert_false(smmuv3_accel_stream_pending(stream));
-    smmuv3_accel_stream_free(stream);
+    rec_stream_free(stream);
     bed_fini(&bed);
 }
 
@@ -692,14 +692,14 @@ static void test_detach_fails(void)
     apply(s0, 0x100, &to_bypass);
     apply(s1, 0x200, &to_s1);
     bed.host->inject = no_detach;
-    smmuv3_accel_stream_free(s0);
+    rec_stream_free(s0);
     bed.host->inject = NULL;
     rec_device_release(&bed.dev[0]);
 
     /* The other is none the worse */
     check_books(&bed);
     apply(s1, 0x200, &to_other_s1);
-    smmuv3_accel_stream_free(s1);
+    rec_stream_free(s1);
     bed_fini(&bed);
 }
 
@@ -743,10 +743,10 @@ static void test_random(void)
 
             bed.host->inject = g_test_rand_bit() ? at_random : NULL;
             if (!streams[i]) {
-                streams[i] = smmuv3_accel_stream_new(&bed.vsmmu, &bed.dev[i],
+                streams[i] = rec_stream_new(&bed.vsmmu, &bed.dev[i],
                                                      &bed.dev[i].info, NULL);
             } else if (!g_test_rand_int_range(0, 10)) {
-                smmuv3_accel_stream_free(streams[i]);
+                rec_stream_free(streams[i]);
                 streams[i] = NULL;
             } else {
                 SMMUv3AccelDecision before = streams[i]->now;
@@ -766,7 +766,7 @@ static void test_random(void)
         }
         for (int i = 0; i < DEVICES; i++) {
             if (streams[i]) {
-                smmuv3_accel_stream_free(streams[i]);
+                rec_stream_free(streams[i]);
             }
         }
         bed_fini(&bed);
@@ -786,7 +786,7 @@ static Crowd *crowd_new(Bed *bed, int n)
 
     for (int i = 0; i < n; i++) {
         rec_device_init(&crowd->dev[i], bed->host, "dev", bed->stage2);
-        crowd->stream[i] = smmuv3_accel_stream_new(&bed->vsmmu,
+        crowd->stream[i] = rec_stream_new(&bed->vsmmu,
                                                    &crowd->dev[i],
                                                    &crowd->dev[i].info,
                                                    &error_abort);
@@ -798,7 +798,7 @@ static Crowd *crowd_new(Bed *bed, int n)
 static void crowd_free(Crowd *crowd, int n)
 {
     for (int i = 0; i < n; i++) {
-        smmuv3_accel_stream_free(crowd->stream[i]);
+        rec_stream_free(crowd->stream[i]);
     }
     g_free(crowd);
 }

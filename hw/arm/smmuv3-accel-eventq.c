@@ -1,0 +1,162 @@
+/*
+ * Accelerated SMMUv3: the guest's event queue
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Records come from QEMU itself and from the host, which keeps them in a
+ * vEVENTQ while EVENTQEN is set.  They pause while the guest's queue is full,
+ * and a loss sets EVENTQ_PROD.OVFLG.  IHI 0070 7.2 and 7.4.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qapi/error.h"
+#include "trace.h"
+#include "smmuv3-accel-internal.h"
+#include "smmuv3-accel-veventq.h"
+
+/* Records that the queue can take; 0 if it is off, or its indexes are wrong */
+static uint32_t room(SMMUv3State *s)
+{
+    SMMUQueue *q = &s->eventq;
+    uint32_t size = 1u << q->log2size;
+    uint32_t used = (q->prod - q->cons) & WRAP_INDEX_MASK(q);
+
+    return smmuv3_eventq_enabled(s) && used < size ? size - used : 0;
+}
+
+/* Write a record, without an interrupt; there must be room for it */
+static MemTxResult put(SMMUv3State *s, const Evt *evt)
+{
+    SMMUQueue *q = &s->eventq;
+    uint32_t ovflg = q->prod & R_EVENTQ_PROD_OVFLG_MASK;
+    Evt out = *evt;
+    MemTxResult r;
+
+    for (int i = 0; i < ARRAY_SIZE(out.word); i++) {
+        cpu_to_le32s(&out.word[i]);
+    }
+    r = dma_memory_write(&address_space_memory, Q_PROD_ENTRY(q), &out,
+                         sizeof(out), smmuv3_table_attrs(s));
+    if (r == MEMTX_OK) {
+        queue_prod_incr(q);
+        q->prod |= ovflg;
+    }
+    return r;
+}
+
+/* Toggle EVENTQ_PROD.OVFLG, unless the guest has yet to acknowledge it */
+static void overflow(SMMUv3State *s)
+{
+    SMMUQueue *q = &s->eventq;
+
+    if (!((q->prod ^ q->cons) & R_EVENTQ_PROD_OVFLG_MASK)) {
+        q->prod ^= R_EVENTQ_PROD_OVFLG_MASK;
+        smmuv3_accel_publish(s, A_EVENTQ_PROD, A_EVENTQ_PROD);
+        trace_smmuv3_accel_overflow(s->accel_state->name);
+    }
+}
+
+MemTxResult smmuv3_accel_write_event(SMMUv3State *s, const Evt *evt)
+{
+    MemTxResult r;
+
+    if (!room(s)) {
+        overflow(s);
+        return MEMTX_OK;
+    }
+    r = put(s, evt);
+    if (r == MEMTX_OK) {
+        smmuv3_trigger_irq(s, SMMU_IRQ_EVTQ, 0);
+    }
+    return r;
+}
+
+/*
+ * Records of the host
+ */
+
+static void put_host_event(void *opaque, const SMMUv3HostEvent *event)
+{
+    SMMUv3State *s = opaque;
+    Evt evt;
+
+    for (int i = 0; i < ARRAY_SIZE(event->word); i++) {
+        evt.word[2 * i] = extract64(le64_to_cpu(event->word[i]), 0, 32);
+        evt.word[2 * i + 1] = extract64(le64_to_cpu(event->word[i]), 32, 32);
+    }
+    if (room(s) && put(s, &evt) != MEMTX_OK) {
+        smmuv3_trigger_irq(s, SMMU_IRQ_GERROR, R_GERROR_EVENTQ_ABT_ERR_MASK);
+    }
+}
+
+static void host_lost_events(void *opaque)
+{
+    overflow(opaque);
+}
+
+static void drain_host_events(void *opaque)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3Accel *accel = s->accel_state;
+    const SMMUv3AccelEventSink sink = {
+        .put = put_host_event,
+        .lost = host_lost_events,
+        .opaque = s,
+    };
+    uint32_t prod = s->eventq.prod;
+    bool alive = smmuv3_accel_veventq_drain(&accel->vsmmu, room(s), &sink);
+
+    if (s->eventq.prod != prod) {
+        smmuv3_trigger_irq(s, SMMU_IRQ_EVTQ, 0);
+    }
+    accel->events_paused = alive && !room(s);
+    if (!alive || accel->events_paused) {
+        qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
+    }
+}
+
+void smmuv3_accel_do_eventq_cons(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (accel->events_paused && room(s)) {
+        accel->events_paused = false;
+        qemu_set_fd_handler(accel->vsmmu.event_fd, drain_host_events, NULL, s);
+    }
+}
+
+void smmuv3_accel_eventq_stop(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (accel->vsmmu.veventq) {
+        qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
+        smmuv3_accel_veventq_close(&accel->vsmmu);
+    }
+    accel->events_paused = false;
+}
+
+void smmuv3_accel_eventq_update(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    bool want = smmuv3_eventq_enabled(s) && !QLIST_EMPTY(&accel->vsmmu.streams);
+    Error *err = NULL;
+
+    if (!want) {
+        smmuv3_accel_eventq_stop(s);
+    } else if (!accel->vsmmu.veventq) {
+        if (smmuv3_accel_veventq_open(&accel->vsmmu, &err)) {
+            qemu_set_fd_handler(accel->vsmmu.event_fd, drain_host_events, NULL,
+                                s);
+            accel->events_refused = false;
+        } else if (!accel->events_refused) {
+            accel->events_refused = true;
+            warn_reportf_err(err, "%s: faults of its devices show in the "
+                             "host's log only: ", accel->name);
+        } else {
+            error_free(err);
+        }
+    }
+}

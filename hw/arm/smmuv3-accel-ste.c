@@ -1,0 +1,267 @@
+/*
+ * Accelerated SMMUv3: from the guest's Stream Table Entry to an attachment
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What a stream is attached to is a function of today's registers and tables
+ * (smmuv3-accel-policy.c).  This file asks it at every edge that can change the
+ * answer: a CFGI, SMMUEN, GBPA, reset, another bus number.  It moves the stream
+ * (smmuv3-accel-stream.c), and tries again what the host refuses for a while.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "trace.h"
+#include "smmuv3-accel-internal.h"
+
+/*
+ * Some refusals of the host pass by themselves: it resets the device (EBUSY),
+ * or two streams swap StreamIDs and one waits for the other's (EEXIST).  Try
+ * again after this long, then after twice as long, and so on.  Report it once
+ * it has not passed for a while.
+ */
+#define RETRY_MIN_MS 10
+#define RETRY_REPORT_MS 1280
+#define RETRY_MAX_MS 5120
+
+bool smmuv3_accel_passes_by_itself(int error)
+{
+    return error == -EBUSY || error == -EEXIST;
+}
+
+/* Today's StreamID: the guest renumbers buses as it likes */
+static uint32_t stream_sid(const SMMUv3AccelEndpoint *ep)
+{
+    return PCI_BUILD_BDF(pci_bus_num(ep->bus), ep->devfn);
+}
+
+/* Returns the address that could not be read, for F_STE_FETCH */
+static dma_addr_t fetch_ste(SMMUv3State *s, uint32_t sid,
+                            SMMUv3AccelInputs *in)
+{
+    SMMUEventInfo event = { .sid = sid, .inval_ste_allowed = true };
+    STE ste;
+
+    if (!smmu_find_ste(s, sid, &ste, &event)) {
+        in->ste_status = SMMUV3_ACCEL_STE_READ;
+        in->ste[0] = deposit64(ste.word[0], 32, 32, ste.word[1]);
+        in->ste[1] = deposit64(ste.word[2], 32, 32, ste.word[3]);
+    } else if (event.type == SMMU_EVT_F_STE_FETCH) {
+        in->ste_status = SMMUV3_ACCEL_STE_UNREADABLE;
+        return event.u.f_ste_fetch.addr;
+    } else {
+        in->ste_status = SMMUV3_ACCEL_STE_ABSENT;
+    }
+    return 0;
+}
+
+/*
+ * Record a configuration error.  The host cannot do so, since it sees an abort.
+ * The architecture has one event for each transaction that meets the error.
+ * Here it is one for each CFGI, because QEMU sees no transactions.
+ */
+static void record_fault(SMMUv3State *s, uint32_t sid, SMMUv3AccelFault fault,
+                         dma_addr_t fetch_addr)
+{
+    SMMUEventInfo event = { .sid = sid };
+
+    switch (fault) {
+    case SMMUV3_ACCEL_FAULT_BAD_STREAMID:
+        if (!FIELD_EX32(s->cr[2], CR2, RECINVSID)) {
+            return;     /* IHI 0070 6.3.12: the guest wants none of these */
+        }
+        event.type = SMMU_EVT_C_BAD_STREAMID;
+        break;
+    case SMMUV3_ACCEL_FAULT_STE_FETCH:
+        event.type = SMMU_EVT_F_STE_FETCH;
+        event.u.f_ste_fetch.addr = fetch_addr;
+        break;
+    case SMMUV3_ACCEL_FAULT_BAD_STE:
+        event.type = SMMU_EVT_C_BAD_STE;
+        break;
+    default:
+        return;
+    }
+    smmuv3_record_event(s, &event);
+}
+
+/*
+ * Trying again
+ */
+
+/* @anew: another stream has come to wait, which may be for a moment only */
+static void retry_later(SMMUv3Accel *accel, bool anew)
+{
+    if (anew) {
+        accel->retry_ms = 0;
+        timer_del(accel->retry);
+    }
+    if (!timer_pending(accel->retry)) {
+        accel->retry_ms = accel->retry_ms ? MIN(accel->retry_ms * 2,
+                                                RETRY_MAX_MS) : RETRY_MIN_MS;
+        timer_mod(accel->retry,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + accel->retry_ms);
+    }
+}
+
+void smmuv3_accel_retry_pending(SMMUv3State *s)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
+        if (smmuv3_accel_stream_pending(stream)) {
+            retry_later(s->accel_state, false);
+            return;
+        }
+    }
+}
+
+static void refresh_pending(SMMUv3Accel *accel)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        if (smmuv3_accel_stream_pending(stream)) {
+            smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
+                                            SMMUV3_ACCEL_EDGE_OTHER);
+        }
+    }
+}
+
+static void retry_timer(void *opaque)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3Accel *accel = s->accel_state;
+
+    refresh_pending(accel);
+    if (!timer_pending(accel->retry)) {
+        accel->retry_ms = 0;
+    }
+}
+
+/*
+ * Edges
+ */
+
+int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
+                                Error **errp)
+{
+    SMMUv3State *s = ep->smmu;
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelStream *stream = &ep->stream;
+    const SMMUv3AccelSTERules rules =
+        smmuv3_accel_ste_rules(&accel->caps, &accel->vsmmu.info);
+    bool waited = smmuv3_accel_passes_by_itself(stream->error);
+    uint32_t sid = stream_sid(ep);
+    SMMUv3AccelInputs in = {
+        .smmuen = smmu_enabled(s),
+        .gbpa_abort = FIELD_EX32(s->gbpa, GBPA, ABORT),
+    };
+    SMMUv3AccelDecision decision;
+    dma_addr_t fetch_addr = 0;
+    int ret;
+
+    if (in.smmuen) {
+        fetch_addr = fetch_ste(s, sid, &in);
+    }
+    decision = smmuv3_accel_decide(&in, &rules);
+    if (edge == SMMUV3_ACCEL_EDGE_CFGI) {
+        record_fault(s, sid, decision.fault, fetch_addr);
+    }
+    ret = smmuv3_accel_stream_apply(stream, sid, &decision, errp);
+    if (smmuv3_accel_passes_by_itself(ret)) {
+        retry_later(accel, !waited);
+    }
+    return ret;
+}
+
+void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
+                                     SMMUv3AccelEdge edge)
+{
+    SMMUv3Accel *accel = ep->smmu->accel_state;
+    Error *err = NULL;
+    int ret = smmuv3_accel_refresh_stream(ep, edge, &err);
+
+    /* Once per failure, not once per command */
+    if (!ret) {
+        ep->reported = false;
+    } else if (!ep->reported && (!smmuv3_accel_passes_by_itself(ret) ||
+                                 accel->retry_ms >= RETRY_REPORT_MS)) {
+        ep->reported = true;
+        warn_report_err(err);
+        return;
+    }
+    error_free(err);
+}
+
+void smmuv3_accel_refresh_all(SMMUv3State *s)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
+        smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
+                                        SMMUV3_ACCEL_EDGE_OTHER);
+    }
+}
+
+void smmuv3_accel_do_gbpa(SMMUv3State *s)
+{
+    if (!smmu_enabled(s)) {
+        smmuv3_accel_refresh_all(s);
+    }
+}
+
+/*
+ * The streams of a renumbered bus have to move before the next command takes
+ * effect, which may name the new numbers.  If no command comes they move soon,
+ * but not at once: a guest that numbers its buses writes a bridge's registers
+ * several times, and a machine reset clears all of them, SMMUs after bridges.
+ */
+void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelStream *stream;
+
+    if (!accel->renumbered) {
+        return;
+    }
+    accel->renumbered = false;
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
+
+        if (stream->sid != stream_sid(ep)) {
+            smmuv3_accel_refresh_and_report(ep, SMMUV3_ACCEL_EDGE_OTHER);
+        }
+    }
+    /* One may have waited for another one's StreamID */
+    refresh_pending(accel);
+}
+
+static void renumber_bh(void *opaque)
+{
+    smmuv3_accel_refresh_renumbered(opaque);
+}
+
+void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque)
+{
+    SMMUv3State *s = opaque;
+
+    trace_smmuv3_accel_bus_renumbered(s->accel_state->name, pci_bus_num(bus));
+    s->accel_state->renumbered = true;
+    qemu_bh_schedule(s->accel_state->renumber);
+}
+
+void smmuv3_accel_ste_realize(SMMUv3State *s)
+{
+    s->accel_state->retry = timer_new_ms(QEMU_CLOCK_REALTIME, retry_timer, s);
+    s->accel_state->renumber = qemu_bh_new(renumber_bh, s);
+}
+
+void smmuv3_accel_ste_unrealize(SMMUv3State *s)
+{
+    qemu_bh_delete(s->accel_state->renumber);
+    timer_free(s->accel_state->retry);
+}

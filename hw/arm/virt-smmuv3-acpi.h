@@ -1,0 +1,79 @@
+/*
+ * The virt machine: ACPI tables for SMMUv3s
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * IO Remapping Table System Software on ARM Platforms (IORT), ARM DEN 0049.
+ */
+#ifndef HW_ARM_VIRT_SMMUV3_ACPI_H
+#define HW_ARM_VIRT_SMMUV3_ACPI_H
+
+#include "hw/arm/smmu-common.h"
+#include "hw/arm/virt.h"
+
+#define ID_MAPPING_ENTRY_SIZE 20
+
+/* Offset of the first node, which is the ITS group node if there is one */
+#define IORT_NODE_OFFSET 48
+
+/* A range of requester IDs */
+typedef struct AcpiIortIdMapping {
+    uint32_t input_base;
+    uint32_t id_count;
+    unsigned smmu;                  /* index of the SMMUv3 they go to, if any */
+} AcpiIortIdMapping;
+
+/* The node of one SMMUv3 */
+typedef struct AcpiIortSMMUv3 {
+    hwaddr base;
+    uint32_t gsiv[NUM_SMMU_IRQS];   /* by SMMUIrq */
+    size_t offset;                  /* in the table, once the node is written */
+    uint64_t msi_window_base;       /* to be mapped 1:1 by the guest */
+    uint64_t msi_window_size;       /* 0 for none */
+} AcpiIortSMMUv3;
+
+/* Append an ID mapping (table 4); virt-acpi-build.c has it */
+void build_iort_id_mapping(GArray *table_data, uint32_t input_base,
+                           uint32_t id_count, uint32_t out_ref);
+
+/**
+ * iort_collect_smmuv3s: which SMMUv3s there are, and what they are for
+ * @vms: the machine
+ * @smmus: AcpiIortSMMUv3 of each is appended
+ * @idmaps: AcpiIortIdMapping of each SMMU that a user created is appended, in
+ *          the order of requester IDs
+ *
+ * Returns: how many of the SMMUs have an MSI window.
+ */
+int iort_collect_smmuv3s(VirtMachineState *vms, GArray *smmus, GArray *idmaps);
+
+/**
+ * build_iort_smmuv3: append the node of an SMMUv3 (table 9)
+ * @table_data: the table
+ * @smmu: the SMMU
+ * @has_its: whether its requesters' MSIs go to the ITS group node
+ * @id: the node's identifier
+ */
+void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
+                       bool has_its, uint32_t id);
+
+/**
+ * build_iort_rmrs: append a Reserved Memory Range node for each MSI window
+ * @table_data: the table, with the nodes of all SMMUs
+ * @smmus: as iort_collect_smmuv3s()
+ * @idmaps: likewise
+ * @id: identifier of the first node
+ */
+void build_iort_rmrs(GArray *table_data, GArray *smmus, GArray *idmaps,
+                     uint32_t id);
+
+/**
+ * virt_bus_has_msi_window: is there an SMMU with an MSI window before this bus?
+ * @bus: a root bus
+ *
+ * The RMR node of the window lists StreamIDs, so it holds only while bus
+ * numbers stay as firmware set them (DEN 0049E.d, 3.1.1.5).
+ */
+bool virt_bus_has_msi_window(PCIBus *bus);
+
+#endif

@@ -1,0 +1,214 @@
+/*
+ * The virt machine: SMMUv3s that a user creates, one per root complex
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Which SMMUs the machine can carry, what the board tells them (the guest's MSI
+ * doorbell), and their device tree node.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qapi/error.h"
+#include "hw/arm/fdt.h"
+#include "hw/arm/smmu-primary-bus.h"
+#include "hw/arm/smmuv3.h"
+#include "hw/arm/virt-smmuv3.h"
+#include "hw/platform-bus.h"
+#include "hw/sysbus.h"
+#include "system/device_tree.h"
+
+void virt_smmuv3_add_fdt_node(const VirtMachineState *vms, hwaddr base,
+                              hwaddr size, const int irqs[NUM_SMMU_IRQS],
+                              uint32_t phandle)
+{
+    MachineState *ms = MACHINE(vms);
+    const char compat[] = "arm,smmu-v3";
+    const char irq_names[] = "eventq\0priq\0cmdq-sync\0gerror";
+    g_autofree char *node = g_strdup_printf("/smmuv3@%" PRIx64, base);
+
+    qemu_fdt_add_subnode(ms->fdt, node);
+    qemu_fdt_setprop(ms->fdt, node, "compatible", compat, sizeof(compat));
+    qemu_fdt_setprop_sized_cells(ms->fdt, node, "reg", 2, base, 2, size);
+
+    qemu_fdt_setprop_cells(ms->fdt, node, "interrupts",
+            GIC_FDT_IRQ_TYPE_SPI, irqs[0], GIC_FDT_IRQ_FLAGS_EDGE_LO_HI,
+            GIC_FDT_IRQ_TYPE_SPI, irqs[1], GIC_FDT_IRQ_FLAGS_EDGE_LO_HI,
+            GIC_FDT_IRQ_TYPE_SPI, irqs[2], GIC_FDT_IRQ_FLAGS_EDGE_LO_HI,
+            GIC_FDT_IRQ_TYPE_SPI, irqs[3], GIC_FDT_IRQ_FLAGS_EDGE_LO_HI);
+
+    qemu_fdt_setprop(ms->fdt, node, "interrupt-names", irq_names,
+                     sizeof(irq_names));
+
+    qemu_fdt_setprop(ms->fdt, node, "dma-coherent", NULL, 0);
+
+    qemu_fdt_setprop_cell(ms->fdt, node, "#iommu-cells", 1);
+
+    qemu_fdt_setprop_cell(ms->fdt, node, "phandle", phandle);
+}
+
+void virt_smmuv3_get_resources(VirtMachineState *vms, DeviceState *dev,
+                               hwaddr *base, int irqs[NUM_SMMU_IRQS])
+{
+    PlatformBusDevice *pbus = PLATFORM_BUS_DEVICE(vms->platform_bus_dev);
+    SysBusDevice *sbdev = SYS_BUS_DEVICE(dev);
+    int i;
+
+    *base = vms->memmap[VIRT_PLATFORM_BUS].base +
+            platform_bus_get_mmio_addr(pbus, sbdev, 0);
+
+    for (i = 0; i < NUM_SMMU_IRQS; i++) {
+        irqs[i] = vms->irqmap[VIRT_PLATFORM_BUS] +
+                  platform_bus_get_irqn(pbus, sbdev, i);
+    }
+}
+
+/*
+ * The guest learns of its hardware from the device tree where no firmware is
+ * there to hand over the ACPI tables, or none are made.
+ */
+static bool boots_by_device_tree(VirtMachineState *vms)
+{
+    return !vms->bootinfo.firmware_loaded || !virt_is_acpi_enabled(vms);
+}
+
+/* Where the guest's devices write their MSIs, or 0 */
+static hwaddr msi_doorbell(const VirtMachineState *vms)
+{
+    switch (vms->msi_controller) {
+    case VIRT_MSI_CTRL_ITS:
+        return vms->memmap[VIRT_GIC_ITS].base + 0x10040; /* GITS_TRANSLATER */
+    case VIRT_MSI_CTRL_GICV2M:
+        return vms->memmap[VIRT_GIC_V2M].base + 0x40;    /* MSI_SETSPI_NS */
+    default:
+        return 0;
+    }
+}
+
+/* One kind of IOMMU per machine */
+static bool check_other_iommus(VirtMachineState *vms, const char *name,
+                               Error **errp)
+{
+    if (vms->iommu == VIRT_IOMMU_SMMUV3) {
+        error_setg(errp, "arm-smmuv3 '%s': the machine has an SMMU for all of "
+                   "its root complexes already: leave out either "
+                   "-machine iommu=smmuv3 or the arm-smmuv3 devices", name);
+        return false;
+    }
+    if (vms->iommu == VIRT_IOMMU_VIRTIO) {
+        error_setg(errp, "arm-smmuv3 '%s': the machine has a virtio-iommu-pci "
+                   "already: leave out either that or the arm-smmuv3 devices",
+                   name);
+        return false;
+    }
+    return true;
+}
+
+/* Can the guest learn of the SMMU, and of where MSIs go behind it? */
+static bool check_description(VirtMachineState *vms, SMMUState *s,
+                              const char *name, bool by_dt, Error **errp)
+{
+    if (by_dt && s->primary_bus != vms->bus) {
+        error_setg(errp, "arm-smmuv3 '%s': primary-bus '%s' needs a guest that "
+                   "boots by ACPI, since the device tree does not show '%s' to "
+                   "it: %s, or write primary-bus=pcie.0",
+                   name, BUS(s->primary_bus)->name, BUS(s->primary_bus)->name,
+                   virt_is_acpi_enabled(vms) ?
+                   "add UEFI firmware (-bios, pflash)" :
+                   vms->bootinfo.firmware_loaded ?
+                   "drop -machine acpi=off" :
+                   "drop -machine acpi=off and add UEFI firmware "
+                   "(-bios, pflash)");
+        return false;
+    }
+    if (!by_dt && vms->msi_controller == VIRT_MSI_CTRL_NONE) {
+        /*
+         * The IORT of a GICv3 names an ITS as where each requester's MSIs end.
+         * With a GICv2 they reach the GICv2m without one, and a device tree
+         * can leave out msi-map.
+         */
+        error_setg(errp, "arm-smmuv3 '%s': the machine has no ITS, which the "
+                   "ACPI tables (IORT) need behind an SMMU for MSIs: write "
+                   "-machine its=on, or gic-version=2", name);
+        return false;
+    }
+    return true;
+}
+
+static bool check_interrupts(VirtMachineState *vms, const char *name,
+                             Error **errp)
+{
+    PlatformBusDevice *pbus = PLATFORM_BUS_DEVICE(vms->platform_bus_dev);
+    int free_irqs = pbus->num_irqs - bitmap_count_one(pbus->used_irqs,
+                                                      pbus->num_irqs);
+
+    if (free_irqs < NUM_SMMU_IRQS) {
+        error_setg(errp, "arm-smmuv3 '%s': it needs %d interrupts, and the "
+                   "platform bus has %d of its %u left: it carries %u SMMUs at "
+                   "most, leave this one out", name, NUM_SMMU_IRQS, free_irqs,
+                   pbus->num_irqs, pbus->num_irqs / NUM_SMMU_IRQS);
+        return false;
+    }
+    return true;
+}
+
+void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
+                          Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(dev);
+    SMMUv3AccelProps *props = &ARM_SMMUV3(dev)->accel_props;
+    bool by_dt = boots_by_device_tree(vms);
+    SMMUState *s = ARM_SMMU(dev);
+
+    /* The machine's own is created with the board, the user's come after it */
+    s->smmu_per_bus = phase_check(PHASE_MACHINE_INITIALIZED);
+    if (!s->smmu_per_bus) {
+        return;
+    }
+    if (check_other_iommus(vms, name, errp) &&
+        smmu_check_primary_bus(s, errp) &&
+        check_description(vms, s, name, by_dt, errp) &&
+        check_interrupts(vms, name, errp)) {
+        props->msi_gpa = msi_doorbell(vms);
+        props->device_tree = by_dt;
+    }
+}
+
+bool virt_smmuv3_allows(VirtMachineState *vms, DeviceState *dev, Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(dev);
+
+    if (vms->iommu == VIRT_IOMMU_SMMUV3_DEV) {
+        error_setg(errp, "%s '%s': the machine has arm-smmuv3 devices already: "
+                   "leave out either those or the %s",
+                   object_get_typename(OBJECT(dev)), name,
+                   object_get_typename(OBJECT(dev)));
+        return false;
+    }
+    return true;
+}
+
+void virt_smmuv3_plug(VirtMachineState *vms, DeviceState *dev)
+{
+    SMMUState *s = ARM_SMMU(dev);
+    int irqs[NUM_SMMU_IRQS];
+    hwaddr base;
+
+    if (!s->smmu_per_bus) {
+        return;
+    }
+
+    vms->iommu = VIRT_IOMMU_SMMUV3_DEV;
+
+    /* A device tree has no node for the root complex of a PXB */
+    if (s->primary_bus == vms->bus) {
+        MachineState *ms = MACHINE(vms);
+
+        vms->iommu_phandle = qemu_fdt_alloc_phandle(ms->fdt);
+        virt_smmuv3_get_resources(vms, dev, &base, irqs);
+        virt_smmuv3_add_fdt_node(vms, base, memory_region_size(&s->iomem),
+                                 irqs, vms->iommu_phandle);
+        qemu_fdt_setprop_cells(ms->fdt, vms->pciehb_nodename, "iommu-map",
+                               0x0, vms->iommu_phandle, 0x0, 0x10000);
+    }
+}

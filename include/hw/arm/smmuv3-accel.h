@@ -1,0 +1,235 @@
+/*
+ * Accelerated SMMUv3: what the SMMUv3 device calls
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * With accel=on the physical SMMUv3 translates assigned devices by the guest's
+ * stage 1 over the host's stage 2.  QEMU keeps each device attached to what the
+ * guest's registers and tables say, and forwards invalidations.
+ *
+ * The functions are for an SMMU with accel=on, and are called with the BQL
+ * held.  Those that are static inline may be called for any SMMU, and do
+ * nothing with accel=off, where they need no lock.
+ */
+#ifndef HW_ARM_SMMUV3_ACCEL_H
+#define HW_ARM_SMMUV3_ACCEL_H
+
+#include "hw/arm/smmuv3.h"
+
+struct Cmd;
+struct Evt;
+
+/**
+ * smmuv3_accel_check_devices: may all devices below the SMMU be there?
+ * @s: before it is realized, with its primary bus
+ * @errp: names the device in the way, and the remedy
+ *
+ * Changes nothing.
+ */
+bool smmuv3_accel_check_devices(SMMUv3State *s, Error **errp);
+
+/**
+ * smmuv3_accel_realize: make an SMMU an accelerated one
+ * @s: checked by smmuv3_check_properties(), and set up by its base class
+ * @ops: accesses to its registers
+ * @errp: what is in the way
+ *
+ * Initializes the region of the registers, replaces the bus's IOMMU handlers,
+ * adopts the assigned devices that are below the bus already, and blocks
+ * migration.
+ *
+ * Returns: false with the bus without handlers and no device adopted.
+ */
+bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
+                          Error **errp);
+
+/* Out of line: see the functions without "do" */
+void smmuv3_accel_do_reset(SMMUv3State *s);
+void smmuv3_accel_do_cr0(SMMUv3State *s);
+void smmuv3_accel_do_gbpa(SMMUv3State *s);
+void smmuv3_accel_do_eventq_cons(SMMUv3State *s);
+bool smmuv3_accel_do_write_begin(SMMUv3State *s, hwaddr offset, unsigned size,
+                                 uint64_t value);
+void smmuv3_accel_do_write_end(SMMUv3State *s, hwaddr offset);
+void smmuv3_accel_do_publish_causes(SMMUv3State *s);
+bool smmuv3_accel_do_drain_begin(SMMUv3State *s);
+unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error);
+
+/*
+ * Registers
+ */
+
+/**
+ * smmuv3_accel_reset: continue a reset
+ * @s: its registers have the reset values of an emulated SMMU
+ *
+ * Writes what the host can do into the ID registers; the first call settles
+ * that for good.  Attaches all streams to what the registers say.
+ */
+static inline void smmuv3_accel_reset(SMMUv3State *s)
+{
+    if (s->accel) {
+        smmuv3_accel_do_reset(s);
+    }
+}
+
+/**
+ * smmuv3_accel_cr0: the guest has written CR0
+ * @s: with the new value in its register
+ *
+ * SMMUEN decides where streams are attached, EVENTQEN whether the host keeps
+ * events (IHI 0070 6.3.9).
+ */
+static inline void smmuv3_accel_cr0(SMMUv3State *s)
+{
+    if (s->accel) {
+        smmuv3_accel_do_cr0(s);
+    }
+}
+
+/**
+ * smmuv3_accel_gbpa: the guest has written GBPA with UPDATE
+ * @s: with the new value in its register
+ *
+ * GBPA.ABORT decides where streams are attached while SMMUEN is 0 (IHI 0070
+ * 6.3.14).  Later, SMMUEN is the edge.
+ */
+static inline void smmuv3_accel_gbpa(SMMUv3State *s)
+{
+    if (s->accel) {
+        smmuv3_accel_do_gbpa(s);
+    }
+}
+
+/**
+ * smmuv3_accel_eventq_cons: the guest has written EVENTQ_CONS
+ * @s: with the new value in its register
+ *
+ * Resumes the host's events, which a full queue had paused.
+ */
+static inline void smmuv3_accel_eventq_cons(SMMUv3State *s)
+{
+    if (s->accel) {
+        smmuv3_accel_do_eventq_cons(s);
+    }
+}
+
+/**
+ * smmuv3_accel_write_begin: the guest writes a register
+ * @s: before the write takes effect
+ * @offset: of the register in page 0, in bytes
+ * @size: of the write, in bytes
+ * @value: what is written
+ *
+ * Returns: false if the write must be refused with an access error, because
+ * the SMMU itself has issued it.  Else the caller must call
+ * smmuv3_accel_write_end().
+ */
+static inline bool smmuv3_accel_write_begin(SMMUv3State *s, hwaddr offset,
+                                            unsigned size, uint64_t value)
+{
+    return !s->accel || smmuv3_accel_do_write_begin(s, offset, size, value);
+}
+
+/**
+ * smmuv3_accel_write_end: the write has taken effect
+ * @s: as smmuv3_accel_write_begin()
+ * @offset: likewise
+ *
+ * Publishes the registers, for a guest that reads them from memory.
+ */
+static inline void smmuv3_accel_write_end(SMMUv3State *s, hwaddr offset)
+{
+    if (s->accel) {
+        smmuv3_accel_do_write_end(s, offset);
+    }
+}
+
+/**
+ * smmuv3_accel_publish_causes: an interrupt may be signalled next
+ * @s: with its cause in CMDQ_CONS, EVENTQ_PROD or GERROR
+ *
+ * No signal comes before its cause is visible (IHI 0070 3.18).
+ */
+static inline void smmuv3_accel_publish_causes(SMMUv3State *s)
+{
+    if (s->accel) {
+        smmuv3_accel_do_publish_causes(s);
+    }
+}
+
+/*
+ * Queues
+ */
+
+/**
+ * smmuv3_table_attrs: how to access Stream Tables and queues
+ * @s: any SMMU
+ *
+ * With accel=on they have to be in memory.  A guest could put a device there
+ * instead, and an access of a device can do anything: it could unplug the
+ * device whose stream is being looked at.
+ */
+static inline MemTxAttrs smmuv3_table_attrs(SMMUv3State *s)
+{
+    return s->accel ? (MemTxAttrs) { .memory = 1 } : MEMTXATTRS_UNSPECIFIED;
+}
+
+/**
+ * smmuv3_accel_drain_begin: the command queue is about to be drained
+ * @s: with CMDQEN set
+ *
+ * Returns: false if the queue is not to be drained here: a drain is running
+ * already, or the main loop will drain it.
+ */
+static inline bool smmuv3_accel_drain_begin(SMMUv3State *s)
+{
+    return !s->accel || smmuv3_accel_do_drain_begin(s);
+}
+
+/**
+ * smmuv3_accel_drain_next: carry out commands up to one that QEMU must see
+ * @s: drained; its queue is not empty
+ * @cmd: set to that command, at which CMDQ_CONS stands
+ * @error: set to a value for CMDQ_CONS.ERR (IHI 0070 7.1), or 0
+ *
+ * Forwards commands to the host, moves the streams that they concern, and
+ * completes each CMD_SYNC (IHI 0070 4.3 to 4.7).  CMDQ_CONS moves over each
+ * CMD_SYNC, and over commands for QEMU's own caches alone while these are
+ * empty.
+ *
+ * Returns: true if the caller has to carry out @cmd on QEMU's own caches and by
+ * QEMU's own rules.  Its effect on streams is complete; on the host it may wait
+ * for the next flush.  False if the drain ends here: the queue is empty, the
+ * time is up and the main loop goes on, or @error is set, with CMDQ_CONS at the
+ * command to blame and @cmd set if it could be read.
+ */
+bool smmuv3_accel_drain_next(SMMUv3State *s, struct Cmd *cmd, unsigned *error);
+
+/**
+ * smmuv3_accel_drain_end: a drain ends
+ * @s: drained
+ * @error: that ended it, a value for CMDQ_CONS.ERR, or 0
+ *
+ * Forwards what waits, and publishes CMDQ_CONS.
+ *
+ * Returns: @error, or an error of a command that had waited; CMDQ_CONS stands
+ * at that one then.
+ */
+static inline unsigned smmuv3_accel_drain_end(SMMUv3State *s, unsigned error)
+{
+    return s->accel ? smmuv3_accel_do_drain_end(s, error) : error;
+}
+
+/**
+ * smmuv3_accel_write_event: record an event of QEMU's own
+ * @s: with EVENTQEN set
+ * @evt: the record, its words in host endianness
+ *
+ * A full queue sets EVENTQ_PROD.OVFLG instead (IHI 0070 7.4).
+ *
+ * Returns: an error if the queue is not in memory that can be written.
+ */
+MemTxResult smmuv3_accel_write_event(SMMUv3State *s, const struct Evt *evt);
+
+#endif

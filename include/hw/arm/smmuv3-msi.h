@@ -1,0 +1,51 @@
+/*
+ * SMMUv3: completions and interrupts by messages
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * IHI 0070 3.18.  Without IDR0.MSI there are no messages.  Called with the BQL
+ * held.
+ */
+#ifndef HW_ARM_SMMUV3_MSI_H
+#define HW_ARM_SMMUV3_MSI_H
+
+#include "hw/arm/smmuv3.h"
+
+/* Whether CMD_SYNCs may complete, and interrupts come, by messages */
+bool smmuv3_has_msi(SMMUv3State *s);
+
+/**
+ * smmuv3_write_msi: write a message to where the guest wants it
+ * @s: any SMMU
+ * @addr: guest-physical; an interrupt controller, memory, or anything else
+ * @data: 32 bits
+ * @abort_mask: bit of GERROR for a write that is refused; 0 for none
+ *
+ * What the message announces must be complete.  The caller holds no lock but
+ * the BQL, and must expect that any device goes: the guest may have the message
+ * written to a register that unplugs one.
+ */
+void smmuv3_write_msi(SMMUv3State *s, hwaddr addr, uint32_t data,
+                      uint32_t abort_mask);
+
+/**
+ * smmuv3_raise_msi: raise an interrupt by a message, if it has one
+ * @s: any SMMU
+ * @irq: the interrupt, which is enabled
+ *
+ * A bottom half writes the message.
+ *
+ * Returns: false if the interrupt is a wired one.
+ */
+bool smmuv3_raise_msi(SMMUv3State *s, SMMUIrq irq);
+
+/**
+ * smmuv3_read_eventq_irq_cfg: read EVENTQ_IRQ_CFG0, 1 or 2
+ * @s: any SMMU
+ * @offset: of the register, or of the upper half of EVENTQ_IRQ_CFG0, in bytes
+ *
+ * Returns: its value; 0 without IDR0.MSI (IHI 0070 6.3.30 to 6.3.32).
+ */
+uint64_t smmuv3_read_eventq_irq_cfg(SMMUv3State *s, hwaddr offset);
+
+#endif
