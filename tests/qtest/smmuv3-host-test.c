@@ -1052,6 +1052,66 @@ static void test_long_unmap(void)
 }
 
 /*
+ * IHI 0070 5.1: a level-1 descriptor spans 2^(Span - 1) STEs, and no more than
+ * SPLIT bits of a StreamID can name; Span 0 and above 11 is invalid. 6.3.25:
+ * SPLIT is 6, 8 or 10, and acts as 6 otherwise. What is behind a level-2 table
+ * is memory of something else.
+ */
+static void test_level_2(void)
+{
+    static const unsigned splits[] = { 0, 6, 7, 8, 9, 10, 11, 31 };
+    const uint32_t sid = 0xdb;
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .dev[0].devfn = sid,
+    };
+    uint64_t l1, l2, page;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    l1 = host_alloc(g, 0x10000);
+    l2 = host_alloc(g, 0x10000);
+    page = host_new_page(g, 0x1234);
+    /* Both tables are aligned to their sizes, whatever the addresses say */
+    g->smmu[0].strtab = l1 | 0x40;
+    for (unsigned n = 0; n < ARRAY_SIZE(splits); n++) {
+        unsigned split = splits[n] == 8 || splits[n] == 10 ? splits[n] : 6;
+        unsigned index = sid & ((1 << split) - 1);
+        uint64_t *ste = host_ram(g, l2 + index * 64);
+
+        *ste = cpu_to_le64(STE_BYPASS);
+        g->smmu[0].strtab_cfg = 1 << 16 | splits[n] << 6 | 16;
+        for (unsigned span = 0; span < 32; span++) {
+            bool valid = span && span <= split + 1 && index < 1 << (span - 1);
+            uint64_t *desc = host_ram(g, l1 + (sid >> split) * 8);
+            uint64_t event[4];
+
+            *desc = cpu_to_le64(l2 | 0x40 | span);
+            host_enable(g, 0);
+            smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+            smmu_sync_ok(g, 0);
+            if (valid) {
+                host_check_reads(g, 0, page, 0x1234);
+                g_assert_false(smmu_event(g, 0, event));
+            } else {
+                host_check_faults(g, 0, page);
+                while (smmu_event(g, 0, event)) {
+                    g_assert_cmphex(event[0], ==,
+                                    C_BAD_STREAMID | (uint64_t)sid << 32);
+                }
+            }
+            smmu_disable(g, 0);
+            *desc = 0;
+        }
+        *ste = 0;
+    }
+    host_finish(g);
+}
+
+/*
  * Every command with every field at its ends, and runs of pages at the ends of
  * all addresses, aligned or not: each drain ends, and the queue goes on.
  */
@@ -1987,6 +2047,7 @@ int main(int argc, char **argv)
         qtest_add_data_func(path, GUINT_TO_POINTER(shift), test_pages);
     }
     qtest_add_func("/smmuv3-host/long-unmap", test_long_unmap);
+    qtest_add_func("/smmuv3-host/level-2", test_level_2);
     qtest_add_func("/smmuv3-host/ends", test_ends);
     qtest_add_func("/smmuv3-host/refused-command", test_blame);
     qtest_add_func("/smmuv3-host/order", test_order);
