@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What a command may hold, how commands become one call, how pages become
- * ranges, and how to recover after the host refused one.
+ * How commands become one call, how pages become ranges, and how to recover
+ * after the host refused one.
  */
 
 #include "qemu/osdep.h"
@@ -17,26 +17,10 @@
 #include "smmuv3-accel-batch.h"
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
-/* Fields: the commands' own sections of IHI 0070, 4.3 to 4.5 */
 #define CMD0_OP         MAKE_64BIT_MASK(0, 8)
-#define CMD0_GLOBAL     BIT_ULL(9)              /* ATC_INV */
-#define CMD0_SSEC       BIT_ULL(10)
-#define CMD0_SSV        BIT_ULL(11)
-#define CMD0_NUM        MAKE_64BIT_MASK(12, 5)  /* TLBI */
-#define CMD0_SSID       MAKE_64BIT_MASK(12, 20)
-#define CMD0_SCALE      MAKE_64BIT_MASK(20, 5)  /* TLBI, 6 bits with DS */
-#define CMD0_SCALE_DS   BIT_ULL(25)
-#define CMD0_SID        MAKE_64BIT_MASK(32, 32)
-#define CMD0_ASID_LOW   MAKE_64BIT_MASK(48, 8)
-#define CMD0_ASID_HIGH  MAKE_64BIT_MASK(56, 8)
-
 #define CMD1_LEAF       BIT_ULL(0)
-#define CMD1_TTL        MAKE_64BIT_MASK(8, 2)
 #define CMD1_TG         MAKE_64BIT_MASK(10, 2)
 #define CMD1_ADDR       MAKE_64BIT_MASK(12, 52)
-#define CMD1_ATC_SIZE   MAKE_64BIT_MASK(0, 6)
-
-#define TG_16K          2
 
 /* By TG, which is one more than the place of the granule's bit in IDR5.GRAN* */
 static const uint8_t granule_shift[] = { 0, 12, 14, 16 };
@@ -44,168 +28,19 @@ static const uint8_t granule_shift[] = { 0, 12, 14, 16 };
 #define NUM_MAX         32      /* NUM is one less */
 #define SCALE_MAX       31      /* without DS */
 
-/*
- * Groups of bits that a command can have, and what the rules must say for the
- * host to take them
- */
-typedef enum CmdBits {
-    BITS_ASID, BITS_ASID16, BITS_VA, BITS_RANGE, BITS_RANGE_DS, BITS_LEAF,
-    BITS_SID, BITS_SSID, BITS_ATC, BITS_ATC_SSID,
-    BITS__MAX,
-} CmdBits;
-
-typedef enum CmdNeed {
-    NEED_NOTHING, NEED_ASID16, NEED_RIL, NEED_DS, NEED_SSIDS, NEED_ATS,
-} CmdNeed;
-
-static const struct {
-    uint64_t word[2];
-    CmdNeed need;
-} cmd_bits[BITS__MAX] = {
-    [BITS_ASID]     = { { CMD0_ASID_LOW, 0 } },
-    [BITS_ASID16]   = { { CMD0_ASID_HIGH, 0 }, NEED_ASID16 },
-    [BITS_VA]       = { { 0, CMD1_ADDR } },
-    [BITS_RANGE]    = { { CMD0_NUM | CMD0_SCALE, CMD1_TG | CMD1_TTL },
-                        NEED_RIL },
-    [BITS_RANGE_DS] = { { CMD0_SCALE_DS, 0 }, NEED_DS },
-    [BITS_LEAF]     = { { 0, CMD1_LEAF } },
-    [BITS_SID]      = { { CMD0_SID, 0 } },
-    [BITS_SSID]     = { { CMD0_SSID, 0 }, NEED_SSIDS },
-    [BITS_ATC]      = { { 0, CMD1_ADDR | CMD1_ATC_SIZE } },
-    [BITS_ATC_SSID] = { { CMD0_SSV | CMD0_SSID | CMD0_GLOBAL, 0 }, NEED_SSIDS },
-};
-
-#define ROW_PAGE (BIT(BITS_VA) | BIT(BITS_RANGE) | BIT(BITS_RANGE_DS) | \
-                  BIT(BITS_LEAF))
-#define ROW_ASID (BIT(BITS_ASID) | BIT(BITS_ASID16))
-
-/* Every command that is forwarded */
-static const struct CmdRow {
-    SMMUv3AccelCmdKind kind;
-    uint16_t bits;              /* by CmdBits */
-    CmdNeed need;               /* or the command is ILLEGAL */
-    bool all;                   /* invalidates all of the TLB */
-    bool page;                  /* of one page or range */
-} cmd_rows[] = {
-    [SMMU_CMD_TLBI_NSNH_ALL] = { SMMUV3_ACCEL_CMD_TLB, .all = true },
-    [SMMU_CMD_TLBI_NH_ALL] = { SMMUV3_ACCEL_CMD_TLB, .all = true },
-    [SMMU_CMD_TLBI_NH_ASID] = { SMMUV3_ACCEL_CMD_TLB, ROW_ASID },
-    [SMMU_CMD_TLBI_NH_VA] = {
-        SMMUV3_ACCEL_CMD_TLB, ROW_ASID | ROW_PAGE, .page = true,
-    },
-    [SMMU_CMD_TLBI_NH_VAA] = {
-        SMMUV3_ACCEL_CMD_TLB, ROW_PAGE, .page = true,
-    },
-    [SMMU_CMD_CFGI_CD] = {
-        SMMUV3_ACCEL_CMD_STREAM,
-        BIT(BITS_SID) | BIT(BITS_SSID) | BIT(BITS_LEAF),
-    },
-    [SMMU_CMD_CFGI_CD_ALL] = { SMMUV3_ACCEL_CMD_STREAM, BIT(BITS_SID) },
-    [SMMU_CMD_ATC_INV] = {
-        SMMUV3_ACCEL_CMD_STREAM,
-        BIT(BITS_SID) | BIT(BITS_ATC) | BIT(BITS_ATC_SSID), NEED_ATS,
-    },
-};
-
-static const struct CmdRow *cmd_row(unsigned op)
-{
-    static const struct CmdRow none = { SMMUV3_ACCEL_CMD_LOCAL };
-
-    return op < ARRAY_SIZE(cmd_rows) ? &cmd_rows[op] : &none;
-}
-
 static unsigned opcode(const SMMUv3HostCmd *cmd)
 {
     return le64_to_cpu(cmd->word[0]) & CMD0_OP;
 }
 
-static bool is_met(const SMMUv3AccelCmdRules *rules, CmdNeed need)
+static const SMMUv3AccelCmdType *type_of(const SMMUv3HostCmd *cmd)
 {
-    switch (need) {
-    case NEED_ASID16:
-        return rules->asid16;
-    case NEED_RIL:
-        return rules->ril;
-    case NEED_DS:
-        return rules->ril && rules->ds;
-    case NEED_SSIDS:
-        return rules->ssidsize;
-    case NEED_ATS:
-        return rules->ats;
-    default:
-        return true;
-    }
-}
-
-/*
- * What the table cannot say of the range fields, IHI 0070 4.4.1.1.  TTL is a
- * hint that names one level.  Without it all levels are meant, so that without
- * what is reserved the command invalidates as much or more.
- */
-static void clean_range(uint64_t cmd[2])
-{
-    const uint64_t range = CMD0_NUM | CMD0_SCALE | CMD0_SCALE_DS;
-    unsigned tg = extract64(cmd[1], 10, 2);
-    unsigned ttl = extract64(cmd[1], 8, 2);
-
-    if (tg == TG_16K && ttl == 1) {
-        cmd[1] &= ~CMD1_TTL;
-    }
-    if (!tg || !((cmd[0] & range) | (cmd[1] & CMD1_TTL))) {
-        cmd[0] &= ~range;
-        cmd[1] &= ~(CMD1_TG | CMD1_TTL);
-    }
-}
-
-SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
-                                            const uint64_t cmd[2],
-                                            SMMUv3HostCmd *out)
-{
-    const struct CmdRow *row = cmd_row(cmd[0] & CMD0_OP);
-    uint64_t may[2] = { CMD0_OP, 0 };
-    uint64_t clean[2] = { cmd[0], cmd[1] };
-
-    if (row->kind == SMMUV3_ACCEL_CMD_LOCAL) {
-        return row->kind;
-    }
-    /* There is no Secure state to reach from here */
-    if (!is_met(rules, row->need) ||
-        (row->kind == SMMUV3_ACCEL_CMD_STREAM && (cmd[0] & CMD0_SSEC))) {
-        return SMMUV3_ACCEL_CMD_ILLEGAL;
-    }
-    for (unsigned bits = row->bits; bits; bits &= bits - 1) {
-        unsigned group = ctz32(bits);
-
-        if (is_met(rules, cmd_bits[group].need)) {
-            may[0] |= cmd_bits[group].word[0];
-            may[1] |= cmd_bits[group].word[1];
-        }
-    }
-    clean[0] &= may[0];
-    clean[1] &= may[1];
-    if (row->page) {
-        clean_range(clean);
-    }
-    if ((row->bits & BIT(BITS_ATC)) &&
-        (clean[1] & CMD1_ATC_SIZE) > SMMUV3_ATC_SIZE_ALL) {
-        clean[1] = SMMUV3_ATC_SIZE_ALL;
-    }
-    out->word[0] = cpu_to_le64(clean[0]);
-    out->word[1] = cpu_to_le64(clean[1]);
-    return row->kind;
-}
-
-SMMUv3HostCmd smmuv3_accel_cmd_cfgi_cd_all(uint32_t sid)
-{
-    SMMUv3HostCmd cmd = { { cpu_to_le64(SMMU_CMD_CFGI_CD_ALL), 0 } };
-
-    smmuv3_accel_cmd_set_sid(&cmd, sid);
-    return cmd;
+    return smmuv3_accel_cmd_type(opcode(cmd));
 }
 
 static bool is_tlbi(const SMMUv3HostCmd *cmd)
 {
-    return cmd_row(opcode(cmd))->kind == SMMUV3_ACCEL_CMD_TLB;
+    return type_of(cmd)->kind == SMMUV3_ACCEL_CMD_TLB;
 }
 
 static void drop_tlbi(SMMUv3AccelBatch *batch)
@@ -224,13 +59,14 @@ static void drop_tlbi(SMMUv3AccelBatch *batch)
 void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
                             uint32_t cons)
 {
-    bool tlbi = is_tlbi(cmd);
+    const SMMUv3AccelCmdType *type = type_of(cmd);
+    bool tlbi = type->kind == SMMUV3_ACCEL_CMD_TLB;
 
     if ((batch->all && tlbi) ||
         (batch->n && !memcmp(cmd, &batch->cmd[batch->n - 1], sizeof(*cmd)))) {
         return;
     }
-    if (cmd_row(opcode(cmd))->all) {
+    if (type->all) {
         drop_tlbi(batch);
         batch->all = true;
     } else if (!tlbi) {
@@ -253,7 +89,8 @@ unsigned smmuv3_accel_batch_add_pages(SMMUv3AccelBatch *batch,
 {
     unsigned done;
 
-    if (!batch->n || batch->all || !cmd_row(cmd[0][0] & CMD0_OP)->page) {
+    if (!batch->n || batch->all ||
+        !smmuv3_accel_cmd_type(cmd[0][0] & CMD0_OP)->page) {
         return 0;
     }
     /* The last place is left: the command that fills the batch flushes it */
@@ -282,7 +119,7 @@ static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first)
     uint64_t page;
     unsigned n = 1;
 
-    if (!cmd_row(opcode(cmd))->page || (word1 & CMD1_TG) ||
+    if (!type_of(cmd)->page || (word1 & CMD1_TG) ||
         first + 1 == batch->n) {
         return 1;
     }

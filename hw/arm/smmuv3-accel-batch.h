@@ -13,33 +13,11 @@
 #ifndef HW_ARM_SMMUV3_ACCEL_BATCH_H
 #define HW_ARM_SMMUV3_ACCEL_BATCH_H
 
-#include "qemu/bitops.h"
-#include "qemu/bswap.h"
+#include "smmuv3-accel-cmd.h"
 #include "smmuv3-accel-stream.h"
 
 /* Commands in one call; Linux's driver issues them 63 before a sync */
 #define SMMUV3_ACCEL_BATCH_MAX 256
-
-/*
- * What a command may hold, by the guest's ID registers and the host's; made by
- * smmuv3_accel_cmd_rules()
- */
-typedef struct SMMUv3AccelCmdRules {
-    bool ril;           /* guest's IDR3.RIL, never without the host's */
-    bool asid16;        /* guest's IDR0.ASID16, likewise */
-    bool ats;           /* guest's IDR0.ATS, likewise */
-    bool ds;            /* host's IDR5.DS */
-    uint8_t ssidsize;   /* guest's IDR1.SSIDSIZE */
-    /* Granules for smmuv3_accel_batch_to_ranges() */
-    uint8_t page_ranges;
-} SMMUv3AccelCmdRules;
-
-typedef enum SMMUv3AccelCmdKind {
-    SMMUV3_ACCEL_CMD_LOCAL,     /* of no concern to the host */
-    SMMUV3_ACCEL_CMD_TLB,       /* for the host; holds no StreamID */
-    SMMUV3_ACCEL_CMD_STREAM,    /* for the host, if it knows the StreamID */
-    SMMUV3_ACCEL_CMD_ILLEGAL,   /* CERROR_ILL */
-} SMMUv3AccelCmdKind;
 
 typedef struct SMMUv3AccelBatch {
     unsigned n;
@@ -54,31 +32,6 @@ typedef enum SMMUv3AccelFlush {
     SMMUV3_ACCEL_FLUSH_ILLEGAL,     /* the host refused the one at *cons */
     SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, /* a device did not answer an ATC_INV */
 } SMMUv3AccelFlush;
-
-/**
- * smmuv3_accel_cmd_prepare: classify a command and clean it for the host
- * @rules: what it may hold
- * @cmd: two 64-bit words, host endian
- * @out: the command to forward, little endian; for TLB and STREAM only
- *
- * IHI 0070 4.3 (CFGI), 4.4 (TLBI), 4.5 (ATC_INV).  RES0 bits are dropped, as
- * 4.1.5 lets an SMMU do.  So is a TG beside NUM, SCALE and TTL of 0: 4.4.1.1
- * reserves that, and some Linux guests issue it.  Secure commands and ATC_INV
- * without ATS are ILLEGAL.
- */
-SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
-                                            const uint64_t cmd[2],
-                                            SMMUv3HostCmd *out);
-
-/* A CFGI_CD_ALL for StreamID @sid, prepared (IHI 0070 4.3.4) */
-SMMUv3HostCmd smmuv3_accel_cmd_cfgi_cd_all(uint32_t sid);
-
-/* Have a prepared command of kind STREAM name StreamID @sid */
-static inline void smmuv3_accel_cmd_set_sid(SMMUv3HostCmd *cmd, uint32_t sid)
-{
-    cmd->word[0] = cpu_to_le64(deposit64(le64_to_cpu(cmd->word[0]), 32, 32,
-                                         sid));
-}
 
 static inline bool smmuv3_accel_batch_full(const SMMUv3AccelBatch *batch)
 {

@@ -211,11 +211,9 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
     case SMMU_CMD_SYNC:
         return check_sync(s);
     case SMMU_CMD_CFGI_STE:
-        return CMD_SSEC(cmd) ? SMMU_CERROR_ILL : cfgi_ste_sid(s, CMD_SID(cmd));
+        return cfgi_ste_sid(s, CMD_SID(cmd));
     case SMMU_CMD_CFGI_STE_RANGE:
-        return CMD_SSEC(cmd) ? SMMU_CERROR_ILL
-                             : cfgi_ste_range(s, CMD_SID(cmd),
-                                              CMD_STE_RANGE(cmd));
+        return cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
     default:
         *caches_only = false;
         return SMMU_CERROR_NONE;

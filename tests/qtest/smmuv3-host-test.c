@@ -1112,6 +1112,48 @@ static void test_level_2(void)
 }
 
 /*
+ * Each opcode is legal or not by IHI 0070 4.1.1 and by the features that the
+ * guest's SMMU has: stage 1 alone, and no ATS, PRI, stalls, MPAM, DPT, EL2
+ * regime or Secure state.  SSec and CMD_SYNC's CS of 0b11 are not legal.
+ */
+static void test_opcodes(void)
+{
+    static const uint8_t legal[] = {
+        0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x30, 0x46,
+    };
+    const uint64_t ssec = 1 << 10, cs = 3 << 12;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    for (unsigned n = 0; n < 3 * 0x100; n++) {
+        unsigned op = n & 0xff, error, want;
+        bool is_legal = memchr(legal, op, sizeof(legal));
+        uint64_t word0 = n < 0x100 ? 0 : n < 0x200 ? ssec : cs;
+
+        /* TLBIs and CMD_SYNC have no SSec; CS is CMD_SYNC's */
+        if ((word0 == ssec && op <= 6) || (word0 == cs && op == 0x46)) {
+            is_legal = false;
+        }
+        want = is_legal ? SMMU_CERROR_NONE : SMMU_CERROR_ILL;
+        smmu_cmd(g, 0, HOST_CMD(word0 | op, 0));
+        error = smmu_sync(g, 0);
+        if (error != want) {
+            g_error("opcode 0x%02x, word 0 0x%" PRIx64 ": error %u, not %u",
+                    op, word0, error, want);
+        }
+        if (error) {
+            smmu_ack(g, 0);
+        }
+    }
+    host_finish(g);
+}
+
+/*
  * Every command with every field at its ends, and runs of pages at the ends of
  * all addresses, aligned or not: each drain ends, and the queue goes on.
  */
@@ -2048,6 +2090,7 @@ int main(int argc, char **argv)
     }
     qtest_add_func("/smmuv3-host/long-unmap", test_long_unmap);
     qtest_add_func("/smmuv3-host/level-2", test_level_2);
+    qtest_add_func("/smmuv3-host/opcodes", test_opcodes);
     qtest_add_func("/smmuv3-host/ends", test_ends);
     qtest_add_func("/smmuv3-host/refused-command", test_blame);
     qtest_add_func("/smmuv3-host/order", test_order);

@@ -226,14 +226,22 @@ static SMMUv3AccelCmdKind expected_kind(const SMMUv3AccelCmdRules *t,
 {
     unsigned op = opcode(in);
 
-    if (!memchr(forwarded, op, sizeof(forwarded))) {
+    /* PREFETCH_* and CFGI_* have SSec; there is no Secure state */
+    if ((op >= 1 && op <= CFGI_CD_ALL && (in[0] & SSEC)) ||
+        (op == ATC_INV && !t->ats)) {
+        return SMMUV3_ACCEL_CMD_ILLEGAL;
+    }
+    if (op == SYNC) {
+        return (in[0] >> 12 & 3) == 3 ? SMMUV3_ACCEL_CMD_ILLEGAL
+                                      : SMMUV3_ACCEL_CMD_LOCAL;
+    }
+    if (op >= 1 && op <= 4) {
         return SMMUV3_ACCEL_CMD_LOCAL;
     }
-    if (!names_stream(op)) {
-        return SMMUV3_ACCEL_CMD_TLB;
+    if (!memchr(forwarded, op, sizeof(forwarded))) {
+        return SMMUV3_ACCEL_CMD_ILLEGAL;
     }
-    return (in[0] & SSEC) || (op == ATC_INV && !t->ats)
-           ? SMMUV3_ACCEL_CMD_ILLEGAL : SMMUV3_ACCEL_CMD_STREAM;
+    return names_stream(op) ? SMMUV3_ACCEL_CMD_STREAM : SMMUV3_ACCEL_CMD_TLB;
 }
 
 /*
