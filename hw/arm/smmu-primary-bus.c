@@ -86,8 +86,8 @@ bool smmu_check_primary_bus(SMMUState *s, Error **errp)
 }
 
 /*
- * primary-bus is a link property in all but its message when there is nothing
- * to link to.  QOM's own ("Device 'x' not found") neither names the SMMU nor
+ * primary-bus is a link property, except for the error when the bus is not
+ * found.  QOM's own ("Device 'x' not found") neither names the SMMU nor
  * distinguishes a bus from a device.
  */
 static void smmu_get_primary_bus(Object *obj, Visitor *v, const char *name,

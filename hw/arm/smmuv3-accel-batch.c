@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * How commands become one call, how pages become ranges, and how to recover
- * after the host refused one.
+ * after the host has refused a command.
  */
 
 #include "qemu/osdep.h"
@@ -22,10 +22,10 @@
 #define CMD1_TG         MAKE_64BIT_MASK(10, 2)
 #define CMD1_ADDR       MAKE_64BIT_MASK(12, 52)
 
-/* By TG, which is one more than the place of the granule's bit in IDR5.GRAN* */
+/* Indexed by TG; the granule's bit in IDR5.GRAN* is TG - 1 */
 static const uint8_t granule_shift[] = { 0, 12, 14, 16 };
 
-#define NUM_MAX         32      /* NUM is one less */
+#define NUM_MAX         32      /* the field NUM holds one less */
 #define SCALE_MAX       31      /* without DS */
 
 static unsigned opcode(const SMMUv3HostCmd *cmd)
@@ -77,7 +77,7 @@ void smmuv3_accel_batch_add(SMMUv3AccelBatch *batch, const SMMUv3HostCmd *cmd,
     batch->n++;
 }
 
-/* Whether commands differ by nothing but an address */
+/* Do two commands differ in their address only? */
 static bool alike(const uint64_t a[2], const uint64_t b[2])
 {
     return a[0] == b[0] && !((a[1] ^ b[1]) & ~CMD1_ADDR);
@@ -93,7 +93,7 @@ unsigned smmuv3_accel_batch_add_pages(SMMUv3AccelBatch *batch,
         !smmuv3_accel_cmd_type(cmd[0][0] & CMD0_OP)->page) {
         return 0;
     }
-    /* The last place is left: the command that fills the batch flushes it */
+    /* Leave the last place free: the command that fills a batch flushes it */
     for (done = 0; done < n && batch->n < SMMUV3_ACCEL_BATCH_MAX - 1 &&
                    alike(cmd[0], cmd[done + 1]); done++) {
         SMMUv3HostCmd *last = &batch->cmd[batch->n - 1];
@@ -109,8 +109,8 @@ unsigned smmuv3_accel_batch_add_pages(SMMUv3AccelBatch *batch,
 }
 
 /*
- * How many commands from @first on are of pages side by side, all else equal.
- * The page at 0 is beside no other: a range does not go on there.
+ * Returns how many commands from @first on name adjacent pages and are equal
+ * otherwise.  The page at 0 follows no other page, because ranges do not wrap.
  */
 static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first)
 {
@@ -138,9 +138,9 @@ static unsigned run_length(const SMMUv3AccelBatch *batch, unsigned first)
 }
 
 /*
- * A range of granule @tg in place of the TLBIs of @cmd and of what stands up to
- * address @last after it; of whole units, which are aligned, so that it ends
- * where addresses do at the latest.
+ * Returns a range of granule @tg that replaces @cmd and the TLBIs after it, up
+ * to address @last.  The range consists of whole, aligned units.  So it does
+ * not extend beyond the last address.
  */
 static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t last,
                               unsigned tg)
@@ -155,7 +155,7 @@ static SMMUv3HostCmd range_of(const SMMUv3HostCmd *cmd, uint64_t last,
         shift++;
         scale++;
     }
-    /* NUM, SCALE and TTL of 0 are reserved: a page becomes two */
+    /* NUM, SCALE and TTL are reserved if all are 0: one page becomes two */
     if (!scale && first >> shift == last >> shift) {
         first &= ~(1ULL << shift);
         last |= 1ULL << shift;
@@ -206,7 +206,7 @@ static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
     return ret;
 }
 
-/* Nothing invalidates any more: no stream may go on translating */
+/* Nothing invalidates any more: no stream may continue to translate */
 static void park_all(SMMUv3AccelVsmmu *vsmmu)
 {
     SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
@@ -217,7 +217,7 @@ static void park_all(SMMUv3AccelVsmmu *vsmmu)
     }
 }
 
-/* Have nothing old be used, whatever was to be invalidated */
+/* Invalidate everything, or else park all streams */
 static void invalidate_all(SMMUv3AccelVsmmu *vsmmu)
 {
     bool reported = vsmmu->stale;
@@ -243,13 +243,13 @@ static SMMUv3AccelFlush recover(SMMUv3AccelVsmmu *vsmmu,
         int ret = issue(vsmmu, &batch->cmd[i], 1);
 
         if (ret == -EIO) {
-            /* Whether the guest gives it again or skips it, as Linux does */
+            /* The guest may repeat the command or, like Linux, skip it */
             invalidate_all(vsmmu);
             *cons = batch->cons[i];
             return SMMUV3_ACCEL_FLUSH_ILLEGAL;
         }
         if (ret == -ETIMEDOUT && opcode(&batch->cmd[i]) == SMMU_CMD_ATC_INV) {
-            /* IHI 0070 3.9.1.4, 4.7.3: the device's fault; others go on */
+            /* IHI 0070 3.9.1.4, 4.7.3: the device's fault; continue */
             result = SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
         } else if (ret) {
             invalidate_all(vsmmu);
@@ -265,7 +265,7 @@ SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
 {
     SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
 
-    /* Stale: nothing translates before all of it has been invalidated */
+    /* While stale, no stream translates: there is nothing to invalidate */
     if (batch->n && !QLIST_EMPTY(&vsmmu->streams) && !vsmmu->stale &&
         issue(vsmmu, batch->cmd, batch->n)) {
         result = recover(vsmmu, batch, cons);

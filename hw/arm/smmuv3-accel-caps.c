@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * IDR0 to IDR5 and AIDR, by the host, the user and QEMU's model; and the rules
- * for STEs and commands that follow.
+ * IDR0 to IDR5 and AIDR follow from the host, the user and QEMU's model.  The
+ * rules for STEs and commands follow from them.
  */
 
 #include "qemu/osdep.h"
@@ -22,8 +22,8 @@
     .length = R_IDR ## _reg ## _ ## _field ## _LENGTH
 
 /*
- * @most is what QEMU models, @baseline what is safe to promise before any host
- * was seen.  16K granules, HAD, RIL and BBML are optional for a host.
+ * @most is what QEMU models.  @baseline is what is safe to promise while no
+ * host is known.  16K granules, HAD, RIL and BBML are optional for a host.
  */
 static const struct {
     const char *field;
@@ -78,7 +78,7 @@ void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
     }
 }
 
-/* What QEMU's model fixes for every guest, whatever the user asks for */
+/* Does the host have what QEMU's model fixes for every guest? */
 static bool host_fits_model(const SMMUv3HostInfo *host, Error **errp)
 {
     unsigned ttendian = FIELD_EX32(host->idr[0], IDR0, TTENDIAN);

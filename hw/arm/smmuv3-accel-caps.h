@@ -4,11 +4,11 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The physical SMMUv3 walks a guest's stage 1, so the guest must never see a
- * capability that the host lacks.  Each capability here is a number of which
- * more is better, in one field of one ID register.  The guest gets the least of
+ * capability that the host lacks.  Each capability here is a number in one
+ * field of one ID register, and more is better.  The guest gets the least of
  * what QEMU models, what the user asked for and what each host SMMUv3 has.
- * Once the guest may have looked, the values are frozen, and a further device
- * is checked against them.
+ * The values are frozen when the guest may have read them.  Later devices are
+ * checked against them.
  */
 #ifndef HW_ARM_SMMUV3_ACCEL_CAPS_H
 #define HW_ARM_SMMUV3_ACCEL_CAPS_H
@@ -34,37 +34,37 @@ typedef enum SMMUv3AccelCap {
 typedef struct SMMUv3AccelCaps {
     uint8_t value[SMMUV3_CAP__MAX];     /* what the guest gets */
     uint8_t need[SMMUV3_CAP__MAX];      /* what the user insists on */
-    bool seen_host;                     /* some host counts in them */
-    bool frozen;                        /* the guest may have looked */
+    bool seen_host;                     /* they account for some host */
+    bool frozen;                        /* the guest may have read them */
 } SMMUv3AccelCaps;
 
 /**
  * smmuv3_accel_caps_init: start from what the user asked for
  * @caps: filled
- * @ril: range invalidation: on insists, off does without, auto takes the host's
- * @oas: output address size in bits (32 to 48), 0 takes the host's
+ * @ril: range invalidation: on requires it, off hides it, auto does as the host
+ * @oas: output address size in bits (32 to 48), or 0 for that of the host
  */
 void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
                             unsigned oas);
 
 /**
  * smmuv3_accel_caps_add_host: take a host SMMUv3 into account
- * @caps: lowered to what @host has, or, once frozen, only checked
+ * @caps: lowered to what @host has; if frozen, only checked
  * @host: ID registers of the physical SMMUv3
- * @errp: says which field stands in the way, and what to do
+ * @errp: names the field that does not fit, and the remedy
  *
  * IHI 0070 6.3.1 to 6.3.6 (IDR0 to IDR5), 6.3.8 (AIDR).
  *
- * Returns: false, with @caps as they were, if the host cannot do what the user
- * insists on, what the guest was already told, or what QEMU's model fixes.
+ * Returns: false, with @caps unchanged, if the host lacks what the user
+ * requires, what the guest has already seen, or what QEMU's model fixes.
  */
 bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
                                 const SMMUv3HostInfo *host, Error **errp);
 
 /**
- * smmuv3_accel_caps_freeze: settle what the guest is about to see
- * @caps: without any host so far, they become the safe baseline, which every
- *        host SMMUv3 that can nest is expected to have
+ * smmuv3_accel_caps_freeze: fix what the guest is about to see
+ * @caps: if there was no host so far, they become the safe baseline, which
+ *        every host SMMUv3 that can nest should have
  *
  * Does nothing the second time.
  */

@@ -1,10 +1,10 @@
 /*
- * Accelerated SMMUv3: what a command may be
+ * Accelerated SMMUv3: what a command may hold
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A table of all opcodes: which are legal, which go to the host, and which of
- * their bits the host takes, by what each depends on.
+ * A table of all opcodes: which are legal, which are forwarded, which of their
+ * bits the host accepts, and what each bit depends on.
  */
 
 #include "qemu/osdep.h"
@@ -35,8 +35,8 @@
 #define TG_16K          2
 
 /*
- * Groups of bits that a command can have, and what the rules must say for the
- * host to take them
+ * Groups of bits that a command can have, and what the host needs in order to
+ * accept them
  */
 typedef enum CmdBits {
     BITS_ASID, BITS_ASID16, BITS_VA, BITS_RANGE, BITS_RANGE_DS, BITS_LEAF,
@@ -70,7 +70,7 @@ static const struct {
 #define BITS_ANY_ASID (BIT(BITS_ASID) | BIT(BITS_ASID16))
 
 /*
- * Every legal command of an SMMU with stage 1 alone, and without a hypervisor's
+ * Every legal command of an SMMU that has stage 1 only, and that has no EL2
  * regime, Secure state, stalls, PRI, MPAM and DPT; IHI 0070 4.1.1.
  */
 static const SMMUv3AccelCmdType types[0x100] = {
@@ -123,9 +123,9 @@ static bool is_met(const SMMUv3AccelCmdRules *rules, CmdNeed need)
 }
 
 /*
- * What the table cannot say of the range fields, IHI 0070 4.4.1.1.  TTL is a
- * hint that names one level.  Without it all levels are meant, so that without
- * what is reserved the command invalidates as much or more.
+ * Drop reserved values of the range fields that the table cannot express (IHI
+ * 0070 4.4.1.1).  TTL is a hint that names one level; without it the command
+ * concerns all levels.  So the command invalidates at least as much as before.
  */
 static void clean_range(uint64_t cmd[2])
 {

@@ -3,11 +3,11 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What each command does: CFGI_STE and CFGI_STE_RANGE move streams, TLBI,
- * CFGI_CD and ATC_INV enter the batch for the host (smmuv3-accel-batch.c), and
- * a CMD_SYNC completes, by memory or by an interrupt, or reports an ATC
- * time-out (IHI 0070 4.3 to 4.7).  And the drain: how far it reads ahead, and
- * how long it may take.
+ * What each command does (IHI 0070 4.3 to 4.7).  CFGI_STE and CFGI_STE_RANGE
+ * move streams.  TLBI, CFGI_CD and ATC_INV enter the batch for the host
+ * (smmuv3-accel-batch.c).  A CMD_SYNC completes, by memory or by an interrupt,
+ * or reports an ATC time-out.  This file also decides how far a drain reads
+ * ahead, and how long it may take.
  */
 
 #include "qemu/osdep.h"
@@ -18,14 +18,14 @@
 #include "hw/arm/smmuv3-msi.h"
 #include "smmuv3-accel-internal.h"
 
-/* Commands after which a drain looks at the clock in any case */
+/* After this many commands a drain looks at the clock in any case */
 #define LONG_DRAIN 1024
 
 /*
  * What waits for the host
  */
 
-/* Returns an error for CMDQ_CONS.ERR, with CMDQ_CONS at the command to blame */
+/* Returns an error for CMDQ_CONS.ERR, with CMDQ_CONS at the illegal command */
 static SMMUCmdError flush(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
@@ -93,7 +93,8 @@ static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
 
 /*
  * A CFGI_STE covers the stream's CDs too (IHI 0070 4.3.1).  If the stream
- * moves, the host invalidates them by itself.  If not, it needs a command.
+ * moves, the host invalidates them without being asked.  If not, it needs a
+ * command.
  */
 static SMMUCmdError cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
 {
@@ -121,7 +122,7 @@ static SMMUCmdError cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
     return error;
 }
 
-/* As many lookups as the range has StreamIDs, or as there are streams */
+/* Look up each StreamID of the range, or each stream if these are fewer */
 static SMMUCmdError cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
 {
     SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
@@ -143,7 +144,7 @@ static SMMUCmdError cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
     return error;
 }
 
-/* IHI 0070 4.7.3; all that must be complete before it has been completed */
+/* IHI 0070 4.7.3; all commands before the CMD_SYNC are complete */
 static SMMUCmdError check_sync(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
@@ -177,8 +178,8 @@ static void complete_sync(SMMUv3State *s, const Cmd *cmd)
 }
 
 /*
- * Have a command take effect on the host and on streams, or wait in the batch.
- * @caches_only: whether nothing is left to do but for QEMU's own caches; set
+ * Carry a command out on the host and on streams, or add it to the batch.
+ * @caches_only: set to whether only QEMU's own caches may need it still; valid
  *               if there is no error
  */
 static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
@@ -221,13 +222,13 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
 }
 
 /*
- * The drain.  A guest may have 2^19 commands in its queue, each of which may
- * keep the host busy, and a drain holds the BQL and a vCPU's time.
+ * The drain.  A guest may have 2^19 commands in its queue, and each of them may
+ * keep the host busy.  Meanwhile a drain holds the BQL and stops a vCPU.
  */
 
 /*
- * A translation from here on reads the guest's tables as they are now, and so
- * does not need the commands that are in the queue by now.
+ * If QEMU caches nothing, later translations read the guest's tables as they
+ * are now.  So they do not need the commands that are now in the queue.
  */
 static bool caches_nothing(SMMUv3State *s)
 {
@@ -251,7 +252,7 @@ static MemTxResult read_ahead(SMMUv3State *s)
     r = dma_memory_read(&address_space_memory, Q_CONS_ENTRY(q), drain->cmd,
                         n * sizeof(Cmd), smmuv3_table_attrs(s));
     if (r != MEMTX_OK && n > 1) {
-        /* An abort is for the command that cannot be read */
+        /* Report an abort at the command that cannot be read, not earlier */
         n = 1;
         r = dma_memory_read(&address_space_memory, Q_CONS_ENTRY(q), drain->cmd,
                             sizeof(Cmd), smmuv3_table_attrs(s));
@@ -270,8 +271,8 @@ static MemTxResult read_ahead(SMMUv3State *s)
 }
 
 /*
- * The clock is looked at after a command that took effect, and after LONG_DRAIN
- * others: what one CMD_SYNC waits for mostly stays one call to the host.
+ * Look at the clock only after a command that took effect, and after LONG_DRAIN
+ * others.  So what one CMD_SYNC waits for is mostly one call to the host.
  */
 static bool time_is_up(SMMUv3State *s)
 {
@@ -284,7 +285,7 @@ static bool time_is_up(SMMUv3State *s)
     return get_clock() - drain->start >= s->accel_props.drain_us * 1000LL;
 }
 
-/* A CFGI_STE that moves nothing has worked, but adds a command to the batch */
+/* A CFGI_STE has taken effect even if it only adds a command to the batch */
 static void note_work(SMMUv3State *s, SMMUCommandType type)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
@@ -299,8 +300,8 @@ static void note_work(SMMUv3State *s, SMMUCommandType type)
 
 /*
  * A guest without range invalidation issues a TLBI for each page that it
- * unmaps: take those that follow the last command and are like it.  They are
- * not traced one by one.
+ * unmaps.  Take those that follow the last command and differ in the address
+ * only.  They are not traced one by one.
  */
 static void take_pages(SMMUv3State *s)
 {
@@ -399,8 +400,8 @@ unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
 }
 
 /*
- * May run within a drain, if the message of a CMD_SYNC was aimed at a device
- * that runs a main loop of its own: that drain goes on by itself.  No queue is
+ * This may run within a drain, if a CMD_SYNC's message goes to a device that
+ * runs a main loop of its own.  That drain continues afterwards.  No queue is
  * drained while the machine is stopped.
  */
 static void drain_bh(void *opaque)

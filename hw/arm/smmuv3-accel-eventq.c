@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Records come from QEMU itself and from the host, which keeps them in a
- * vEVENTQ while EVENTQEN is set.  They pause while the guest's queue is full,
- * and a loss sets EVENTQ_PROD.OVFLG.  IHI 0070 7.2 and 7.4.
+ * Records come from QEMU itself and from the host.  The host keeps its records
+ * in a vEVENTQ while EVENTQEN is set.  QEMU reads none while the guest's queue
+ * is full.  A loss sets EVENTQ_PROD.OVFLG.  IHI 0070 7.2 and 7.4.
  */
 
 #include "qemu/osdep.h"
@@ -16,7 +16,7 @@
 #include "smmuv3-accel-internal.h"
 #include "smmuv3-accel-veventq.h"
 
-/* Records that the queue can take; 0 if it is off, or its indexes are wrong */
+/* Free places in the queue; 0 if it is off, or its indexes are wrong */
 static uint32_t room(SMMUv3State *s)
 {
     SMMUQueue *q = &s->eventq;
@@ -46,7 +46,7 @@ static MemTxResult put(SMMUv3State *s, const Evt *evt)
     return r;
 }
 
-/* Toggle EVENTQ_PROD.OVFLG, unless the guest has yet to acknowledge it */
+/* Toggle EVENTQ_PROD.OVFLG, unless the guest has not acknowledged it yet */
 static void overflow(SMMUv3State *s)
 {
     SMMUQueue *q = &s->eventq;

@@ -1,15 +1,15 @@
 /*
- * Accelerated SMMUv3: the seam to the host
+ * Accelerated SMMUv3: the interface to the host
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * All that the accelerated SMMUv3 asks of its host.  smmuv3-accel-iommufd.c
- * implements it on iommufd, and unit tests on a recorder.  The objects are
- * iommufd's (linux/iommufd.h).
+ * These are all operations that the accelerated SMMUv3 needs of its host.
+ * smmuv3-accel-iommufd.c implements them on iommufd, and unit tests implement
+ * them on a recorder.  The objects are those of iommufd (linux/iommufd.h).
  *
  * An operation with an @errp returns 0, or a negative errno with @errp set.
- * What the others return, their comments say.  An operation that failed has
- * created nothing and has moved nothing, but for invalidate().
+ * The comments say what the others return.  An operation that fails has created
+ * nothing and has moved nothing, except for invalidate().
  */
 #ifndef HW_ARM_SMMUV3_ACCEL_HOST_H
 #define HW_ARM_SMMUV3_ACCEL_HOST_H
@@ -40,7 +40,7 @@ typedef struct SMMUv3HostCmd {
 /* Events in one call to the host */
 #define SMMUV3_HOST_EVENTS_MAX 64
 
-/* A record of a faulty transaction, or a note that records were lost */
+/* A record of a transaction's fault, or a note that records were lost */
 typedef struct SMMUv3HostEvent {
     uint64_t word[4];           /* IHI 0070 7.3, little endian; virtual SID */
     uint32_t sequence;          /* 0 to INT_MAX, then 0 again */
@@ -79,9 +79,9 @@ typedef struct SMMUv3HostOps {
     int (*detach)(SMMUv3HostDevice *dev, Error **errp);
 
     /*
-     * IOMMU_HWPT_INVALIDATE: have @viommu do @n commands.  Returns 0 or a
-     * negative errno, after which any of them may or may not have been done
-     * (the host's count is no measure).
+     * IOMMU_HWPT_INVALIDATE: have @viommu carry out @n commands.  Returns 0 or
+     * a negative errno.  After an error each command may be complete or not
+     * (the host's count is not reliable).
      */
     int (*invalidate)(SMMUv3Host *host, uint32_t viommu,
                       const SMMUv3HostCmd *cmds, uint32_t n);
@@ -94,7 +94,7 @@ typedef struct SMMUv3HostOps {
                         uint32_t *id, int *fd, Error **errp);
 
     /*
-     * Read up to @max events from @fd.  Returns how many, or a negative
+     * Read up to @max events from @fd.  Returns their number, or a negative
      * errno, which is -EAGAIN if there are none.  Never blocks.
      */
     int (*events_read)(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
@@ -113,7 +113,7 @@ typedef struct SMMUv3HostOps {
     void (*destroy)(SMMUv3Host *host, uint32_t id);
 } SMMUv3HostOps;
 
-/* The real thing: @dev is a HostIOMMUDeviceIOMMUFD, @host an IOMMUFDBackend */
+/* On iommufd: @dev is a HostIOMMUDeviceIOMMUFD, @host an IOMMUFDBackend */
 extern const SMMUv3HostOps smmuv3_iommufd_ops;
 
 #endif

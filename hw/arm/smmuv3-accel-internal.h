@@ -1,12 +1,12 @@
 /*
- * Accelerated SMMUv3: what its upper half shares
+ * Accelerated SMMUv3: what the files of its upper half share
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The upper half knows SMMUv3State, and its files are named by what the guest
+ * The upper half knows SMMUv3State.  Its files are named after what the guest
  * sees: the device (smmuv3-accel.c), PCI (-pci), the Stream Table (-ste), the
  * queues (-cmdq, -eventq), the registers (-regs).  The lower half knows the
- * seam to the host only, and its files are named by the host's objects.
+ * interface to the host only.  Its files are named after the host's objects.
  *
  * All functions are called with the BQL held, for an SMMU with accel=on.
  */
@@ -31,27 +31,27 @@ typedef struct SMMUv3AccelEndpoint {
     PCIBus *bus;
     int devfn;
     HostIOMMUDeviceIOMMUFD *idev;   /* referenced */
-    bool reported;                  /* the stream's error, to the user */
+    bool reported;                  /* the user knows the stream's error */
 } SMMUv3AccelEndpoint;
 
-/* Commands read from the guest's queue in one go */
+/* Commands that QEMU reads from the guest's queue at once */
 #define SMMUV3_ACCEL_READ_AHEAD 64
 
 /* The command queue's drain: smmuv3-accel-cmdq.c */
 typedef struct SMMUv3AccelDrain {
-    QEMUBH *bh;                 /* goes on in the main loop */
+    QEMUBH *bh;                 /* continues the drain in the main loop */
     VMChangeStateEntry *vm_state;
     bool in_bh;
     bool running;
     int64_t start;              /* ns */
     uint32_t first;             /* CMDQ_CONS at that time */
-    bool worked;                /* a command took effect, not only its place */
+    bool worked;                /* a command did more than enter the batch */
     unsigned n;                 /* commands since the last look at the clock */
 
     /* Each slot is read once: a CMD_SYNC's message may overwrite its slot */
     unsigned next, n_read;
     uint64_t cmd[SMMUV3_ACCEL_READ_AHEAD][2];   /* host endian */
-    bool no_cache;              /* QEMU had cached nothing when it read them */
+    bool no_cache;              /* QEMU's caches were empty when it read them */
 } SMMUv3AccelDrain;
 
 typedef struct SMMUv3Accel {
@@ -60,18 +60,19 @@ typedef struct SMMUv3Accel {
     VMStateDescription unmigratable;
 
     /*
-     * The guest's: what it was promised, and what is under way.  With the
-     * registers and msi_pending in SMMUv3State this is all that has to migrate.
+     * The guest's part: what the guest has seen, and what is in progress.  With
+     * the registers and msi_pending in SMMUv3State this is all that a migration
+     * needs.
      */
     SMMUv3AccelCaps caps;
     bool atc_timeout;           /* to be reported at the next CMD_SYNC */
 
     /*
-     * The host's: between drains, made anew from the guest's registers and
-     * tables
+     * The host's part: between drains it can be made again from the guest's
+     * registers and tables
      */
-    SMMUv3AccelVsmmu vsmmu;     /* its streams are endpoints' */
-    uint32_t followed_cr0;      /* what the rest of this part is for */
+    SMMUv3AccelVsmmu vsmmu;     /* its streams are embedded in endpoints */
+    uint32_t followed_cr0;      /* the CR0 that this part agrees with */
     QEMUTimer *retry;
     unsigned retry_ms;          /* 0 while nothing is pending */
     QEMUBH *renumber;
@@ -79,10 +80,10 @@ typedef struct SMMUv3Accel {
     SMMUv3AccelBatch batch;
     SMMUv3AccelDrain drain;
     bool events_paused;         /* until the guest makes room */
-    bool events_refused;        /* by the host, and the user knows */
-    uint8_t *reg_mem;           /* today's registers, for the guest to read */
-    EventNotifier zero_written; /* that nobody waits for */
-    uint32_t zero_writes;       /* which registers use it, as bits */
+    bool events_refused;        /* by the host, and the user was warned */
+    uint8_t *reg_mem;           /* current registers, for the guest to read */
+    EventNotifier zero_written; /* nothing waits for it */
+    uint32_t zero_writes;       /* bits of the registers that use it */
 } SMMUv3Accel;
 
 /* The endpoint that embeds @stream */
@@ -99,21 +100,22 @@ smmuv3_accel_endpoint(SMMUv3AccelStream *stream)
 /**
  * smmuv3_accel_pci_realize: replace the bus's IOMMU handlers
  * @s: being realized
- * @errp: names the device in the way
+ * @errp: names the device that is refused
  *
- * Adopts the assigned devices that are below the bus already.  On failure
- * smmuv3_accel_pci_unrealize() has to remove those that were adopted.
+ * Adopts the assigned devices that are below the bus already.  On failure the
+ * caller must call smmuv3_accel_pci_unrealize(), which removes those that were
+ * adopted.
  */
 bool smmuv3_accel_pci_realize(SMMUv3State *s, Error **errp);
 
-/* Remove all endpoints; their devices are detached, and stay where they are */
+/* Remove all endpoints; their devices are detached, and stay on the bus */
 void smmuv3_accel_pci_unrealize(SMMUv3State *s);
 
 /*
  * Streams (smmuv3-accel-ste.c)
  */
 
-/* What makes QEMU ask where a stream is to be attached */
+/* What makes QEMU decide again where a stream is attached */
 typedef enum SMMUv3AccelEdge {
     SMMUV3_ACCEL_EDGE_CFGI,     /* an error in the STE is recorded */
     SMMUV3_ACCEL_EDGE_OTHER,
@@ -122,32 +124,32 @@ typedef enum SMMUv3AccelEdge {
 void smmuv3_accel_ste_realize(SMMUv3State *s);
 void smmuv3_accel_ste_unrealize(SMMUv3State *s);
 
-/* The errors of the host that pass by themselves: EBUSY and EEXIST */
+/* Is @error temporary?  The host's EBUSY and EEXIST are. */
 bool smmuv3_accel_passes_by_itself(int error);
 
 /**
  * smmuv3_accel_refresh_stream: attach a stream to what the guest wants now
  * @ep: the endpoint
  * @edge: what has changed
- * @errp: what the host has against it
+ * @errp: why the host refuses
  *
- * Returns: 0, or a negative errno; see smmuv3_accel_stream_apply().  One that
- * passes by itself is tried again later.
+ * Returns: 0, or a negative errno; see smmuv3_accel_stream_apply().  After a
+ * temporary error QEMU tries again later.
  */
 int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
                                 Error **errp);
 
-/* The same, for edges without a caller that could take an Error */
+/* The same, for edges without a caller that could handle an Error */
 void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
                                      SMMUv3AccelEdge edge);
 
 /* The same for all streams of @s: reset, CR0.SMMUEN, GBPA */
 void smmuv3_accel_refresh_all(SMMUv3State *s);
 
-/* Some stream is not where the guest wants it: try again in a while */
+/* Some stream is not where the guest wants it: try again later */
 void smmuv3_accel_retry_pending(SMMUv3State *s);
 
-/* A bus has another number: IHI 0070 knows StreamIDs only */
+/* A bus has another number, which changes the StreamIDs of its devices */
 void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque);
 
 /* Move the streams of renumbered buses, before a command takes effect */
@@ -166,11 +168,11 @@ void smmuv3_accel_cmdq_reset(SMMUv3State *s);
  */
 
 /**
- * smmuv3_accel_eventq_update: should the host keep events?
- * @s: whose EVENTQEN or endpoints have changed
+ * smmuv3_accel_eventq_update: start or stop the host's events
+ * @s: its EVENTQEN or endpoints have changed
  *
- * It keeps them while the guest has its queue on, and while there is a device
- * that they may come from.
+ * The host keeps events while the guest's queue is enabled and there is a
+ * device that may cause them.
  */
 void smmuv3_accel_eventq_update(SMMUv3State *s);
 
@@ -186,8 +188,8 @@ void smmuv3_accel_eventq_stop(SMMUv3State *s);
  * @s: being realized
  * @ops: accesses to the registers
  *
- * The guest reads them from memory where the host allows it, and where there is
- * memory for it.
+ * The guest reads them from memory if the host allows that and if the memory
+ * can be allocated.
  */
 void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops);
 
@@ -195,7 +197,7 @@ void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops);
 void smmuv3_accel_regs_reset(SMMUv3State *s);
 
 /**
- * smmuv3_accel_publish: let the guest read today's registers
+ * smmuv3_accel_publish: let the guest read the current registers
  * @s: any with accel=on; does nothing if reads exit to QEMU
  * @first: offset in page 0 of the first register, in bytes
  * @last: offset of the last one

@@ -1,10 +1,10 @@
 /*
- * Accelerated SMMUv3: the seam to the host, on iommufd
+ * Accelerated SMMUv3: the interface to the host, on iommufd
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Thin: each operation is one call of the uapi (linux/iommufd.h), its errno and
- * its trace.
+ * A thin layer: each operation makes one call of the uapi (linux/iommufd.h),
+ * returns its errno and traces it.
  */
 
 #include "qemu/osdep.h"
@@ -230,7 +230,7 @@ static int host_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
     return 0;
 }
 
-/* A record is a header, and an event unless the header notes a loss */
+/* A record is a header, then an event, unless the header notes a loss */
 static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
                             unsigned max)
 {
@@ -263,9 +263,9 @@ static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
 }
 
 /*
- * The open file holds the object, and a poll() of it in another thread holds
- * the file.  That thread is the main loop's: the removal of the fd's handler
- * has woken it, but it may not have left the kernel yet.
+ * The open file keeps the object in use, and a poll() in another thread keeps
+ * the file open.  That thread runs the main loop: the removal of the fd's
+ * handler has woken it, but it may not have left the kernel yet.
  */
 static void host_events_free(SMMUv3Host *host, uint32_t id, int fd)
 {

@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Which devices may come below the SMMU, what address space and MSI doorbell
- * they have, and what their arrival and departure mean.
+ * Which devices may be below the SMMU, what address space and MSI doorbell they
+ * have, and what happens when a device is added or removed.
  */
 
 #include "qemu/osdep.h"
@@ -28,9 +28,9 @@ static bool is_assigned(PCIDevice *dev)
 }
 
 /*
- * Assigned devices only.  TLBI commands carry no StreamID, so that with an
+ * Accept assigned devices only.  TLBI commands carry no StreamID: with an
  * emulated endpoint beside them each command would have to invalidate QEMU's
- * IOTLB too.  Bridges issue no DMA but their own MSIs.
+ * IOTLB too.  Bridges are accepted, because their only DMA is their own MSIs.
  */
 static bool accept_device(PCIDevice *dev, void *opaque, Error **errp)
 {
@@ -50,7 +50,7 @@ static bool accept_device(PCIDevice *dev, void *opaque, Error **errp)
                    type, name, smmu);
         return false;
     }
-    /* The link is always there; whether it leads anywhere counts */
+    /* The link property always exists, but may be unset */
     if (!object_property_get_link(OBJECT(dev), "iommufd", NULL)) {
         error_setg(errp, "%s '%s' cannot be behind arm-smmuv3 '%s' with "
                    "accel=on without an iommufd: add -object "
@@ -73,8 +73,8 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
     PCIDevice *dev = bus->devices[devfn];
 
     /*
-     * An assigned device's DMA never passes through QEMU.  What VFIO maps is
-     * the stage 2, all of guest memory.  One pointer for all devices lets VFIO
+     * An assigned device's DMA never passes through QEMU.  VFIO maps the stage
+     * 2, which is all of guest memory.  One pointer for all devices lets VFIO
      * keep one IOAS for the whole machine.
      */
     return dev && is_assigned(dev) ? &address_space_memory
@@ -101,7 +101,7 @@ static bool get_msi_doorbell(PCIDevice *dev, void *opaque, hwaddr *gpa)
 }
 
 /*
- * Arrival and departure
+ * Adding and removing devices
  */
 
 static void remove_endpoint(SMMUv3AccelEndpoint *ep)
@@ -110,9 +110,9 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
     SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
 
     /*
-     * Without streams this vSMMU forwards no TLBI, while its stage 2, and so
-     * the VMID, lives on: until VFIO frees it or, if it is shared, with
-     * another vSMMU.  Leave no TLB entry behind.
+     * Without streams this vSMMU forwards no TLBI.  But its stage 2 and VMID
+     * live on until VFIO frees them, or longer if another vSMMU shares them.
+     * So leave no TLB entry behind.
      */
     if (vsmmu->n_streams == 1) {
         vsmmu->ops->detach(stream->dev, NULL);
@@ -124,7 +124,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
     g_free(ep);
 }
 
-/* Attach a new endpoint to what the guest wants, now or as soon as may be */
+/* Attach a new endpoint to what the guest wants, now or as soon as possible */
 static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
 {
     ERRP_GUARD();
@@ -226,7 +226,7 @@ static const PCIIOMMUOps accel_iommu_ops = {
 };
 
 /*
- * Devices that stand before their SMMU on the command line
+ * Devices that are created before their SMMU
  */
 
 bool smmuv3_accel_check_devices(SMMUv3State *s, Error **errp)

@@ -1,5 +1,5 @@
 /*
- * Accelerated SMMUv3: what a stream is to be attached to
+ * Accelerated SMMUv3: what a stream is attached to
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -48,7 +48,7 @@ static SMMUv3AccelDecision stage1(const uint64_t ste[2],
     if (cdmax && (fmt == 3 || (fmt && !rules->cd2l) || dss == 3)) {
         return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
     }
-    /* The guest's SMMU has no stalls; QEMU's own walker refuses this too */
+    /* The guest's SMMU has no stalls; QEMU's own walker rejects this too */
     if (FIELD_EX64(ste[1], STE1, S1STALLD)) {
         return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
     }
@@ -60,16 +60,16 @@ static SMMUv3AccelDecision stage1(const uint64_t ste[2],
         d.ste[1] &= ~R_STE1_S1DSS_MASK;
     }
     /*
-     * Full ATS or none: the host takes nothing else.  0b10 (split-stage ATS)
-     * belongs to an STE that has a stage 2, which a guest's never has.
+     * The host accepts full ATS or none.  0b10 (split-stage ATS) is for an STE
+     * with a stage 2, which a guest's STE never has.
      */
     if (!rules->ats || FIELD_EX64(ste[1], STE1, EATS) != STE_EATS_FULL) {
         d.ste[1] &= ~R_STE1_EATS_MASK;
     }
     /*
-     * A CD.S that the guest sets would stall transactions in the physical
-     * SMMU, and nobody would ever resume them.  S1STALLD makes such a CD
-     * ILLEGAL, as the guest's own IDR0 has it.
+     * If the guest sets CD.S the physical SMMU would stall transactions, and
+     * nothing would ever resume them.  S1STALLD makes such a CD ILLEGAL, which
+     * agrees with the guest's IDR0.
      */
     if (rules->host_may_stall) {
         d.ste[1] |= R_STE1_S1STALLD_MASK;
@@ -102,8 +102,8 @@ SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
     }
 
     /*
-     * A guest clears V before it writes another STE, and that is no error.
-     * A transaction that meets V=0 is one, but the host does not report it.
+     * A guest clears V before it writes another STE.  That is no error.  A
+     * transaction while V is 0 is an error, but the host does not report it.
      */
     if (!FIELD_EX64(in->ste[0], STE0, V)) {
         return abort_for(SMMUV3_ACCEL_FAULT_NONE);

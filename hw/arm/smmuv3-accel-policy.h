@@ -1,11 +1,11 @@
 /*
- * Accelerated SMMUv3: what a stream is to be attached to
+ * Accelerated SMMUv3: what a stream is attached to
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A pure function from the guest's registers and its Stream Table Entry to one
- * of three attachments.  No I/O, no state: every edge that may move a stream
- * (CFGI_STE, CR0.SMMUEN, GBPA, reset, ...) asks the same question again.
+ * of three attachments.  It has no I/O and no state.  Every edge that may move
+ * a stream (CFGI_STE, CR0.SMMUEN, GBPA, reset, ...) calls it again.
  */
 #ifndef HW_ARM_SMMUV3_ACCEL_POLICY_H
 #define HW_ARM_SMMUV3_ACCEL_POLICY_H
@@ -14,8 +14,8 @@
 
 /*
  * The STE fields that a nested HWPT takes, in the STE's first two 64-bit words
- * (IHI 0070 5.2; linux/iommufd.h, struct iommu_hwpt_arm_smmuv3).  Any other bit
- * makes the host refuse the HWPT, though a guest's STE may well have it set.
+ * (IHI 0070 5.2; linux/iommufd.h, struct iommu_hwpt_arm_smmuv3).  The host
+ * refuses a HWPT with any other bit, but a guest's STE may have others set.
  */
 FIELD(STE0, V, 0, 1)
 FIELD(STE0, CONFIG, 1, 3)
@@ -36,7 +36,7 @@ FIELD(STE1, EATS, 28, 2)
                          R_STE1_S1COR_MASK | R_STE1_S1CSH_MASK | \
                          R_STE1_S1STALLD_MASK | R_STE1_EATS_MASK)
 
-/* Values of STE.Config (IHI 0070 5.2): 0b0xx all mean abort */
+/* Values of STE.Config (IHI 0070 5.2): every 0b0xx means abort */
 enum {
     STE_CONFIG_ABORT  = 0,
     STE_CONFIG_BYPASS = 4,
@@ -46,7 +46,7 @@ enum {
 /* Value of STE.EATS: ATS requests and translated transactions pass */
 #define STE_EATS_FULL 1
 
-/* What became of reading a stream's STE */
+/* Result of reading a stream's STE */
 typedef enum SMMUv3AccelSTEStatus {
     /* The words are the guest's */
     SMMUV3_ACCEL_STE_READ,
@@ -62,7 +62,7 @@ typedef enum SMMUv3AccelAction {
     SMMUV3_ACCEL_TRANSLATE,
 } SMMUv3AccelAction;
 
-/* Why a stream aborts, where the architecture records an event for it */
+/* Why a stream aborts, if the architecture records an event for it */
 typedef enum SMMUv3AccelFault {
     SMMUV3_ACCEL_FAULT_NONE,
     SMMUV3_ACCEL_FAULT_BAD_STREAMID,    /* C_BAD_STREAMID, IHI 0070 7.3.3 */
@@ -70,7 +70,7 @@ typedef enum SMMUv3AccelFault {
     SMMUV3_ACCEL_FAULT_BAD_STE,         /* C_BAD_STE, IHI 0070 7.3.5 */
 } SMMUv3AccelFault;
 
-/* The guest's side of the question */
+/* The guest's registers and tables, from which the decision follows */
 typedef struct SMMUv3AccelInputs {
     bool smmuen;                    /* CR0.SMMUEN */
     bool gbpa_abort;                /* GBPA.ABORT */
@@ -79,16 +79,16 @@ typedef struct SMMUv3AccelInputs {
 } SMMUv3AccelInputs;
 
 /*
- * What an STE may ask for, by the guest's ID registers and the host's; made by
- * smmuv3_accel_ste_rules()
+ * What an STE may ask for according to the ID registers of guest and host;
+ * smmuv3_accel_ste_rules() makes it
  */
 typedef struct SMMUv3AccelSTERules {
     uint8_t ssidsize;               /* IDR1.SSIDSIZE, bits */
     bool cd2l;                      /* IDR0.CD2L */
     bool ats;                       /* IDR0.ATS */
     /*
-     * The physical SMMU may stall a faulting transaction: the host's
-     * IDR0.STALL_MODEL is 0b00, where the guest's is 0b01.
+     * The physical SMMU may stall a faulting transaction: IDR0.STALL_MODEL is
+     * 0b00 in the host and 0b01 in the guest.
      */
     bool host_may_stall;
 } SMMUv3AccelSTERules;
@@ -102,15 +102,15 @@ typedef struct SMMUv3AccelDecision {
 
 /**
  * smmuv3_accel_decide: what a stream is attached to
- * @in: the guest's registers, and what the fetch of its STE gave
+ * @in: the guest's registers, and the result of the fetch of its STE
  * @rules: what an STE may ask for
  *
- * IHI 0070 3.11 (SMMUEN, GBPA), 5.2 (STE), 5.5 (fault configuration).  An STE
- * that asks for what the guest's SMMU does not have aborts; so does one that
- * cannot be read.
+ * IHI 0070 3.11 (SMMUEN, GBPA), 5.2 (STE), 5.5 (fault configuration).  A stream
+ * aborts if its STE cannot be read, or asks for a feature that the guest's SMMU
+ * does not have.
  *
- * Returns: the decision.  Equal inputs give equal decisions, word by word, so
- * that a caller may compare them to find out whether a stream has to move.
+ * Returns: the decision.  Equal inputs give equal decisions, word by word.  So
+ * a caller may compare decisions to find out whether a stream has to move.
  */
 SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
                                         const SMMUv3AccelSTERules *rules);
@@ -119,7 +119,7 @@ SMMUv3AccelDecision smmuv3_accel_decide(const SMMUv3AccelInputs *in,
  * smmuv3_accel_decide_disabled: what a stream is attached to without SMMUEN
  * @abort: GBPA.ABORT
  *
- * A stream is parked there too: an abort needs no STE and no vDEVICE.
+ * A parked stream is attached there too: an abort needs no STE and no vDEVICE.
  */
 SMMUv3AccelDecision smmuv3_accel_decide_disabled(bool abort);
 

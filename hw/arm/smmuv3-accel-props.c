@@ -1,5 +1,5 @@
 /*
- * Accelerated SMMUv3: properties, and what they may be together
+ * Accelerated SMMUv3: properties, and which combinations are valid
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -75,7 +75,7 @@ static bool check_stage(SMMUv3State *s, Error **errp)
     bool stage2 = s->stage && (!strcmp("2", s->stage) ||
                                !strcmp("nested", s->stage));
 
-    /* Boards that create their own SMMU have always taken anything for 1 */
+    /* For the SMMU of a board any other value has always meant 1 */
     if (s->smmu_state.smmu_per_bus && s->stage && !stage2 &&
         strcmp("1", s->stage)) {
         refuse(errp, s, "stage=%s is not known: write stage=1, stage=2 or "
@@ -92,7 +92,7 @@ static bool check_stage(SMMUv3State *s, Error **errp)
     return true;
 }
 
-/* What is not built yet is refused, never ignored */
+/* Refuse what is not implemented yet; never ignore it */
 static bool check_built(SMMUv3State *s, Error **errp)
 {
     const SMMUv3AccelProps *props = &s->accel_props;
@@ -141,9 +141,9 @@ static bool check_accel(SMMUv3State *s, Error **errp)
 }
 
 /*
- * VFIO asks for a device's address space once, when the device is realized: an
- * assigned device that was there first would use the guest's IOVAs as physical
- * addresses.  VFIO itself refuses one that comes later.
+ * VFIO asks for a device's address space once, when the device is realized.  So
+ * a device that is assigned before its SMMU is created would use the guest's
+ * IOVAs as physical addresses.  VFIO itself refuses one that comes later.
  */
 static bool check_not_assigned(PCIDevice *dev, void *opaque, Error **errp)
 {
@@ -165,7 +165,7 @@ static bool check_emulated(SMMUv3State *s, Error **errp)
     const SMMUv3AccelProps *props = &s->accel_props;
     unsigned oas = smmuv3_oas_bits(props->oas);
 
-    /* A user may ask for what an emulated SMMU has anyway */
+    /* The values that an emulated SMMU has anyway are allowed */
     if (props->ats == ON_OFF_AUTO_ON || props->cmdqv == ON_OFF_AUTO_ON ||
         props->ril == ON_OFF_AUTO_OFF || props->ssidsize > SMMUV3_SSIDSIZE_0 ||
         (oas && oas != oas2bits(SMMU_IDR5_OAS)) || props->share_stage2) {

@@ -1,11 +1,11 @@
 /*
- * Accelerated SMMUv3: accesses to registers that do not leave the guest
+ * Accelerated SMMUv3: accesses to registers without an exit
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The guest reads registers from memory, where QEMU publishes what changes
- * before anything signals it.  And it clears registers that are clear without
- * an exit, because KVM ends such a write in an ioeventfd.
+ * The guest reads registers from memory.  QEMU publishes a change there before
+ * anything signals it.  If the guest writes 0 to a register that is 0, KVM ends
+ * the write in an ioeventfd.
  */
 
 #include "qemu/osdep.h"
@@ -16,7 +16,7 @@
 #include "system/kvm.h"
 #include "smmuv3-accel-internal.h"
 
-/* uapi linux/kvm.h has it since Linux 6.17, later than the base's copy */
+/* In the uapi's linux/kvm.h since Linux 6.17; the base has an older copy */
 #ifndef KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
 #define KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED 243
 #endif
@@ -29,9 +29,9 @@
  */
 
 /*
- * The guest maps registers as Device memory and reads around the caches, unless
- * stage 2 overrides it (FEAT_S2FWB, Arm ARM D8.6.6).  KVM says so by what it
- * allows for VFIO's memory.  TCG knows no caches.
+ * The guest maps registers as Device memory and bypasses the caches, unless
+ * stage 2 overrides that (FEAT_S2FWB, Arm ARM D8.6.6).  KVM reports this by a
+ * capability that is meant for VFIO's memory.  TCG has no caches.
  */
 static bool can_read_memory(void)
 {
@@ -47,7 +47,7 @@ void smmuv3_accel_publish(SMMUv3State *s, hwaddr first, hwaddr last)
     if (!mem) {
         return;
     }
-    /* A guest that sees a register move has to see what moved it */
+    /* A guest that sees a register change must see what has changed it */
     smp_wmb();
     for (hwaddr offset = first; offset <= last; offset += 4) {
         uint32_t *reg = (uint32_t *)(mem + offset);
@@ -83,8 +83,8 @@ void smmuv3_accel_do_publish_causes(SMMUv3State *s)
  */
 
 /*
- * Where Linux writes zeros to begin with, how wide, and by which bit of CR0 the
- * register begins to move by itself
+ * Registers that Linux sets to 0 when it starts, the size of the write, and the
+ * bit of CR0 that lets the register change without a write
  */
 static const struct {
     hwaddr offset;
@@ -101,7 +101,7 @@ static const struct {
     { A_EVENTQ_IRQ_CFG0, 8 },
 };
 
-/* Have KVM absorb the zeros written to these of zero_writes[], as bits */
+/* Have KVM absorb writes of 0; bit n of @wanted stands for zero_writes[n] */
 static void absorb_zeros(SMMUv3State *s, uint32_t wanted)
 {
     SMMUv3Accel *accel = s->accel_state;
@@ -128,10 +128,10 @@ static void absorb_zeros(SMMUv3State *s, uint32_t wanted)
 }
 
 /*
- * A write that may change a register makes the zeros written to it exit again,
- * before it takes effect: another VCPU that sees its effect may clear the
- * register.  They exit until the next reset, because a guest must not have KVM
- * add and drop ioeventfds as it likes.
+ * After a write that may change a register, writes of 0 to that register exit
+ * again.  They must do so before the write takes effect, because another vCPU
+ * that sees the effect may clear the register.  They exit until the next reset,
+ * so that a guest cannot make KVM add and remove ioeventfds at will.
  */
 static void expose_zeros(SMMUv3State *s, hwaddr offset, unsigned size,
                          uint64_t value)
@@ -188,7 +188,7 @@ void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops)
     MemoryRegion *mr = &sys->iomem;
     Error *err = NULL;
 
-    /* No migration passes through here */
+    /* The region need not migrate, because accel=on blocks migration */
     if (s->accel_props.direct_registers && can_read_memory() &&
         memory_region_init_rom_device_nomigrate(mr, OBJECT(s), ops, sys,
                                                 TYPE_ARM_SMMUV3, 2 * REG_PAGE,
@@ -202,7 +202,7 @@ void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops)
         memory_region_init_io(mr, OBJECT(s), ops, sys, TYPE_ARM_SMMUV3,
                               2 * REG_PAGE);
     }
-    /* Without it, writes that change nothing exit as any other */
+    /* If this fails, writes that change nothing exit like all others */
     if (s->accel_props.direct_registers) {
         event_notifier_init(&s->accel_state->zero_written, 0);
     }

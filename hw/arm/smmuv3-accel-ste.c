@@ -3,10 +3,11 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What a stream is attached to is a function of today's registers and tables
- * (smmuv3-accel-policy.c).  This file asks it at every edge that can change the
- * answer: a CFGI, SMMUEN, GBPA, reset, another bus number.  It moves the stream
- * (smmuv3-accel-stream.c), and tries again what the host refuses for a while.
+ * The attachment of a stream is a function of the current registers and tables
+ * (smmuv3-accel-policy.c).  This file calls it at every edge that can change
+ * the result: a CFGI, SMMUEN, GBPA, reset, another bus number.  It moves the
+ * stream (smmuv3-accel-stream.c), and tries again after a temporary error of
+ * the host.
  */
 
 #include "qemu/osdep.h"
@@ -18,10 +19,10 @@
 #include "smmuv3-accel-internal.h"
 
 /*
- * Some refusals of the host pass by themselves: it resets the device (EBUSY),
- * or two streams swap StreamIDs and one waits for the other's (EEXIST).  Try
- * again after this long, then after twice as long, and so on.  Report it once
- * it has not passed for a while.
+ * Some errors of the host are temporary: it resets the device (EBUSY), or two
+ * streams swap StreamIDs and one waits for the other's (EEXIST).  Try again
+ * after this time, then after twice the time, and so on.  Report the error if
+ * it lasts.
  */
 #define RETRY_MIN_MS 10
 #define RETRY_REPORT_MS 1280
@@ -32,7 +33,7 @@ bool smmuv3_accel_passes_by_itself(int error)
     return error == -EBUSY || error == -EEXIST;
 }
 
-/* Today's StreamID: the guest renumbers buses as it likes */
+/* The current StreamID: the guest may renumber buses at any time */
 static uint32_t stream_sid(const SMMUv3AccelEndpoint *ep)
 {
     return PCI_BUILD_BDF(pci_bus_num(ep->bus), ep->devfn);
@@ -59,9 +60,9 @@ static dma_addr_t fetch_ste(SMMUv3State *s, uint32_t sid,
 }
 
 /*
- * Record a configuration error.  The host cannot do so, since it sees an abort.
- * The architecture has one event for each transaction that meets the error.
- * Here it is one for each CFGI, because QEMU sees no transactions.
+ * Record a configuration error.  The host cannot do so, because it sees only an
+ * abort.  The architecture has one event per transaction with the error.  Here
+ * it is one event per CFGI, because QEMU sees no transactions.
  */
 static void record_fault(SMMUv3State *s, uint32_t sid, SMMUv3AccelFault fault,
                          dma_addr_t fetch_addr)
@@ -92,7 +93,7 @@ static void record_fault(SMMUv3State *s, uint32_t sid, SMMUv3AccelFault fault,
  * Trying again
  */
 
-/* @anew: another stream has come to wait, which may be for a moment only */
+/* @anew: one more stream waits now, perhaps for a moment only */
 static void retry_later(SMMUv3Accel *accel, bool anew)
 {
     if (anew) {
@@ -216,9 +217,10 @@ void smmuv3_accel_do_gbpa(SMMUv3State *s)
 
 /*
  * The streams of a renumbered bus have to move before the next command takes
- * effect, which may name the new numbers.  If no command comes they move soon,
- * but not at once: a guest that numbers its buses writes a bridge's registers
- * several times, and a machine reset clears all of them, SMMUs after bridges.
+ * effect, because the command may name the new numbers.  If no command comes
+ * they move soon, but not at once: a guest that numbers its buses writes a
+ * bridge's registers several times, and a machine reset clears all of them and
+ * resets SMMUs after bridges.
  */
 void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
 {
@@ -236,7 +238,7 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
             smmuv3_accel_refresh_and_report(ep, SMMUV3_ACCEL_EDGE_OTHER);
         }
     }
-    /* One may have waited for another one's StreamID */
+    /* A stream may have waited for the StreamID of another */
     refresh_pending(accel);
 }
 

@@ -1,10 +1,10 @@
 /*
- * Accelerated SMMUv3: streams and what the host holds for them
+ * Accelerated SMMUv3: streams and their objects in the host
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The host's objects: vIOMMU, vDEVICE and nested HWPTs, when each is allocated
- * and freed, and the one call that moves a stream between HWPTs.
+ * When the vIOMMU, vDEVICEs and nested HWPTs are allocated and freed, and the
+ * one call that moves a stream between HWPTs.
  */
 
 #include "qemu/osdep.h"
@@ -66,7 +66,7 @@ static void vsmmu_close(SMMUv3AccelVsmmu *vsmmu)
     vsmmu->host = NULL;
 }
 
-/* The policy's answers for a disabled SMMU are the two STEs that we share */
+/* The two shared HWPTs have the STEs that the policy uses without SMMUEN */
 static int alloc_shared(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
                         bool abort, uint32_t *id, Error **errp)
 {
@@ -142,8 +142,8 @@ void smmuv3_accel_stream_fini(SMMUv3AccelStream *stream)
     SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
 
     /*
-     * A failure to detach is no reason to keep anything: the device is about
-     * to be closed, and the host frees what is still in use with its fd.
+     * Free everything even if the detach fails: the device will be closed soon,
+     * and then the host frees what is still in use.
      */
     vsmmu->ops->detach(stream->dev, NULL);
     trace_smmuv3_accel_stream_free(vsmmu->name, vsmmu->ops->name(stream->dev),
@@ -158,7 +158,7 @@ void smmuv3_accel_stream_fini(SMMUv3AccelStream *stream)
     }
 }
 
-/* Attach to a HWPT that needs no vDEVICE; the stream's own HWPT is then free */
+/* Attach to a shared HWPT, and free the stream's own one */
 static int attach_shared(SMMUv3AccelStream *stream, uint32_t hwpt, Error **errp)
 {
     SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
@@ -264,9 +264,9 @@ int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
 }
 
 /*
- * The host has refused @decision with @error.  The stream must not keep
- * yesterday's translation: it goes to abort or, where the host refuses that
- * too, off every HWPT.  A host that is busy with the device blocks its DMA.
+ * The host has refused @decision with @error.  The stream must not keep its old
+ * translation.  Attach it to abort or, if the host refuses that too, detach it.
+ * A host that is busy with the device blocks its DMA.
  */
 static void park_stream(SMMUv3AccelStream *stream,
                         const SMMUv3AccelDecision *decision, int error)
@@ -302,7 +302,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
         }
         free_vdevice(stream);
     }
-    /* A translation whose stale entries nobody could invalidate */
+    /* Invalidate stale entries before the stream translates again */
     if (vsmmu->stale && decision->action == SMMUV3_ACCEL_TRANSLATE) {
         ret = smmuv3_accel_vsmmu_resync(vsmmu);
         if (ret) {
@@ -317,7 +317,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
     }
     ret = attach_decision(stream, decision, errp);
     if (ret) {
-        /* The first error is the one to report */
+        /* Report the first error only */
         park_stream(stream, decision, ret);
     }
 out:

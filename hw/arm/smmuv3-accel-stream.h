@@ -1,12 +1,12 @@
 /*
- * Accelerated SMMUv3: streams and what the host holds for them
+ * Accelerated SMMUv3: streams and their objects in the host
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One vSMMU has a vIOMMU in the host, over VFIO's stage 2, and two nested HWPTs
- * that all its streams share: one that aborts, one that bypasses stage 1.  They
- * are allocated with the vIOMMU, so that a stream can always be parked.  A
- * translating stream adds a vDEVICE, which carries its StreamID, and a nested
+ * Each vSMMU has a vIOMMU in the host, over VFIO's stage 2.  It has two nested
+ * HWPTs that all its streams share: one aborts, one bypasses stage 1.  They are
+ * allocated with the vIOMMU, so that a stream can always be parked.  A stream
+ * that translates also has a vDEVICE, which carries its StreamID, and a nested
  * HWPT made from its STE.
  *
  * Called with the BQL held.
@@ -52,10 +52,10 @@ struct SMMUv3AccelStream {
     QLIST_ENTRY(SMMUv3AccelStream) next;
     QLIST_ENTRY(SMMUv3AccelStream) next_of_sid;
 
-    uint32_t sid;               /* that @now was decided for; -1 at first */
-    SMMUv3AccelDecision want;   /* by the guest */
+    uint32_t sid;               /* StreamID that belongs to @now; -1 at first */
+    SMMUv3AccelDecision want;   /* what the guest wants */
     SMMUv3AccelDecision now;    /* in the host; differs after an error */
-    bool attached;              /* @now holds: nothing was attached before */
+    bool attached;              /* @now is valid */
     int error;                  /* why they differ, negative errno, or 0 */
 
     bool has_vdevice;
@@ -66,7 +66,7 @@ struct SMMUv3AccelStream {
 
 /**
  * smmuv3_accel_vsmmu_init: a vSMMU without streams
- * @vsmmu: to be filled; smmuv3_accel_vsmmu_fini() frees what it holds
+ * @vsmmu: to be initialized; smmuv3_accel_vsmmu_fini() frees it
  * @ops: the host's operations
  * @name: the SMMU's name for messages; must outlive @vsmmu
  */
@@ -77,11 +77,12 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
  * smmuv3_accel_vsmmu_resync: invalidate all that the host may have cached
  * @vsmmu: with streams
  *
- * Of this vSMMU's guest tables: TLB entries, CDs and, where a stream has ATS,
- * what its device cached (IHI 0070 4.3.4, 4.4, 4.5).
+ * Invalidates what comes from this vSMMU's guest tables: TLB entries, CDs and,
+ * if a stream has ATS, its device's cache (IHI 0070 4.3.4, 4.4, 4.5).
  *
- * Returns: 0, or a negative errno after which @vsmmu is stale: no stream is
- * moved to a translation until it succeeds, which every attempt tries again.
+ * Returns: 0, or a negative errno after which @vsmmu is stale.  No stream is
+ * moved to a translation while @vsmmu is stale.  Each attempt to move one calls
+ * this function again.
  */
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
 
@@ -96,8 +97,8 @@ void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu);
  * @vsmmu: with or without streams
  * @sid: the StreamID; any value
  *
- * Usually one; several while the guest has not numbered its buses yet.  The
- * cost of a lookup does not depend on the number of streams.
+ * Usually there is one, but several while the guest has not numbered its buses
+ * yet.  The cost of a lookup does not depend on the number of streams.
  *
  * Returns: the first, or NULL; next_of_sid leads on.
  */
@@ -106,15 +107,15 @@ SMMUv3AccelStream *smmuv3_accel_vsmmu_find(const SMMUv3AccelVsmmu *vsmmu,
 
 /**
  * smmuv3_accel_stream_init: put a device behind a vSMMU
- * @stream: to be filled; the caller's, usually in a larger struct
+ * @stream: to be initialized; usually embedded in a struct of the caller
  * @vsmmu: the vSMMU; the first stream allocates its vIOMMU
  * @dev: the device, attached to its stage 2; must outlive the stream
  * @info: ID registers of the physical SMMUv3 above @dev
- * @errp: names what is in the way
+ * @errp: why the device is refused
  *
  * The device stays attached as it was: smmuv3_accel_stream_apply() moves it.
  *
- * Returns: false with nothing allocated, and @stream left alone.
+ * Returns: true; or false with nothing allocated and @stream unchanged.
  */
 bool smmuv3_accel_stream_init(SMMUv3AccelStream *stream,
                               SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
@@ -122,7 +123,7 @@ bool smmuv3_accel_stream_init(SMMUv3AccelStream *stream,
 
 /**
  * smmuv3_accel_stream_fini: remove a device from its vSMMU
- * @stream: the stream; all that the host holds for it is freed
+ * @stream: the stream; its objects in the host are freed
  *
  * The device's DMA is blocked until its next attachment.  The last stream
  * frees the vIOMMU.
@@ -132,19 +133,19 @@ void smmuv3_accel_stream_fini(SMMUv3AccelStream *stream);
 /**
  * smmuv3_accel_stream_apply: move a stream to where the guest wants it
  * @stream: the stream
- * @sid: its StreamID today
- * @decision: what the policy says
- * @errp: why the host would not
+ * @sid: its current StreamID
+ * @decision: the policy's decision
+ * @errp: why the host refuses
  *
- * The new attachment replaces the old one in one call, so that a running
- * device sees the one or the other (linux/vfio.h,
- * VFIO_DEVICE_ATTACH_IOMMUFD_PT).  A stream whose StreamID changed is parked on
- * abort in between, because its vDEVICE carries the old one.
+ * The new attachment replaces the old one in one call, so a running device sees
+ * one or the other (linux/vfio.h, VFIO_DEVICE_ATTACH_IOMMUFD_PT).  A stream
+ * whose StreamID has changed is parked on abort in between, because its vDEVICE
+ * carries the old one.
  *
  * Returns: 0, or a negative errno after which the stream aborts and its @error
- * says why.  Where the host refused even that, the device is detached.  With
- * -EBUSY the old attachment may still stand, while the host resets the device
- * and blocks its DMA.  Call again to try again.
+ * says why.  If the host refuses the abort too, the device is detached.  With
+ * -EBUSY the old attachment may remain, while the host resets the device and
+ * blocks its DMA.  Call again to try again.
  */
 int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
                               const SMMUv3AccelDecision *decision,

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Allocates, reads and frees a vEVENTQ; when is smmuv3-accel-eventq.c's.
+ * Allocates, reads and frees a vEVENTQ.  smmuv3-accel-eventq.c decides when.
  */
 
 #include "qemu/osdep.h"

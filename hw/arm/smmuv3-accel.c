@@ -1,10 +1,10 @@
 /*
- * Accelerated SMMUv3: the device's life
+ * Accelerated SMMUv3: the life cycle of the device
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Realize, reset, and the enable bits of CR0 (SMMUEN, EVENTQEN, CMDQEN), each
- * of which concerns another file; and what blocks migration.
+ * of which concerns another file.  Also blocks migration.
  */
 
 #include "qemu/osdep.h"
@@ -15,9 +15,9 @@
 #include "smmuv3-accel-internal.h"
 
 /*
- * The state of the host's SMMUv3 can neither be saved nor made from a state
- * that is loaded.  The blocker is for -only-migratable, and the state section
- * for everything else: -incoming and loadvm ask for it as well.
+ * The state of the host's SMMUv3 can be neither saved nor restored.  The
+ * blocker serves -only-migratable.  The state section serves everything else,
+ * because -incoming and loadvm check it too.
  */
 static bool block_migration(SMMUv3Accel *accel, Error **errp)
 {
@@ -117,7 +117,7 @@ void smmuv3_accel_do_cr0(SMMUv3State *s)
         smmuv3_accel_eventq_update(s);
     }
     if (FIELD_EX32(changed, CR0, CMDQEN)) {
-        /* An ATC_INV of the old queue concerns nobody any more */
+        /* An ATC_INV of the old queue no longer matters */
         accel->atc_timeout = false;
     }
     if (FIELD_EX32(changed, CR0, SMMU_ENABLE)) {

@@ -24,7 +24,7 @@ void smmuv3_write_msi(SMMUv3State *s, hwaddr addr, uint32_t data,
     MemTxResult r;
 
     trace_smmuv3_write_msi(addr, data);
-    /* Software that sees the message sees all that QEMU wrote before */
+    /* Software that sees the message must see all that QEMU wrote before */
     smp_wmb();
     address_space_stl_le(&address_space_memory, addr, data,
                          MEMTXATTRS_UNSPECIFIED, &r);
@@ -33,7 +33,7 @@ void smmuv3_write_msi(SMMUv3State *s, hwaddr addr, uint32_t data,
     }
 }
 
-/* Where the messages of the two interrupts that have registers go, or 0 */
+/* Address of @irq's message, if it has registers for one, or 0 */
 static uint64_t irq_addr(SMMUv3State *s, SMMUIrq irq)
 {
     uint64_t addr = irq == SMMU_IRQ_EVTQ ? s->eventq_irq_cfg0 :
@@ -42,7 +42,7 @@ static uint64_t irq_addr(SMMUv3State *s, SMMUIrq irq)
     return smmuv3_has_msi(s) ? addr & SMMU_MSI_ADDR_MASK : 0;
 }
 
-/* An interrupt may be raised anywhere; its message is written only here */
+/* An interrupt may be raised anywhere, but its message is written here only */
 static void msi_bh(void *opaque)
 {
     SMMUv3State *s = opaque;

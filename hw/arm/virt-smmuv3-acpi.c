@@ -50,9 +50,9 @@ bool virt_bus_has_msi_window(PCIBus *bus)
 }
 
 /*
- * Which bus numbers a root complex has: from its root bus to the last one that
- * firmware gave to the bridges on it. What a guest writes to the bridges later
- * cannot extend this into the next root complex.
+ * Which bus numbers a root complex has: from its root bus to the last number
+ * that firmware gave to the bridges on it. A guest that writes to the bridges
+ * later cannot extend this into the next root complex.
  */
 static void root_bus_range(VirtMachineState *vms, PCIBus *bus,
                            int *min_bus, int *max_bus)
@@ -60,7 +60,7 @@ static void root_bus_range(VirtMachineState *vms, PCIBus *bus,
     PCIBus *other;
 
     pci_bus_range(bus, min_bus, max_bus);
-    /* A bridge that has no numbers yet says 0 */
+    /* The number is 0 in a bridge that has none yet */
     *min_bus = pci_bus_num(bus);
 
     QLIST_FOREACH(other, &vms->bus->child, sibling) {
@@ -78,7 +78,7 @@ static gint compare_by_bus(gconstpointer a, gconstpointer b)
            pci_bus_num(ARM_SMMU(b)->primary_bus);
 }
 
-/* List the SMMUv3s that a user created by the bus number of what they cover */
+/* List the user's SMMUv3s, in the order of the bus numbers that they cover */
 static int list_smmuv3s(Object *obj, void *opaque)
 {
     GSList **devs = opaque;
@@ -162,8 +162,8 @@ void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
     /* Model */
     build_append_int_noprefix(table_data, 0 /* Generic SMMU-v3 */, 4);
     /*
-     * In this revision of the node none of the four may be 0, or the ID
-     * mapping below is taken for that of the SMMU's own MSIs.
+     * In this revision of the node none of the four may be 0. Otherwise the ID
+     * mapping below would be read as that of the SMMU's own MSIs.
      */
     build_append_int_noprefix(table_data, smmu->gsiv[SMMU_IRQ_EVTQ], 4);
     build_append_int_noprefix(table_data, smmu->gsiv[SMMU_IRQ_PRIQ], 4);
@@ -184,17 +184,17 @@ void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
  * Conforms to "IO Remapping Table System Software on ARM Platforms",
  * Document number: ARM DEN 0049E.d, Feb 2022, 3.1.1.5
  *
- * @idmap has the StreamIDs that the window is for. The OS gives each of them
- * an STE that bypasses until a driver takes over, so it must not name any that
- * belong to another root complex.
+ * @idmap has the StreamIDs that use the window. The OS gives each of them an
+ * STE that bypasses until a driver takes over. So it must not name StreamIDs of
+ * another root complex.
  */
 static void build_rmr(GArray *table_data, const AcpiIortSMMUv3 *smmu,
                       const AcpiIortIdMapping *idmap, uint32_t id)
 {
     /*
      * Bit 0: the OS may move the devices to another mapping, as it does when
-     * it hands them to a guest of its own. Without, Linux would refuse that.
-     * Bits 9:2: Device-nGnRE, as any doorbell.
+     * it assigns them to a guest of its own. Without it Linux refuses that.
+     * Bits 9:2: Device-nGnRE, like any doorbell.
      */
     uint32_t flags = BIT(0) | 1 << 2;
 

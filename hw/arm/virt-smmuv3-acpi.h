@@ -20,7 +20,7 @@
 typedef struct AcpiIortIdMapping {
     uint32_t input_base;
     uint32_t id_count;
-    unsigned smmu;                  /* index of the SMMUv3 they go to, if any */
+    unsigned smmu;                  /* index of their SMMUv3, if any */
 } AcpiIortIdMapping;
 
 /* The node of one SMMUv3 */
@@ -28,20 +28,20 @@ typedef struct AcpiIortSMMUv3 {
     hwaddr base;
     uint32_t gsiv[NUM_SMMU_IRQS];   /* by SMMUIrq */
     size_t offset;                  /* in the table, once the node is written */
-    uint64_t msi_window_base;       /* to be mapped 1:1 by the guest */
+    uint64_t msi_window_base;       /* the guest must map it 1:1 */
     uint64_t msi_window_size;       /* 0 for none */
 } AcpiIortSMMUv3;
 
-/* Append an ID mapping (table 4); virt-acpi-build.c has it */
+/* Append an ID mapping (table 4); defined in virt-acpi-build.c */
 void build_iort_id_mapping(GArray *table_data, uint32_t input_base,
                            uint32_t id_count, uint32_t out_ref);
 
 /**
- * iort_collect_smmuv3s: which SMMUv3s there are, and what they are for
+ * iort_collect_smmuv3s: list the SMMUv3s and the requester IDs that they cover
  * @vms: the machine
- * @smmus: AcpiIortSMMUv3 of each is appended
- * @idmaps: AcpiIortIdMapping of each SMMU that a user created is appended, in
- *          the order of requester IDs
+ * @smmus: an AcpiIortSMMUv3 is appended for each
+ * @idmaps: an AcpiIortIdMapping is appended for each SMMU that a user created,
+ *          in the order of requester IDs
  *
  * Returns: how many of the SMMUs have an MSI window.
  */
@@ -51,7 +51,7 @@ int iort_collect_smmuv3s(VirtMachineState *vms, GArray *smmus, GArray *idmaps);
  * build_iort_smmuv3: append the node of an SMMUv3 (table 9)
  * @table_data: the table
  * @smmu: the SMMU
- * @has_its: whether its requesters' MSIs go to the ITS group node
+ * @has_its: true if MSIs behind the SMMU go to the ITS group node
  * @id: the node's identifier
  */
 void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
@@ -68,10 +68,10 @@ void build_iort_rmrs(GArray *table_data, GArray *smmus, GArray *idmaps,
                      uint32_t id);
 
 /**
- * virt_bus_has_msi_window: is there an SMMU with an MSI window before this bus?
+ * virt_bus_has_msi_window: does the SMMU of this bus have an MSI window?
  * @bus: a root bus
  *
- * The RMR node of the window lists StreamIDs, so it holds only while bus
+ * The RMR node of the window lists StreamIDs.  So it is valid only while bus
  * numbers stay as firmware set them (DEN 0049E.d, 3.1.1.5).
  */
 bool virt_bus_has_msi_window(PCIBus *bus);

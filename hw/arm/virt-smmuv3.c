@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Which SMMUs the machine can carry, what the board tells them (the guest's MSI
- * doorbell), and their device tree node.
+ * Which SMMUs the machine supports, what the board sets in them (the guest's
+ * MSI doorbell), and their device tree node.
  */
 
 #include "qemu/osdep.h"
@@ -64,8 +64,8 @@ void virt_smmuv3_get_resources(VirtMachineState *vms, DeviceState *dev,
 }
 
 /*
- * The guest learns of its hardware from the device tree where no firmware is
- * there to hand over the ACPI tables, or none are made.
+ * The guest boots by device tree if no firmware passes the ACPI tables to it,
+ * or if the machine has no ACPI tables.
  */
 static bool boots_by_device_tree(VirtMachineState *vms)
 {
@@ -85,7 +85,7 @@ static hwaddr msi_doorbell(const VirtMachineState *vms)
     }
 }
 
-/* One kind of IOMMU per machine */
+/* A machine has only one kind of IOMMU */
 static bool check_other_iommus(VirtMachineState *vms, const char *name,
                                Error **errp)
 {
@@ -104,7 +104,7 @@ static bool check_other_iommus(VirtMachineState *vms, const char *name,
     return true;
 }
 
-/* Can the guest learn of the SMMU, and of where MSIs go behind it? */
+/* Can the machine describe the SMMU, and the target of MSIs, to the guest? */
 static bool check_description(VirtMachineState *vms, SMMUState *s,
                               const char *name, bool by_dt, Error **errp)
 {
@@ -123,9 +123,9 @@ static bool check_description(VirtMachineState *vms, SMMUState *s,
     }
     if (!by_dt && vms->msi_controller == VIRT_MSI_CTRL_NONE) {
         /*
-         * The IORT of a GICv3 names an ITS as where each requester's MSIs end.
-         * With a GICv2 they reach the GICv2m without one, and a device tree
-         * can leave out msi-map.
+         * With a GICv3 the IORT names an ITS as the target of all MSIs.  With a
+         * GICv2 MSIs reach the GICv2m without an ITS, and a device tree can
+         * omit msi-map.
          */
         error_setg(errp, "arm-smmuv3 '%s': the machine has no ITS, which the "
                    "ACPI tables (IORT) need behind an SMMU for MSIs: write "
@@ -160,7 +160,7 @@ void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
     bool by_dt = boots_by_device_tree(vms);
     SMMUState *s = ARM_SMMU(dev);
 
-    /* The machine's own is created with the board, the user's come after it */
+    /* The board creates the machine's own SMMU before those of the user */
     s->smmu_per_bus = phase_check(PHASE_MACHINE_INITIALIZED);
     if (!s->smmu_per_bus) {
         return;

@@ -15,18 +15,18 @@ extern const PropertyInfo smmu_prop_primary_bus;
 /**
  * smmu_check_primary_bus: may an SMMU for one root complex sit on its bus?
  * @s: an SMMU whose properties are set, before it is realized
- * @errp: names the device and says what to write
+ * @errp: names the device and the remedy
  *
- * For a board to ask about an SMMU with smmu_per_bus set.  The bus has to be
- * the root bus of a PCI Express host bridge or of a pxb-pcie, without an IOMMU
- * so far, and not set to bypass IOMMUs.  Changes nothing.
+ * A board calls this for an SMMU with smmu_per_bus set.  The bus has to be the
+ * root bus of a PCI Express host bridge or of a pxb-pcie.  It must not have an
+ * IOMMU yet, and must not be set to bypass IOMMUs.  Changes nothing.
  *
  * Returns: true if the bus can be used.
  */
 bool smmu_check_primary_bus(SMMUState *s, Error **errp);
 
 /**
- * smmu_each_device_below: call a function for each device that is there
+ * smmu_each_device_below: call a function for each device below a bus
  * @bus: a root bus; PXBs that are plugged into it are other root complexes
  * @fn: called until it returns false, with an Error set
  * @opaque: passed to @fn

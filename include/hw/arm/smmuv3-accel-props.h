@@ -16,7 +16,7 @@ enum { SMMUV3_SSIDSIZE_AUTO = 0, SMMUV3_SSIDSIZE_0 = 1 };
 /* Values of oas: auto, or one that smmuv3_oas_bits() converts */
 enum { SMMUV3_OAS_AUTO = 0 };
 
-/* What the user or the board asks of an SMMUv3, beside accel itself */
+/* What the user or the board asks of an SMMUv3, besides accel itself */
 typedef struct SMMUv3AccelProps {
     OnOffAuto ats;
     OnOffAuto cmdqv;
@@ -24,12 +24,12 @@ typedef struct SMMUv3AccelProps {
     int oas;                    /* a value of smmuv3_prop_oas */
     int ssidsize;               /* a value of smmuv3_prop_ssidsize */
     bool share_stage2;          /* with all SMMUs that have it set */
-    /* Reads, and writes of 0 to 0, need not exit where the host allows it */
+    /* Reads, and writes that keep 0, need not exit if the host allows that */
     bool direct_registers;
-    /* After so many microseconds the main loop drains the rest; 0: all of it */
+    /* After this time, in us, the main loop drains the rest; 0: all of it */
     uint32_t drain_us;
     uint64_t msi_gpa;           /* the guest's MSI doorbell, 0 without */
-    bool device_tree;           /* the guest boots by one, and not by ACPI */
+    bool device_tree;           /* the guest boots by it, and not by ACPI */
 } SMMUv3AccelProps;
 
 /* Output address size in bits for a value of oas, 0 for auto */
@@ -38,10 +38,10 @@ unsigned smmuv3_oas_bits(int value);
 /**
  * smmuv3_check_properties: can this SMMUv3 be what its properties ask for?
  * @s: any SMMUv3 before it is realized
- * @errp: names the property or the device in the way, and the remedy
+ * @errp: names the property or the device that does not fit, and the remedy
  *
- * Looks at the properties and at the devices that are below the SMMU's bus
- * already.  Changes nothing, so that on error nothing has to be undone.
+ * Checks the properties, and the devices that are below the SMMU's bus already.
+ * Changes nothing, so on error nothing has to be undone.
  */
 bool smmuv3_check_properties(SMMUv3State *s, Error **errp);
 

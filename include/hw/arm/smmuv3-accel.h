@@ -4,12 +4,12 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * With accel=on the physical SMMUv3 translates assigned devices by the guest's
- * stage 1 over the host's stage 2.  QEMU keeps each device attached to what the
+ * stage 1 over the host's stage 2.  QEMU attaches each device to what the
  * guest's registers and tables say, and forwards invalidations.
  *
- * The functions are for an SMMU with accel=on, and are called with the BQL
- * held.  Those that are static inline may be called for any SMMU, and do
- * nothing with accel=off, where they need no lock.
+ * Call these functions for an SMMU with accel=on, with the BQL held.  The
+ * static inline functions may be called for any SMMU.  With accel=off they do
+ * nothing and need no lock.
  */
 #ifndef HW_ARM_SMMUV3_ACCEL_H
 #define HW_ARM_SMMUV3_ACCEL_H
@@ -20,9 +20,9 @@ struct Cmd;
 struct Evt;
 
 /**
- * smmuv3_accel_check_devices: may all devices below the SMMU be there?
+ * smmuv3_accel_check_devices: does the SMMU support all devices below it?
  * @s: before it is realized, with its primary bus
- * @errp: names the device in the way, and the remedy
+ * @errp: names the device that does not fit, and the remedy
  *
  * Changes nothing.
  */
@@ -32,13 +32,13 @@ bool smmuv3_accel_check_devices(SMMUv3State *s, Error **errp);
  * smmuv3_accel_realize: make an SMMU an accelerated one
  * @s: checked by smmuv3_check_properties(), and set up by its base class
  * @ops: accesses to its registers
- * @errp: what is in the way
+ * @errp: why that is not possible
  *
  * Initializes the region of the registers, replaces the bus's IOMMU handlers,
  * adopts the assigned devices that are below the bus already, and blocks
  * migration.
  *
- * Returns: false with the bus without handlers and no device adopted.
+ * Returns: true; or false, with no handlers on the bus and no device adopted.
  */
 bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
                           Error **errp);
@@ -63,8 +63,8 @@ unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error);
  * smmuv3_accel_reset: continue a reset
  * @s: its registers have the reset values of an emulated SMMU
  *
- * Writes what the host can do into the ID registers; the first call settles
- * that for good.  Attaches all streams to what the registers say.
+ * Writes what the host can do into the ID registers.  The first call fixes
+ * their values for good.  Attaches all streams to what the registers say.
  */
 static inline void smmuv3_accel_reset(SMMUv3State *s)
 {
@@ -77,8 +77,8 @@ static inline void smmuv3_accel_reset(SMMUv3State *s)
  * smmuv3_accel_cr0: the guest has written CR0
  * @s: with the new value in its register
  *
- * SMMUEN decides where streams are attached, EVENTQEN whether the host keeps
- * events (IHI 0070 6.3.9).
+ * SMMUEN decides where streams are attached.  EVENTQEN decides whether the host
+ * keeps events (IHI 0070 6.3.9).
  */
 static inline void smmuv3_accel_cr0(SMMUv3State *s)
 {
@@ -92,7 +92,7 @@ static inline void smmuv3_accel_cr0(SMMUv3State *s)
  * @s: with the new value in its register
  *
  * GBPA.ABORT decides where streams are attached while SMMUEN is 0 (IHI 0070
- * 6.3.14).  Later, SMMUEN is the edge.
+ * 6.3.14).  Else the new value takes effect when SMMUEN is cleared.
  */
 static inline void smmuv3_accel_gbpa(SMMUv3State *s)
 {
@@ -105,7 +105,7 @@ static inline void smmuv3_accel_gbpa(SMMUv3State *s)
  * smmuv3_accel_eventq_cons: the guest has written EVENTQ_CONS
  * @s: with the new value in its register
  *
- * Resumes the host's events, which a full queue had paused.
+ * Resumes the host's events if a full queue has paused them.
  */
 static inline void smmuv3_accel_eventq_cons(SMMUv3State *s)
 {
@@ -149,7 +149,7 @@ static inline void smmuv3_accel_write_end(SMMUv3State *s, hwaddr offset)
  * smmuv3_accel_publish_causes: an interrupt may be signalled next
  * @s: with its cause in CMDQ_CONS, EVENTQ_PROD or GERROR
  *
- * No signal comes before its cause is visible (IHI 0070 3.18).
+ * A cause must be visible before its signal (IHI 0070 3.18).
  */
 static inline void smmuv3_accel_publish_causes(SMMUv3State *s)
 {
@@ -166,9 +166,9 @@ static inline void smmuv3_accel_publish_causes(SMMUv3State *s)
  * smmuv3_table_attrs: how to access Stream Tables and queues
  * @s: any SMMU
  *
- * With accel=on they have to be in memory.  A guest could put a device there
- * instead, and an access of a device can do anything: it could unplug the
- * device whose stream is being looked at.
+ * With accel=on they have to be in memory.  A guest could place them in a
+ * device's registers instead, and an access there can do anything.  It could
+ * unplug the device whose stream QEMU is working on.
  */
 static inline MemTxAttrs smmuv3_table_attrs(SMMUv3State *s)
 {
@@ -179,8 +179,8 @@ static inline MemTxAttrs smmuv3_table_attrs(SMMUv3State *s)
  * smmuv3_accel_drain_begin: the command queue is about to be drained
  * @s: with CMDQEN set
  *
- * Returns: false if the queue is not to be drained here: a drain is running
- * already, or the main loop will drain it.
+ * Returns: false if the caller must not drain the queue, because a drain is
+ * running already or the main loop will drain it.
  */
 static inline bool smmuv3_accel_drain_begin(SMMUv3State *s)
 {
@@ -199,10 +199,11 @@ static inline bool smmuv3_accel_drain_begin(SMMUv3State *s)
  * empty.
  *
  * Returns: true if the caller has to carry out @cmd on QEMU's own caches and by
- * QEMU's own rules.  Its effect on streams is complete; on the host it may wait
- * for the next flush.  False if the drain ends here: the queue is empty, the
- * time is up and the main loop goes on, or @error is set, with CMDQ_CONS at the
- * command to blame and @cmd set if it could be read.
+ * QEMU's own rules.  Its effect on streams is complete.  Its effect on the host
+ * may wait for the next flush.  False if the drain ends: the queue is empty,
+ * the time is up and the main loop continues, or @error is set.  With an error
+ * CMDQ_CONS is at the command that caused it, and @cmd is set if that could be
+ * read.
  */
 bool smmuv3_accel_drain_next(SMMUv3State *s, struct Cmd *cmd, unsigned *error);
 
@@ -213,8 +214,8 @@ bool smmuv3_accel_drain_next(SMMUv3State *s, struct Cmd *cmd, unsigned *error);
  *
  * Forwards what waits, and publishes CMDQ_CONS.
  *
- * Returns: @error, or an error of a command that had waited; CMDQ_CONS stands
- * at that one then.
+ * Returns: @error, or the error of a command that has waited.  CMDQ_CONS is at
+ * that command then.
  */
 static inline unsigned smmuv3_accel_drain_end(SMMUv3State *s, unsigned error)
 {

@@ -11,7 +11,7 @@
 
 #include "hw/arm/smmuv3.h"
 
-/* Whether CMD_SYNCs may complete, and interrupts come, by messages */
+/* Can the SMMU send messages for CMD_SYNCs and interrupts? */
 bool smmuv3_has_msi(SMMUv3State *s);
 
 /**
@@ -21,9 +21,9 @@ bool smmuv3_has_msi(SMMUv3State *s);
  * @data: 32 bits
  * @abort_mask: bit of GERROR for a write that is refused; 0 for none
  *
- * What the message announces must be complete.  The caller holds no lock but
- * the BQL, and must expect that any device goes: the guest may have the message
- * written to a register that unplugs one.
+ * What the message announces must be complete.  The caller must hold no lock
+ * but the BQL.  Any device may be gone afterwards, because the guest may direct
+ * the message to a register that unplugs one.
  */
 void smmuv3_write_msi(SMMUv3State *s, hwaddr addr, uint32_t data,
                       uint32_t abort_mask);

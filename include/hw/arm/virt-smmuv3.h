@@ -15,8 +15,8 @@
  * @dev: an arm-smmuv3 with its properties set
  * @errp: why the machine cannot carry it, or cannot describe it to the guest
  *
- * Decides whether it is the machine's own or the user's, and sets what only the
- * board knows.  On error nothing has to be undone.
+ * Decides whether the machine or the user has created it, and sets what only
+ * the board knows.  On error nothing has to be undone.
  */
 void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
                           Error **errp);
@@ -54,7 +54,7 @@ void virt_smmuv3_get_resources(VirtMachineState *vms, DeviceState *dev,
  * @base: guest physical address of its registers
  * @size: of its registers, in bytes
  * @irqs: its SPIs, numbered from 0, by SMMUIrq
- * @phandle: by which iommu-map refers to it
+ * @phandle: iommu-map refers to it by this
  */
 void virt_smmuv3_add_fdt_node(const VirtMachineState *vms, hwaddr base,
                               hwaddr size, const int irqs[NUM_SMMU_IRQS],
