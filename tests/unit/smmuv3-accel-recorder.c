@@ -1,5 +1,5 @@
 /*
- * A host for the accelerated SMMUv3's unit tests: it records and it refuses
+ * A host for the accelerated SMMUv3's unit tests: it records and checks calls
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,7 +11,7 @@
 #include "qapi/error.h"
 #include "smmuv3-accel-recorder.h"
 
-/* Linux issues this many commands, with a sync behind them, at a time */
+/* Linux issues this many commands at a time, followed by a sync */
 #define CHUNK 63
 
 #define STE_CONFIG(ste) extract64((ste)[0], 1, 3)
@@ -152,7 +152,7 @@ static int rec_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
     return fail(record(host, call, ret), "vdevice", errp);
 }
 
-/* The host's masks, as linux/iommufd.h words them */
+/* The masks of linux/iommufd.h */
 static bool ste_acceptable(const uint64_t ste[2])
 {
     const uint64_t word0 = BIT_ULL(0) | MAKE_64BIT_MASK(1, 3) |
@@ -261,7 +261,7 @@ static int cmd_error(SMMUv3Host *host, const RecObject *viommu,
     return host->cmd_error ? host->cmd_error(host, cmd, host->opaque) : 0;
 }
 
-/* A chunk takes effect as a whole or not at all, which is the worst case */
+/* In the worst case a chunk takes effect as a whole or not at all */
 static int issue_chunk(SMMUv3Host *host, const RecObject *viommu,
                        const SMMUv3HostCmd *cmds, uint32_t n)
 {
@@ -357,7 +357,7 @@ static void rec_destroy(SMMUv3Host *host, uint32_t id)
     RecEvent call = { .call = REC_DESTROY, .id = id };
 
     if (!obj || obj->kind == REC_STAGE2) {
-        g_error("destroyed object %u, which is not ours or not there", id);
+        g_error("destroyed object %u, which is VFIO's or does not exist", id);
     }
     call.kind = obj->kind;
     if (obj->kind == REC_VEVENTQ) {

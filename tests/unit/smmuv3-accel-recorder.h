@@ -1,13 +1,13 @@
 /*
- * A host for the accelerated SMMUv3's unit tests: it records and it refuses
+ * A host for the accelerated SMMUv3's unit tests: it records and checks calls
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Implements SMMUv3HostOps in memory, with the rules by which iommufd keeps its
- * objects (linux/iommufd.h): children go before parents, an object in use
- * stays, a translating HWPT wants the device's vDEVICE, a device has one
- * vDEVICE, and a virtual StreamID belongs to one vDEVICE.  A test may fail any
- * call, and can read back all that the host was told, in order.
+ * Implements SMMUv3HostOps in memory, with iommufd's rules for its objects
+ * (linux/iommufd.h).  Children are destroyed before parents.  An object in use
+ * cannot be destroyed.  A translating HWPT needs the device's vDEVICE.  A
+ * device has one vDEVICE, and a virtual StreamID belongs to one vDEVICE.  A
+ * test may make any call fail, and can read back all calls in order.
  */
 #ifndef TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
 #define TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
@@ -29,7 +29,7 @@ typedef enum RecCall {
 } RecCall;
 
 typedef enum RecKind {
-    REC_STAGE2,         /* a nesting parent: VFIO's, not ours to destroy */
+    REC_STAGE2,         /* a nesting parent: only VFIO may destroy it */
     REC_VIOMMU,
     REC_VDEVICE,
     REC_HWPT,           /* nested */
@@ -44,11 +44,11 @@ typedef struct RecObject {
     SMMUv3HostDevice *dev;      /* REC_VDEVICE */
     uint32_t sid;               /* REC_VDEVICE */
     uint64_t ste[2];            /* REC_HWPT */
-    int fd;                     /* REC_VEVENTQ: the caller's */
-    int feed;                   /* its other end, where a test puts events */
+    int fd;                     /* REC_VEVENTQ: the caller owns it */
+    int feed;                   /* its other end, where a test writes events */
 } RecObject;
 
-/* A call to the host, in the order in which they came */
+/* A call to the host */
 typedef struct RecEvent {
     RecCall call;
     SMMUv3HostDevice *dev;      /* NULL for REC_INVALIDATE and REC_DESTROY */
@@ -64,32 +64,32 @@ typedef struct RecEvent {
 struct SMMUv3HostDevice {
     const char *name;
     SMMUv3Host *host;
-    uint32_t stage2;            /* what VFIO attached the device to at first */
+    uint32_t stage2;            /* VFIO attached the device to it at first */
     RecObject *attached;        /* NULL: blocked */
     RecObject *vdevice;
     SMMUv3HostInfo info;
 };
 
-/* Fails a call: 0 lets it pass, a negative errno is what it returns */
+/* May make a call fail: returns 0, or the negative errno of the call */
 typedef int RecInject(SMMUv3Host *host, const RecEvent *call, void *opaque);
 
 /*
- * What the host makes of one command: 0, -EIO (the conversion refuses it) or
+ * Result of one command in the host: 0, -EIO (the conversion refuses it) or
  * another negative errno (its issue fails)
  */
 typedef int RecCmdError(SMMUv3Host *host, const SMMUv3HostCmd *cmd,
                         void *opaque);
 
 struct SMMUv3Host {
-    GPtrArray *objects;         /* RecObject, those that live */
+    GPtrArray *objects;         /* RecObject, those that exist */
     GArray *events;             /* RecEvent */
     GArray *done;               /* SMMUv3HostCmd that took effect, in order */
     uint32_t last_id;
-    unsigned calls;             /* that can fail, so far */
+    unsigned calls;             /* calls so far that can fail */
     unsigned busy;              /* attempts to destroy what is in use */
     RecInject *inject;
     RecCmdError *cmd_error;
-    void *opaque;               /* of both */
+    void *opaque;               /* passed to both */
 };
 
 /* The operations, on devices that rec_device_init() made */
@@ -97,7 +97,7 @@ extern const SMMUv3HostOps rec_ops;
 
 SMMUv3Host *rec_host_new(void);
 
-/* Fails the test if an object but the nesting parents is left */
+/* Fails the test if an object other than nesting parents is left */
 void rec_host_free(SMMUv3Host *host);
 
 /* A nesting parent, as VFIO makes one: returns its id */
@@ -116,32 +116,32 @@ SMMUv3AccelStream *rec_stream_new(SMMUv3AccelVsmmu *vsmmu,
                                   const SMMUv3HostInfo *info, Error **errp);
 void rec_stream_free(SMMUv3AccelStream *stream);
 
-/* VFIO lets go of the device: what is attached no longer counts as used */
+/* VFIO closes the device: its HWPT is no longer in use */
 void rec_device_release(SMMUv3HostDevice *dev);
 
-/* Objects of @kind that live */
+/* Number of objects of @kind that exist */
 unsigned rec_count(const SMMUv3Host *host, RecKind kind);
 
-/* The nested STE that @dev runs on, NULL if it is on a stage 2 or blocked */
+/* The nested STE of @dev, NULL if it is attached to a stage 2 or blocked */
 const uint64_t *rec_attached_ste(const SMMUv3HostDevice *dev);
 
-/* The host has an event for the one vEVENTQ that there is */
+/* Write an event to the vEVENTQ, of which there must be one */
 void rec_put_event(SMMUv3Host *host, const SMMUv3HostEvent *event);
 
-/* Forget the events and the commands so far */
+/* Forget all calls and commands so far */
 void rec_forget(SMMUv3Host *host);
 
 /*
- * The calls since rec_forget() as a line of text, one word a call: viommu,
+ * The calls since rec_forget() as a line of text, one word per call: viommu,
  * vdevice:SID, hwpt:CONFIG, attach:CONFIG, detach, invalidate:N,
- * destroy:viommu, ...  A call that failed has its errno behind it.  The
- * caller frees it.
+ * destroy:viommu, ...  The errno follows a call that failed.  The caller frees
+ * the text.
  */
 char *rec_story(const SMMUv3Host *host);
 
-/* Ready-made injection: call number @nth from now on fails, that one only */
+/* Ready-made injection: only call number @nth from now on fails */
 typedef struct RecFailNth {
-    unsigned nth;               /* counts down; 0 is spent */
+    unsigned nth;               /* counts down; 0: it has failed */
     int err;                    /* negative errno */
 } RecFailNth;
 RecInject rec_fail_nth;

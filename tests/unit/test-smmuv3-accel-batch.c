@@ -1,12 +1,12 @@
 /*
- * Accelerated SMMUv3: the guest's invalidations on their way to the host
+ * Accelerated SMMUv3: how the guest's invalidations reach the host
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Two questions to a prepared command: does a host take it, by the rules that
- * Linux has for one from user space, and does it invalidate all that the guest
- * asked for?  And one to a flush: is anything left in the host's caches that
- * the guest wanted out, and that a stream may still use?
+ * Two questions about a prepared command: does a host accept it, by Linux's
+ * rules for commands from user space, and does it invalidate all that the guest
+ * asked for?  And one about a flush: do the host's caches still hold an entry
+ * that the guest has invalidated, and that a stream may still use?
  */
 
 #include "qemu/osdep.h"
@@ -46,7 +46,7 @@ static bool names_stream(unsigned op)
 }
 
 /*
- * What a host takes
+ * What a host accepts
  */
 
 typedef struct HostFeatures {
@@ -64,7 +64,7 @@ typedef struct HostFeatures {
 /* Features of a host that a field needs */
 enum { RIL = 1, DS = 2, WIDE_ASID = 4, SSIDS = 8, ATS = 16 };
 
-/* The bits of each command that a host accepts, if it has what they need */
+/* The bits of each command that a host with these features accepts */
 static const struct {
     uint8_t op, needs;
     uint64_t word[2];
@@ -89,7 +89,7 @@ static const struct {
 
 static bool value_is_reserved(const HostFeatures *host, const uint64_t w[2])
 {
-    /* TTLs that are not reserved, by range or not and by TG */
+    /* Bit mask of the valid TTLs, by range or not and by TG */
     static const uint8_t ttls[2][4] = {
         { 0x1, 0xe, 0xe, 0xe }, { 0x0, 0xf, 0xf, 0xf },
     };
@@ -133,10 +133,10 @@ typedef struct Reach {
     unsigned level;             /* TTL; 0 is all of them */
     bool leaf;                  /* last-level entries, or leaf CDs, only */
     uint32_t sid;
-    uint64_t substream;         /* SSV, SSID and Global as they stand */
+    uint64_t substream;         /* the fields SSV, SSID and Global */
 } Reach;
 
-/* An SMMU with these features reads @w so; @scale_bits is 6 with IDR5.DS */
+/* How an SMMU with these features reads @w; @scale_bits is 6 with IDR5.DS */
 static Reach reach_of(const uint64_t w[2], bool ril, bool asid16,
                       unsigned ssidsize, bool ds)
 {
@@ -163,7 +163,7 @@ static Reach reach_of(const uint64_t w[2], bool ril, bool asid16,
                   ((unsigned __int128)(num + 1) << scale << shift) - 1;
             r.last = MIN(end, UINT64_MAX);
         }
-        /* A level that the granule does not have is no hint */
+        /* A TTL that the granule does not have means all levels */
         r.level = tg == 2 && ttl == 1 && !ds ? 0 : ttl;
         if (opcode(w) == NH_VAA) {
             break;
@@ -245,8 +245,8 @@ static SMMUv3AccelCmdKind expected_kind(const SMMUv3AccelCmdRules *t,
 }
 
 /*
- * Hosts that may stand behind a guest with rules @t: they have what the guest
- * was told, and may have more of it.
+ * Does every host accept @w that may be behind a guest with rules @t?  Such a
+ * host has all features that the guest sees, and may have more.
  */
 static bool every_host_takes(const SMMUv3AccelCmdRules *t, const uint64_t w[2])
 {
@@ -274,7 +274,7 @@ static void check_command(const SMMUv3AccelCmdRules *t, const uint64_t in[2])
     Reach asked, got;
 
     if (kind != expected_kind(t, in)) {
-        complain(t, in, &out, kind, "another kind expected");
+        complain(t, in, &out, kind, "the kind is wrong");
     }
     if (kind != SMMUV3_ACCEL_CMD_TLB && kind != SMMUV3_ACCEL_CMD_STREAM) {
         return;
@@ -282,14 +282,14 @@ static void check_command(const SMMUv3AccelCmdRules *t, const uint64_t in[2])
     if (!every_host_takes(t, w)) {
         complain(t, in, &out, kind, "a host refuses it");
     }
-    /* The guest knows nothing of DS; what it set there is reserved */
+    /* The guest's SMMU has no DS, so these bits are reserved */
     asked = reach_of(in, t->ril, t->asid16, t->ssidsize, false);
     got = reach_of(w, t->ril, t->asid16, t->ssidsize, t->ds);
     if (opcode(w) != opcode(in) || !covers(&got, &asked)) {
-        complain(t, in, &out, kind, "less than the guest asked for");
+        complain(t, in, &out, kind, "it invalidates less than the guest asked");
     }
     if (kind == SMMUV3_ACCEL_CMD_STREAM && in[0] >> 32 != w[0] >> 32) {
-        complain(t, in, &out, kind, "another StreamID");
+        complain(t, in, &out, kind, "the StreamID is wrong");
     }
 }
 
@@ -325,7 +325,7 @@ static void test_ranges(void)
     for (unsigned k = 0; k < RULES; k++) {
         SMMUv3AccelCmdRules t = rules_nth(k);
 
-        /* NUM, SCALE with its DS bit, TTL, TG and Leaf, all of them */
+        /* All values of NUM, SCALE with its DS bit, TTL, TG and Leaf */
         for (unsigned n = 0; n < 1u << 16; n++) {
             for (int op = NH_VA; op <= NH_VAA; op++) {
                 const uint64_t w[2] = {
@@ -345,7 +345,7 @@ static void test_atc_sizes(void)
     for (unsigned k = 0; k < RULES; k++) {
         SMMUv3AccelCmdRules t = rules_nth(k);
 
-        /* Size, and G, SSec and SSV */
+        /* All values of Size, G, SSec and SSV */
         for (unsigned n = 0; n < 1u << 9; n++) {
             const uint64_t w[2] = {
                 ATC_INV | (uint64_t)(n >> 6) << 9 | 0x12345ull << 12 |
@@ -397,14 +397,14 @@ static void test_random_words(void)
         check_command(&t, w);
         w[0] &= ~SSEC;
         check_command(&t, w);
-        /* Sparse ones, too */
+        /* Sparse words, too */
         w[0] &= random_word() | 0xff;
         w[1] &= random_word() & random_word();
         check_command(&t, w);
     }
 }
 
-/* What a clean command says goes through as it stands */
+/* A clean command is forwarded unchanged */
 static void test_clean_commands_stay(void)
 {
     static const struct {
@@ -540,8 +540,8 @@ static void fill(Bed *bed, unsigned n)
 #define RESYNC (1 + DEVICES + 2)
 
 /*
- * Of the commands that took effect the last @after are others, and those before
- * them the @n first ones of fill()
+ * The commands that took effect are the first @n of fill(), followed by @after
+ * other ones
  */
 static void expect_done(const Bed *bed, unsigned n, unsigned after)
 {
@@ -618,7 +618,7 @@ static const int errnos[] = {
     -EIO, -ENOMEM, -ETIMEDOUT, -EFAULT, -EINVAL, -EOPNOTSUPP,
 };
 
-/* The whole batch fails, each command alone does not */
+/* The whole batch fails, but no single command does */
 static void test_one_by_one(void)
 {
     for (int e = 0; e < ARRAY_SIZE(errnos); e++) {
@@ -676,7 +676,7 @@ static void test_illegal_at(void)
             bed.host->cmd_error = refuse_address;
             bed.host->opaque = &k;
             expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL, 1000 + k);
-            /* All before it are done, then all else, and the streams go on */
+            /* All before it are done, then a resync, and the streams stay */
             expect_done(&bed, k, RESYNC);
             g_assert_true(was_done(&bed, NSNH_ALL));
             for (int i = 0; i < DEVICES; i++) {
@@ -687,7 +687,7 @@ static void test_illegal_at(void)
     }
 }
 
-/* A StreamID that the host does not know is its guest's mistake */
+/* A StreamID that the host does not know is an error of the guest */
 static void test_unknown_streamid(void)
 {
     Bed bed;
@@ -713,7 +713,7 @@ static int fail_first(SMMUv3Host *host, const RecEvent *call, void *opaque)
     return fail->err;
 }
 
-/* All before the illegal one are done, those too that one behind it did for */
+/* All before the illegal one are done, even if one after it covers them */
 static void test_unknown_streamid_merged(void)
 {
     Bed bed;
@@ -773,7 +773,7 @@ static int fail_later(SMMUv3Host *host, const RecEvent *call, void *opaque)
     return fail->calls <= 2 || fail->calls == fail->nth ? -ENOMEM : 0;
 }
 
-/* The resync breaks off at any of its calls: no stream translates after it */
+/* Any call of the resync fails: no stream translates after it */
 static void test_park(void)
 {
     /* NSNH_ALL, a CFGI_CD_ALL for each stream, an ATC_INV where there is ATS */
@@ -799,7 +799,7 @@ static void test_park(void)
     }
 }
 
-/* The host invalidates nothing and attaches nothing: the stream remembers */
+/* The host invalidates nothing and attaches nothing: the move stays pending */
 static int nothing_works(SMMUv3Host *host, const RecEvent *call, void *opaque)
 {
     return call->call == REC_INVALIDATE ? -ENOMEM :
@@ -820,7 +820,7 @@ static void test_park_fails(void)
     bed_fini(&bed);
 }
 
-/* Until the host takes invalidations again, a parked stream stays parked */
+/* A parked stream stays parked until the host accepts invalidations again */
 static int no_invalidation(SMMUv3Host *host, const RecEvent *call, void *opaque)
 {
     return call->call == REC_INVALIDATE ? -ENOMEM : 0;
@@ -828,7 +828,7 @@ static int no_invalidation(SMMUv3Host *host, const RecEvent *call, void *opaque)
 
 static void test_parked_until_invalidated(void)
 {
-    /* Another attachment, and the one that could not even be parked */
+    /* With a stream that is parked, and with one that could not be parked */
     for (int could_park = 0; could_park < 2; could_park++) {
         Bed bed;
         SMMUv3AccelDecision d;
@@ -839,7 +839,7 @@ static void test_parked_until_invalidated(void)
         bed.host->inject = could_park ? no_invalidation : nothing_works;
         expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
 
-        /* Nothing translates: a host that does not answer is not asked again */
+        /* Nothing translates: a host that has failed is not called again */
         rec_forget(bed.host);
         fill(&bed, 3);
         expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
@@ -851,7 +851,8 @@ static void test_parked_until_invalidated(void)
             !aborts(&bed, 0)) {
             g_autofree char *story = rec_story(bed.host);
 
-            g_error("translates with stale entries, after: %s", story);
+            g_error("the stream translates with stale entries, after: %s",
+                    story);
         }
         g_assert_true(smmuv3_accel_stream_pending(bed.stream[0]));
 
@@ -861,7 +862,7 @@ static void test_parked_until_invalidated(void)
         g_assert_true(was_done(&bed, NSNH_ALL));
         g_assert_true(translates(&bed, 0));
 
-        /* Once is enough */
+        /* One resync is enough */
         rec_forget(bed.host);
         smmuv3_accel_stream_apply(bed.stream[1], sid_of(1), &d, &error_abort);
         g_assert_false(was_done(&bed, NSNH_ALL));
@@ -889,7 +890,7 @@ static void test_park_is_reported(void)
                               "invalidations*see the host's log*");
 }
 
-/* A device that does not answer */
+/* A device that does not answer an ATC_INV */
 static int no_answer(SMMUv3Host *host, const SMMUv3HostCmd *cmd, void *opaque)
 {
     uint64_t *sid = opaque;
@@ -911,7 +912,7 @@ static void test_atc_timeout(void)
     bed.host->cmd_error = no_answer;
     bed.host->opaque = &silent;
     expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, UNTOUCHED);
-    /* The others' went through, and nobody is parked for it */
+    /* The others' ATC_INVs are done, and no stream is parked because of it */
     g_assert_true(was_done(&bed, NH_ASID | 1ull << 48));
     g_assert_true(was_done(&bed, NH_ASID | 2ull << 48));
     g_assert_true(was_done(&bed, ATC_INV | (uint64_t)sid_of(1) << 32));
@@ -922,7 +923,7 @@ static void test_atc_timeout(void)
     bed_fini(&bed);
 }
 
-/* A timeout without an ATC_INV is the host's own trouble */
+/* A timeout without an ATC_INV is a failure of the host */
 static void test_timeout_without_atc(void)
 {
     RecFailNth fail = { .nth = 2, .err = -ETIMEDOUT };
@@ -939,8 +940,9 @@ static void test_timeout_without_atc(void)
 }
 
 /*
- * Whatever fails: of each command that the guest may believe done, either it
- * was, or everything was, or no stream uses what it was about.
+ * Whatever fails, this holds for each command that is complete for the guest:
+ * it was done, or everything was invalidated, or no stream uses what it
+ * concerns.
  */
 
 static int at_random(SMMUv3Host *host, const RecEvent *call, void *opaque)
@@ -989,10 +991,10 @@ static unsigned op_of(const SMMUv3HostCmd *cmd)
 }
 
 /*
- * Does what the batch holds do for command @i of @all, which had CONS i?  By
- * itself, or as the repetition of one that stands before it, or by an
- * invalidation of the whole TLB, which for all that is not a TLBI has to stand
- * behind.
+ * Does the batch cover command @i of @all, which had CONS i?  It does if it
+ * holds the command itself, or one before it that this one repeats.  Or, if the
+ * command is a TLBI, if it holds an invalidation of the whole TLB that comes
+ * later, or earlier with nothing but TLBIs between.
  */
 static bool is_covered(const SMMUv3AccelBatch *batch, const SMMUv3HostCmd *all,
                        uint32_t i)
@@ -1041,7 +1043,7 @@ static void test_merge(void)
             add(&bed, w[0], w[1], i);
         }
         for (unsigned b = 0; b < bed.batch.n; b++) {
-            /* Only what was there, where it was, and in order */
+            /* The batch holds original commands only, in order */
             g_assert_cmpmem(&bed.batch.cmd[b], sizeof(all[0]),
                             &all[bed.batch.cons[b]], sizeof(all[0]));
             g_assert_true(!b || bed.batch.cons[b] > last);
@@ -1049,7 +1051,7 @@ static void test_merge(void)
         }
         for (uint32_t i = 0; i < ARRAY_SIZE(all); i++) {
             if (!is_covered(&bed.batch, all, i)) {
-                g_error("round %d: nothing does for command %u", round, i);
+                g_error("round %d: nothing covers command %u", round, i);
             }
         }
         merged += ARRAY_SIZE(all) - bed.batch.n;
@@ -1058,8 +1060,9 @@ static void test_merge(void)
 }
 
 /*
- * A command that is like the one before it leaves the same batch, taken as a
- * page of the same unmap or by itself; and only such a command is taken so.
+ * A command that is like the one before it results in the same batch, whether
+ * it is added as a page of the same unmap or by itself.  Only such a command is
+ * added as a page.
  */
 static void test_pages(void)
 {
@@ -1109,7 +1112,7 @@ static void test_pages(void)
     g_assert_cmpuint(alike, >, 10000);
 }
 
-/* Pages go on up to the last place of a batch, and behind nothing else */
+/* Pages fill a batch but for its last place, and follow no other command */
 static void test_pages_end(void)
 {
     uint64_t cmd[SMMUV3_ACCEL_BATCH_MAX + 2][2];
@@ -1135,7 +1138,7 @@ static void test_pages_end(void)
     g_assert_cmpuint(batch.cons[batch.n - 1], ==, batch.n - 1);
 }
 
-/* What one batch covers says nothing of the next */
+/* What one batch covers does not affect the next */
 static void test_merge_ends(void)
 {
     Bed bed;
@@ -1153,7 +1156,7 @@ static void test_merge_ends(void)
     bed_fini(&bed);
 }
 
-/* Some command of @batch does for @w in translations of granule @tg */
+/* Does a command of @batch cover @w in translations of granule @tg? */
 static bool is_covered_in(const SMMUv3AccelBatch *batch, const uint64_t w[2],
                           unsigned tg)
 {
@@ -1175,7 +1178,7 @@ static bool is_covered_in(const SMMUv3AccelBatch *batch, const uint64_t w[2],
     return false;
 }
 
-/* An address anywhere, most likely at one of the ends of what addresses are */
+/* Any address, most likely near the first or the last one */
 static uint64_t any_address(void)
 {
     static const uint64_t ends[] = {
@@ -1189,8 +1192,8 @@ static uint64_t any_address(void)
 }
 
 /*
- * Runs of pages become ranges that a host takes, that do for each page in each
- * granule, and that are fewer; all else stays, in order.
+ * Runs of pages become fewer ranges.  A host accepts these, and they cover each
+ * page in each granule.  All other commands stay, in order.
  */
 static void test_ranges_of_pages(void)
 {
@@ -1249,7 +1252,7 @@ static void test_ranges_of_pages(void)
 
                 if ((!granules || known) && opcode(in[i]) != CFGI_CD &&
                     !is_covered_in(&bed.batch, in[i], tg)) {
-                    g_error("round %d, granules 0x%x: nothing does for page %u "
+                    g_error("round %d, granules 0x%x: nothing covers page %u "
                             "of 0x%" PRIx64, round, granules, i, in[i][1]);
                 }
             }
@@ -1258,25 +1261,25 @@ static void test_ranges_of_pages(void)
     g_assert_cmpuint(after, <, before / 2);
 }
 
-/* What Linux gives for 128 KiB; the last page of all has no page after it */
+/* What Linux issues for 128 KiB; and ranges do not wrap at the last page */
 static void test_one_range_a_granule(void)
 {
     static const struct {
         uint64_t first;
         unsigned pages, granules, want;
-        unsigned stride;            /* 0x1000 if it is 0 */
+        unsigned stride;            /* 0 means 0x1000 */
     } cases[] = {
         { 0xffffe000, 32, 7, 3 }, { 0xffffe000, 32, 1, 1 },
         { 0xffffe000, 32, 0, 32 }, { 0x1000, 3, 7, 3 }, { 0x1000, 4, 7, 3 },
         { 0x1000, 2, 1, 1 }, { 0x1000, 1, 1, 1 },
         { 0xfffffffffffe0000ull, 32, 7, 3 },
-        /* Rounding up has to end where addresses do: all, or the lower ones */
+        /* Rounding up must end at the last of all or of the lower addresses */
         { 0xfffffffffffdf000ull, 33, 7, 3 }, { 0xfffffffffffff000ull, 1, 7, 1 },
         { 0xffffffffffffc000ull, 4, 7, 3 }, { 0xfffffffdf000ull, 33, 7, 3 },
         { 0xffffffffd000ull, 3, 4, 1 },
-        /* The page at 0 is not beside the last one */
+        /* The page at 0 does not follow the last one */
         { 0xffffffffffffc000ull, 8, 7, 6 }, { 0xffffffffffffe000ull, 4, 1, 2 },
-        /* Misaligned pages, the last of which ends behind all addresses */
+        /* Misaligned pages, the last of which ends beyond all addresses */
         { 0xfffffffffffc1000ull, 4, 7, 3, 0x10000 },
         { 0xffffffffffff1000ull, 4, 7, 3, 0x4000 },
         { 0xfffffffffff01000ull, 17, 7, 4, 0x10000 },
@@ -1351,7 +1354,7 @@ static void test_random_failures(void)
         for (unsigned i = 0; i < batch.n && batch.cons[i] < until; i++) {
             bool atc = (le64_to_cpu(batch.cmd[i].word[0]) & 0xff) == ATC_INV;
 
-            /* An ATC_INV may time out, which is told or overtaken by ILLEGAL */
+            /* An ATC_INV may time out, which the flush or an ILLEGAL reports */
             if (!done_or_moot(&bed, &batch.cmd[i]) &&
                 !(atc && result != SMMUV3_ACCEL_FLUSH_OK)) {
                 g_autofree char *story = rec_story(bed.host);
@@ -1370,9 +1373,9 @@ typedef struct Streams {
     SMMUv3Host *host;
     SMMUv3AccelVsmmu vsmmu;
     SMMUv3HostDevice *dev;
-    uint32_t *sid;              /* in the order of commands, round and round */
-    unsigned n;                 /* a power of 2, as the number of commands */
-    double best;                /* of all commands: seconds */
+    uint32_t *sid;              /* in the order of commands, which repeats */
+    unsigned n;                 /* a power of 2, like the number of commands */
+    double best;                /* shortest time of all commands, in seconds */
 } Streams;
 
 static void streams_init(Streams *s, unsigned n, unsigned apart, bool shuffled)
@@ -1415,11 +1418,11 @@ static void streams_fini(Streams *s)
     g_free(s->sid);
 }
 
-/* @commands are prepared, their streams are found, and they enter a batch */
+/* Prepare @commands commands, find their streams, and add them to a batch */
 static void streams_collect(Streams *s, SMMUv3AccelBatch *batch,
                             unsigned commands)
 {
-    /* Of another substream each, for a command that repeats one costs less */
+    /* Each has another substream, because a repeated command costs less */
     const SMMUv3AccelCmdRules rules = { .ssidsize = 8 };
 
     g_test_timer_start();
@@ -1443,8 +1446,8 @@ static void streams_collect(Streams *s, SMMUv3AccelBatch *batch,
 }
 
 /*
- * With -m perf: what a command that names a stream costs among 1 to 4096 of
- * them, by StreamID in order, in order and 16 apart, and in no order.
+ * With -m perf: the cost of a command that names one of 1 to 4096 streams, with
+ * StreamIDs in order, in order and 16 apart, and in random order.
  */
 static void test_cost(void)
 {
@@ -1462,7 +1465,7 @@ static void test_cost(void)
                          kinds[j].shuffled);
         }
     }
-    /* In turn: what else this computer does falls on all alike */
+    /* In turn, so that other load on this computer affects all equally */
     for (int round = 0; round < 40; round++) {
         for (unsigned k = 0; k < ARRAY_SIZE(s); k++) {
             for (unsigned j = 0; j < ARRAY_SIZE(kinds); j++) {
@@ -1484,7 +1487,7 @@ static void test_cost(void)
 
 int main(int argc, char **argv)
 {
-    /* Streams are parked on purpose here: that is no news on stderr */
+    /* Streams are parked on purpose here: keep the reports off stderr */
     setenv("QTEST_SILENT_ERRORS", "1", 1);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/smmuv3-accel/batch/opcodes", test_opcodes);

@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Each capability is tried on hosts that have less, as much and more, before
- * and after the guest was told.  The fields' places are IHI 0070's (6.3.1 to
- * 6.3.6, 6.3.8), stated here once more.
+ * and after the guest has seen it.  The positions of the fields are repeated
+ * here from IHI 0070 (6.3.1 to 6.3.6, 6.3.8).
  */
 
 #include "qemu/osdep.h"
@@ -13,12 +13,12 @@
 #include "qapi/error.h"
 #include "hw/arm/smmuv3-accel-caps.h"
 
-/* A capability, as the architecture and our documentation have it */
+/* A capability, as the architecture and our documentation describe it */
 static const struct {
     const char *field;
     int reg;                    /* IDR number, -1 for AIDR */
     unsigned shift, length;
-    unsigned most;              /* that our model knows */
+    unsigned most;              /* that our model has */
     unsigned baseline;          /* without a host */
 } fields[SMMUV3_CAP__MAX] = {
     [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  0,  12, 1, 1, 1 },
@@ -46,7 +46,7 @@ static void host_set(SMMUv3HostInfo *host, int cap, unsigned value)
     *reg = deposit32(*reg, fields[cap].shift, fields[cap].length, value);
 }
 
-/* A host that nests and has all that our model knows, and no more */
+/* A host that nests and has all that our model has, and no more */
 static SMMUv3HostInfo good_host(void)
 {
     SMMUv3HostInfo host = {};
@@ -72,7 +72,7 @@ static void expect_value(const SMMUv3AccelCaps *caps, int cap, unsigned value,
     g_autofree char *regs = describe(host);
 
     if (caps->value[cap] != value) {
-        g_error("%s: guest gets %u, expected %u; %s", fields[cap].field,
+        g_error("%s: the guest gets %u, expected %u; %s", fields[cap].field,
                 caps->value[cap], value, regs);
     }
 }
@@ -94,11 +94,11 @@ static void expect_text(const char *text, const char *part,
     g_autofree char *regs = describe(host);
 
     if (!strstr(text, part)) {
-        g_error("'%s' does not say '%s'; %s", text, part, regs);
+        g_error("'%s' does not contain '%s'; %s", text, part, regs);
     }
 }
 
-/* Refused, with all of @parts in the error, and @caps as they were */
+/* @host is refused, with all of @parts in the error, and @caps unchanged */
 static void expect_refused_list(SMMUv3AccelCaps *caps,
                                 const SMMUv3HostInfo *host,
                                 const char *const *parts)
@@ -118,7 +118,7 @@ static void expect_refused_list(SMMUv3AccelCaps *caps,
         expect_text(error_get_pretty(err), *parts, host);
     }
     error_free(err);
-    /* A caller that does not care for the text gets the same answer */
+    /* A caller that wants no text gets the same result */
     g_assert_false(smmuv3_accel_caps_add_host(caps, host, NULL));
 }
 
@@ -188,7 +188,7 @@ static void test_baseline_without_host(void)
                     again.value, sizeof(again.value));
 }
 
-/* With a host, the freeze is no reason to promise less */
+/* With a host, the freeze does not lower the values to the baseline */
 static void test_freeze_keeps_the_hosts(void)
 {
     SMMUv3HostInfo host = good_host();
@@ -207,7 +207,7 @@ static void test_freeze_keeps_the_hosts(void)
     }
 }
 
-/* Once the guest was told, less is refused; as much or more changes nothing */
+/* When frozen, less is refused; as much or more changes nothing */
 static void test_frozen(void)
 {
     for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
@@ -238,7 +238,7 @@ static void test_frozen(void)
     }
 }
 
-/* After the baseline: a host that lacks part of it is refused, no other is */
+/* After the baseline, only a host that lacks part of it is refused */
 static void test_hot_plug_after_baseline(void)
 {
     for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
@@ -289,7 +289,7 @@ static void test_ril(void)
         }
         expect_value(&caps, SMMUV3_CAP_RIL, 1, &host);
 
-        /* Insisted on without a host: promised, and checked later */
+        /* Required without a host: the guest gets it, a later host must too */
         memset(&caps, 0, sizeof(caps));
         smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_ON, 0);
         smmuv3_accel_caps_freeze(&caps);
@@ -331,7 +331,7 @@ static void test_oas(void)
             }
             expect_value(&caps, SMMUV3_CAP_OAS, want, &host);
 
-            /* Without a host: what was asked for, above or below baseline */
+            /* Without a host: what the user asked for, baseline or not */
             memset(&caps, 0, sizeof(caps));
             smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_AUTO, oas_bits[want]);
             smmuv3_accel_caps_freeze(&caps);
@@ -345,7 +345,7 @@ static void test_hard_requirements(void)
 {
     static const struct {
         unsigned shift, length, value;
-        const char *text;       /* NULL: fine */
+        const char *text;       /* NULL: accepted */
     } cases[] = {
         { 0, 1, 0, "IDR0.S2P" },
         { 1, 1, 0, "IDR0.S1P" },
@@ -410,7 +410,7 @@ static void test_a_granule_in_common(void)
     }
 }
 
-/* All other fields stay, but for two that do not depend on the host */
+/* All other fields stay, except for two that do not depend on the host */
 static void test_to_regs(void)
 {
     const uint32_t fills[] = { 0, ~0u, 0xa5a5a5a5 };
@@ -452,7 +452,7 @@ static void test_to_regs(void)
     }
 }
 
-/* Any host at all: what the guest is told, every host so far has */
+/* Random hosts: every host so far has what the guest sees */
 static void test_random_hosts(void)
 {
     for (int i = 0; i < 20000; i++) {
@@ -505,7 +505,7 @@ static void test_random_hosts(void)
     }
 }
 
-/* The rules follow the guest's capabilities and, in some, the host's fields */
+/* The rules follow from the guest's capabilities and some fields of the host */
 static void test_rules(void)
 {
     for (unsigned n = 0; n < 0x400; n++) {
@@ -524,7 +524,7 @@ static void test_rules(void)
         caps.value[SMMUV3_CAP_GRAN16K] = granules >> 1 & 1;
         caps.value[SMMUV3_CAP_GRAN64K] = granules >> 2;
         if (n & 0x200) {
-            /* All that the rules are not about */
+            /* All fields that do not concern the rules */
             memset(&host, 0xff, sizeof(host));
         }
         host.idr[0] = deposit32(host.idr[0], 24, 2, model);

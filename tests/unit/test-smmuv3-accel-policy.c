@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The rules are stated anew here, from IHI 0070 3.21 and 5.2 and from what
- * linux/iommufd.h lets a nested HWPT hold.
+ * The rules are stated again here, from IHI 0070 3.21 and 5.2 and from the
+ * masks for a nested HWPT in linux/iommufd.h.
  */
 
 #include "qemu/osdep.h"
@@ -36,7 +36,7 @@
 #define EATS(x)         ((uint64_t)(x) << 28)
 #define SHCFG(x)        ((uint64_t)(x) << 44)
 
-/* What Linux takes for a nested HWPT, in numbers and not by our own macros */
+/* What Linux accepts for a nested HWPT, as numbers and not by our own macros */
 #define HOST_WORD0      0xf80fffffffffffffull
 #define HOST_WORD1      0x00000000380000ffull
 
@@ -64,7 +64,7 @@ static void complain(const SMMUv3AccelInputs *in, const SMMUv3AccelSTERules *t,
             d->ste[0], d->ste[1]);
 }
 
-/* What holds for every decision, whatever the inputs */
+/* What holds for every decision, with any inputs */
 static void check_properties(const SMMUv3AccelInputs *in,
                              const SMMUv3AccelSTERules *t)
 {
@@ -80,7 +80,7 @@ static void check_properties(const SMMUv3AccelInputs *in,
         complain(in, t, &d, "an STE without V");
     }
     if (config != (d.action == ABORT ? 0 : d.action == BYPASS ? 4 : 5)) {
-        complain(in, t, &d, "Config does not say the action");
+        complain(in, t, &d, "Config does not match the action");
     }
     if (d.action != TRANSLATE && ((d.ste[0] >> 4) || d.ste[1])) {
         complain(in, t, &d, "more than V and Config without translation");
@@ -99,14 +99,14 @@ static void check_properties(const SMMUv3AccelInputs *in,
     }
     if (d.action == TRANSLATE &&
         !!(d.ste[1] & S1STALLD) != t->host_may_stall) {
-        complain(in, t, &d, "S1STALLD is not what the host's stalls want");
+        complain(in, t, &d, "S1STALLD does not match the host's stalls");
     }
     if (d.action == TRANSLATE && extract64(d.ste[0], 6, 46) !=
         extract64(in->ste[0], 6, 46)) {
-        complain(in, t, &d, "another S1ContextPtr than the guest's");
+        complain(in, t, &d, "S1ContextPtr is not the guest's");
     }
     if (!smmuv3_accel_decision_equal(&d, &again) || d.fault != again.fault) {
-        complain(in, t, &again, "equal inputs, another decision");
+        complain(in, t, &again, "equal inputs give another decision");
     }
 }
 
@@ -129,7 +129,7 @@ static void check(const char *name, const SMMUv3AccelInputs *in,
     }
 }
 
-/* Every kind of STE, and what an enabled SMMU does about it */
+/* Every kind of STE, and what an enabled SMMU does with it */
 static const struct {
     const char *name;
     SMMUv3AccelSTEStatus status;
@@ -138,14 +138,14 @@ static const struct {
     SMMUv3AccelFault fault;
     uint64_t word[2];
 } stes[] = {
-    /* A fetch that failed: what stands in the words does not count */
+    /* A fetch that failed: the words do not matter */
     { "absent", SMMUV3_ACCEL_STE_ABSENT, { S1(0, 0), ATTRS },
       ABORT, BAD_STREAMID, { ABORT_STE } },
     { "unreadable", SMMUV3_ACCEL_STE_UNREADABLE, { BYPASS_STE },
       ABORT, STE_FETCH, { ABORT_STE } },
     { "unknown status", (SMMUv3AccelSTEStatus)77, { BYPASS_STE },
       ABORT, STE_FETCH, { ABORT_STE } },
-    /* V=0: nothing else in the STE counts, and it is no error */
+    /* V=0: nothing else in the STE matters, and it is no error */
     { "all zeroes", SMMUV3_ACCEL_STE_READ, { 0, 0 },
       ABORT, NONE, { ABORT_STE } },
     { "V=0 over bypass", SMMUV3_ACCEL_STE_READ, { CONFIG(4), 0 },
@@ -165,7 +165,7 @@ static const struct {
       ABORT, NONE, { ABORT_STE } },
     { "abort over ones", SMMUV3_ACCEL_STE_READ, { ~CONFIG(7) | V, ~0ull },
       ABORT, NONE, { ABORT_STE } },
-    /* Bypass: Linux sets SHCFG there, which the host does not take */
+    /* Bypass: Linux sets SHCFG there, which the host does not accept */
     { "bypass", SMMUV3_ACCEL_STE_READ, { BYPASS_STE, 0 },
       BYPASS, NONE, { BYPASS_STE } },
     { "bypass with SHCFG", SMMUV3_ACCEL_STE_READ, { BYPASS_STE, SHCFG(1) },
@@ -184,7 +184,7 @@ static const struct {
     { "stage 1, all other bits", SMMUV3_ACCEL_STE_READ,
       { S1(0, 0) | ~HOST_WORD0, ATTRS | ~HOST_WORD1 },
       TRANSLATE, NONE, { S1(0, 0), ATTRS } },
-    /* A stage 2 that the guest's IDR0 does not promise */
+    /* A stage 2, which the guest's IDR0 does not advertise */
     { "stage 2", SMMUV3_ACCEL_STE_READ, { V | CONFIG(6), 0 },
       ABORT, BAD_STE, { ABORT_STE } },
     { "nested", SMMUV3_ACCEL_STE_READ, { V | CONFIG(7) | CONTEXTPTR, ATTRS },
@@ -209,7 +209,7 @@ static void test_enabled(void)
     }
 }
 
-/* With SMMUEN=0 GBPA decides, and no table is looked at (IHI 0070 3.21) */
+/* With SMMUEN=0 GBPA decides, and QEMU reads no table (IHI 0070 3.21) */
 static void test_disabled(void)
 {
     const SMMUv3AccelSTERules rules[] = {
@@ -259,7 +259,7 @@ static void test_s1cdmax(void)
     }
 }
 
-/* S1Fmt and S1DSS mean something where there is more than one CD only */
+/* S1Fmt and S1DSS matter only if there is more than one CD */
 static void test_s1fmt(void)
 {
     for (unsigned fmt = 0; fmt < 4; fmt++) {
@@ -330,7 +330,7 @@ static void test_single_bits(void)
     }
 }
 
-/* A bit that the host does not take makes no decision */
+/* A bit that the host does not accept does not change the decision */
 static void test_masked_bits_are_no_news(void)
 {
     const SMMUv3AccelSTERules t = { .ssidsize = 4, .cd2l = true, .ats = true };
@@ -349,8 +349,8 @@ static void test_masked_bits_are_no_news(void)
         d = smmuv3_accel_decide(&other, &t);
         if (smmuv3_accel_decision_equal(&d, &plain) !=
             !(host & BIT_ULL(bit % 64))) {
-            complain(&other, &t, &d, "a bit of the host's that changes nothing,"
-                     " or one that is not and does");
+            complain(&other, &t, &d, "a bit inside the host's masks changes "
+                     "nothing, or one outside does");
         }
     }
 }
@@ -373,7 +373,7 @@ static void test_random(void)
             .ste = { k & 0x20000 ? r | V : r, word1 },
         };
 
-        /* Most words shall be stage 1 STEs that might do */
+        /* Make most words stage 1 STEs that may be valid */
         if (k & 0x40000) {
             in.ste[0] = deposit64(in.ste[0], 1, 3, 5);
             in.ste[1] &= ~S1STALLD;

@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Whatever call fails, whenever: nothing leaks, nothing is destroyed in use,
- * no stream goes on with a translation that the guest took back, and a second
- * attempt succeeds.
+ * Whichever call fails: nothing leaks, nothing is destroyed in use, no stream
+ * keeps a translation that the guest has removed, and a second attempt
+ * succeeds.
  */
 
 #include "qemu/osdep.h"
@@ -54,7 +54,7 @@ static void bed_init(Bed *bed)
     smmuv3_accel_vsmmu_init(&bed->vsmmu, &rec_ops, "smmu0");
 }
 
-/* All streams are gone: so must be all that the host held for them */
+/* All streams are gone, so all their objects in the host must be gone */
 static void bed_fini(Bed *bed)
 {
     g_assert_true(QLIST_EMPTY(&bed->vsmmu.streams));
@@ -78,7 +78,7 @@ static SMMUv3AccelStream *new_stream(Bed *bed, int i)
                                                         &err);
 
     if (!stream) {
-        g_error("no stream: %s", error_get_pretty(err));
+        g_error("the stream is refused: %s", error_get_pretty(err));
     }
     return stream;
 }
@@ -119,7 +119,7 @@ static void expect_on(const SMMUv3AccelStream *stream,
     }
 }
 
-/* What the stream believes is what the host has, and not an object more */
+/* The streams agree with the host, which has no other objects */
 static void check_books(Bed *bed)
 {
     SMMUv3AccelStream *stream;
@@ -183,7 +183,7 @@ static void test_life(void)
     g_assert_null(bed.dev[0].attached);
     check_books(&bed);
 
-    /* The last one takes the vIOMMU along, and the next starts anew */
+    /* The last stream frees the vIOMMU, and the next one allocates another */
     rec_forget(bed.host);
     rec_stream_free(s1);
     expect_story(bed.host, "detach destroy:s1 destroy:vdevice destroy:bypass "
@@ -197,7 +197,7 @@ static void test_life(void)
     bed_fini(&bed);
 }
 
-/* Every way from one attachment to another, and what it costs */
+/* Every move from one attachment to another, and the calls that it makes */
 static void test_moves(void)
 {
     static const char *const stories[4][4] = {
@@ -205,7 +205,7 @@ static void test_moves(void)
         { "", "attach:bypass", "hwpt:s1 attach:s1", "hwpt:s1 attach:s1" },
         /* from bypass */
         { "attach:abort", "", "hwpt:s1 attach:s1", "hwpt:s1 attach:s1" },
-        /* from a translation: the new one first, then the old HWPT goes */
+        /* from a translation: attach the new HWPT, then destroy the old one */
         { "attach:abort destroy:s1", "attach:bypass destroy:s1",
           "", "hwpt:s1 attach:s1 destroy:s1" },
         { "attach:abort destroy:s1", "attach:bypass destroy:s1",
@@ -219,7 +219,7 @@ static void test_moves(void)
 
             bed_init(&bed);
             stream = new_stream(&bed, 0);
-            /* Makes the vDEVICE, which stays for as long as the StreamID */
+            /* Allocates the vDEVICE, which stays as long as the StreamID */
             apply(stream, 0x100, &to_s1);
             apply(stream, 0x100, decisions[from]);
             rec_forget(bed.host);
@@ -261,7 +261,7 @@ static void test_first_move(void)
     }
 }
 
-/* Not even a decision of zeroes passes for one that was applied before */
+/* The first decision is applied even if all of it is 0 */
 static void test_first_move_is_made(void)
 {
     const SMMUv3AccelDecision zeroes = {};
@@ -277,7 +277,7 @@ static void test_first_move_is_made(void)
     bed_fini(&bed);
 }
 
-/* A fault is news for the guest; the host has nothing to do */
+/* A fault concerns the guest; the host has nothing to do */
 static void test_fault_is_no_move(void)
 {
     SMMUv3AccelDecision bad_ste = to_abort;
@@ -341,7 +341,7 @@ static void test_new_streamid_without_vdevice(void)
 
 /*
  * At machine start all bus numbers are 0, so endpoints of different root ports
- * share a StreamID: fine, as long as none of them translates.
+ * share a StreamID.  This works while none of them translates.
  */
 static void test_equal_streamids(void)
 {
@@ -358,7 +358,7 @@ static void test_equal_streamids(void)
     apply(s0, 0, &to_s1);
     check_books(&bed);
 
-    /* One StreamID, one translating stream: the second aborts */
+    /* Only one stream per StreamID can translate: the second aborts */
     ret = smmuv3_accel_stream_apply(s1, 0, &to_other_s1, &err);
     g_assert_cmpint(ret, ==, -EEXIST);
     g_assert_true(strstr(error_get_pretty(err), "dev1") != NULL);
@@ -369,7 +369,7 @@ static void test_equal_streamids(void)
     g_assert_true(smmuv3_accel_stream_pending(s1));
     check_books(&bed);
 
-    /* A StreamID of its own helps, and so does the other's going away */
+    /* It can translate with its own StreamID, or when the other is gone */
     apply(s1, 0x100, &to_other_s1);
     expect_on(s1, &to_other_s1);
     g_assert_false(smmuv3_accel_stream_pending(s1));
@@ -380,7 +380,7 @@ static void test_equal_streamids(void)
     bed_fini(&bed);
 }
 
-/* The guest swaps two buses' numbers: in the end both translate */
+/* The guest swaps the numbers of two buses: in the end both translate */
 static void test_swapped_streamids(void)
 {
     Bed bed;
@@ -416,7 +416,7 @@ static void expect_no_stream(Bed *bed, SMMUv3HostDevice *dev, const char *text)
     g_assert_null(rec_stream_new(&bed->vsmmu, dev, &dev->info, &err));
     g_assert_nonnull(err);
     if (!strstr(error_get_pretty(err), text)) {
-        g_error("'%s' does not say '%s'", error_get_pretty(err), text);
+        g_error("'%s' does not contain '%s'", error_get_pretty(err), text);
     }
     error_free(err);
     expect_story(bed->host, "");
@@ -438,7 +438,7 @@ static void test_strangers(void)
     expect_no_stream(&bed, &apart, "another physical SMMUv3");
     g_assert_cmpuint(other->events->len, ==, 0);
 
-    /* With nobody else behind the SMMU they are welcome */
+    /* Both are accepted when no other device is behind the SMMU */
     rec_stream_free(stream);
     stream = rec_stream_new(&bed.vsmmu, &elsewhere, &elsewhere.info,
                                      &error_abort);
@@ -491,8 +491,8 @@ static void test_new_fails(void)
 }
 
 /*
- * Apply @to with StreamID @sid to a stream at @from, StreamID 0x100, with the
- * @nth call failing.  Returns false if there are no @nth calls.
+ * Apply @to with StreamID @sid to a stream that is on @from with StreamID
+ * 0x100, while the @nth call fails.  Returns false if there are fewer calls.
  */
 static bool apply_fails(const SMMUv3AccelDecision *from, uint32_t sid,
                         const SMMUv3AccelDecision *to, int nth, int error)
@@ -531,9 +531,9 @@ static bool apply_fails(const SMMUv3AccelDecision *from, uint32_t sid,
                     who);
         }
         /*
-         * It aborts, unless it was the abort that failed, for this attempt or
-         * for the parking that a new StreamID begins with: there the device is
-         * on nothing at all. A host that is busy with it blocks it anyway.
+         * The stream aborts, unless the abort itself has failed: as the move,
+         * or as the parking before a new StreamID.  Then the device is
+         * detached.  A host that is busy with it blocks its DMA anyway.
          */
         if (to->action != SMMUV3_ACCEL_ABORT && !(sid != 0x100 && nth == 1)) {
             expect_on(stream, &to_abort);
@@ -547,7 +547,7 @@ static bool apply_fails(const SMMUv3AccelDecision *from, uint32_t sid,
     }
     error_free(err);
 
-    /* The same again, and nobody in the way */
+    /* The same again without a failure */
     apply(stream, sid, to);
     expect_on(stream, to);
     check_books(&bed);
@@ -614,7 +614,7 @@ static void test_first_move_fails(void)
     }
 }
 
-/* The host parks a device during its reset: no attach at all goes through */
+/* The host blocks a device during its reset: every attach fails */
 static int no_attach(SMMUv3Host *host, const RecEvent *call, void *opaque)
 {
     return call->call == REC_ATTACH ? -EBUSY : 0;
@@ -655,7 +655,7 @@ static void test_no_attach_at_all(void)
     }
 }
 
-/* The guest takes a failed move back: no error is left */
+/* The guest reverts a failed move: no error is left */
 static void test_failure_taken_back(void)
 {
     SMMUv3AccelStream *stream;
@@ -680,7 +680,7 @@ static int no_detach(SMMUv3Host *host, const RecEvent *call, void *opaque)
     return call->call == REC_DETACH ? -ENODEV : 0;
 }
 
-/* The device is gone for the host already: the stream goes all the same */
+/* The host has lost the device already: the stream is removed anyway */
 static void test_detach_fails(void)
 {
     SMMUv3AccelStream *s0, *s1;
@@ -696,7 +696,7 @@ static void test_detach_fails(void)
     bed.host->inject = NULL;
     rec_device_release(&bed.dev[0]);
 
-    /* The other is none the worse */
+    /* The other stream is not affected */
     check_books(&bed);
     apply(s1, 0x200, &to_other_s1);
     rec_stream_free(s1);
@@ -704,7 +704,7 @@ static void test_detach_fails(void)
 }
 
 /*
- * A guest at random over a host that fails at random
+ * A random guest over a host that fails at random
  */
 
 static int at_random(SMMUv3Host *host, const RecEvent *call, void *opaque)
@@ -715,7 +715,7 @@ static int at_random(SMMUv3Host *host, const RecEvent *call, void *opaque)
     return errnos[g_test_rand_int_range(0, ARRAY_SIZE(errnos))];
 }
 
-/* Where does the device run now, compared with where it may? */
+/* The device may be on nothing, on the wanted attachment or on abort */
 static void check_allowed(SMMUv3AccelStream *stream,
                           const SMMUv3AccelDecision *before, int ret)
 {
@@ -723,7 +723,7 @@ static void check_allowed(SMMUv3AccelStream *stream,
         is_on(stream, &to_abort)) {
         return;
     }
-    /* Only where no attachment went through may the old one be left */
+    /* The old attachment may stay only if every attach has failed */
     expect_on(stream, before);
     g_assert_cmpint(ret, !=, 0);
 }
@@ -756,7 +756,7 @@ static void test_random(void)
             }
             check_books(&bed);
         }
-        /* A healthy host, StreamIDs of their own: all is as the guest wants */
+        /* Without failures and equal StreamIDs, all is as the guest wants */
         bed.host->inject = NULL;
         for (int i = 0; i < DEVICES; i++) {
             if (streams[i]) {

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Every event arrives once, in order and whole, or the guest is told of a loss.
+ * Every event arrives once, in order and whole, or a loss is reported.
  */
 
 #include "qemu/osdep.h"
@@ -107,7 +107,7 @@ static void test_order(void)
     bed_fini(&bed);
 }
 
-/* One turn is a batch, however many there are */
+/* One drain forwards at most one batch */
 static void test_batch(void)
 {
     Bed bed;
@@ -143,7 +143,7 @@ static void test_lost(void)
     g_assert_cmpint(bed.got->len, ==, 4);
     expect(&bed, 3, 2);
 
-    /* The host's own word; what follows it is no gap */
+    /* The host's note; the event after it is no second loss */
     host_has(&bed, 3, true);
     drain(&bed);
     host_has(&bed, 4, false);
@@ -153,7 +153,7 @@ static void test_lost(void)
     bed_fini(&bed);
 }
 
-/* What there is no room for stays where it is, and is no loss */
+/* Events without room stay in the host, and are not lost */
 static void test_full(void)
 {
     Bed bed;
