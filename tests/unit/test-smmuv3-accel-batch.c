@@ -17,7 +17,7 @@
 #include "hw/arm/smmuv3-accel-batch.h"
 #include "smmuv3-accel-recorder.h"
 
-/* Opcodes, IHI 0070 4.1.3 */
+/* Opcodes, IHI 0070 4.1.1 */
 #define CFGI_STE        0x03
 #define CFGI_CD         0x05
 #define CFGI_CD_ALL     0x06

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The rules are stated again here, from IHI 0070 3.21 and 5.2 and from the
+ * The rules are stated again here, from IHI 0070 6.3.9.6 and 5.2 and from the
  * masks for a nested HWPT in linux/iommufd.h.
  */
 
@@ -209,7 +209,7 @@ static void test_enabled(void)
     }
 }
 
-/* With SMMUEN=0 GBPA decides, and QEMU reads no table (IHI 0070 3.21) */
+/* With SMMUEN=0 GBPA decides, and QEMU reads no table (IHI 0070 6.3.9.6) */
 static void test_disabled(void)
 {
     const SMMUv3AccelSTERules rules[] = {
