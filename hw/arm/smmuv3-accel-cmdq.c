@@ -29,13 +29,16 @@
 static SMMUCmdError flush(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
-    const SMMUv3AccelCmdRules rules =
-        smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
     SMMUQueue *q = &s->cmdq;
     SMMUv3AccelFlush result;
     uint32_t cons;
 
-    smmuv3_accel_batch_to_ranges(&accel->batch, rules.page_ranges);
+    if (accel->batch.n > 1) {
+        const SMMUv3AccelCmdRules rules =
+            smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
+
+        smmuv3_accel_batch_to_ranges(&accel->batch, rules.page_ranges);
+    }
     result = smmuv3_accel_batch_flush(&accel->vsmmu, &accel->batch, &cons);
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
@@ -165,7 +168,7 @@ static void complete_sync(SMMUv3State *s, const Cmd *cmd)
     uint64_t addr = CMD_SYNC_MSI_ADDR(cmd);
 
     queue_cons_incr(&s->cmdq);
-    smmuv3_accel_publish(s, A_CMDQ_CONS, A_CMDQ_CONS);
+    smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
     if (!(CMD_SYNC_CS(cmd) & CMD_SYNC_SIG_IRQ)) {
         return;
     }
@@ -370,7 +373,7 @@ bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
     if (drain->running) {
         return false;
     }
-    smmuv3_accel_publish(s, A_CMDQ_PROD, A_CMDQ_PROD);
+    smmuv3_accel_publish(s, A_CMDQ_PROD, s->cmdq.prod);
     if (!s->accel_props.drain_us && !drain->in_bh) {
         qemu_bh_schedule(drain->bh);
         return false;
@@ -391,7 +394,7 @@ unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
 
     drain->running = false;
     late = flush(s);
-    smmuv3_accel_publish(s, A_CMDQ_CONS, A_CMDQ_CONS);
+    smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
     if (trace_event_get_state_backends(TRACE_SMMUV3_CMDQ_DRAINED)) {
         trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
                                   get_clock() - drain->start);

@@ -53,7 +53,7 @@ static void overflow(SMMUv3State *s)
 
     if (!((q->prod ^ q->cons) & R_EVENTQ_PROD_OVFLG_MASK)) {
         q->prod ^= R_EVENTQ_PROD_OVFLG_MASK;
-        smmuv3_accel_publish(s, A_EVENTQ_PROD, A_EVENTQ_PROD);
+        smmuv3_accel_publish(s, A_EVENTQ_PROD, s->eventq.prod);
         trace_smmuv3_accel_overflow(s->accel_state->name);
     }
 }

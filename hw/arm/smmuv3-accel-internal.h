@@ -197,11 +197,11 @@ void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops);
 void smmuv3_accel_regs_reset(SMMUv3State *s);
 
 /**
- * smmuv3_accel_publish: let the guest read the current registers
+ * smmuv3_accel_publish: let the guest read a register's current value
  * @s: any with accel=on; does nothing if reads exit to QEMU
- * @first: offset in page 0 of the first register, in bytes
- * @last: offset of the last one
+ * @offset: of the register in page 0, in bytes
+ * @value: that smmu_readl() would return
  */
-void smmuv3_accel_publish(SMMUv3State *s, hwaddr first, hwaddr last);
+void smmuv3_accel_publish(SMMUv3State *s, hwaddr offset, uint32_t value);
 
 #endif

@@ -40,42 +40,57 @@ static bool can_read_memory(void)
                                   KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0;
 }
 
-void smmuv3_accel_publish(SMMUv3State *s, hwaddr first, hwaddr last)
+static void store(uint8_t *mem, hwaddr offset, uint32_t value)
+{
+    uint32_t *reg = (uint32_t *)(mem + offset);
+
+    qatomic_set(reg, cpu_to_le32(value));
+    qatomic_set(reg + REG_PAGE / 4, cpu_to_le32(value));
+}
+
+void smmuv3_accel_publish(SMMUv3State *s, hwaddr offset, uint32_t value)
 {
     uint8_t *mem = s->accel_state->reg_mem;
 
-    if (!mem) {
-        return;
+    if (mem) {
+        /* A guest that sees a register change must see what has changed it */
+        smp_wmb();
+        store(mem, offset, value);
     }
-    /* A guest that sees a register change must see what has changed it */
-    smp_wmb();
+}
+
+static void publish_range(SMMUv3State *s, hwaddr first, hwaddr last)
+{
     for (hwaddr offset = first; offset <= last; offset += 4) {
-        uint32_t *reg = (uint32_t *)(mem + offset);
         uint64_t value;
 
         smmu_readl(s, offset, &value, MEMTXATTRS_UNSPECIFIED);
-        qatomic_set(reg, cpu_to_le32(value));
-        qatomic_set(reg + REG_PAGE / 4, cpu_to_le32(value));
+        store(s->accel_state->reg_mem, offset, value);
     }
 }
 
 static void publish_all(SMMUv3State *s)
 {
-    smmuv3_accel_publish(s, A_IDR0, A_CR2);
-    smmuv3_accel_publish(s, A_STATUSR, A_GBPA);
-    smmuv3_accel_publish(s, A_IRQ_CTRL, A_IRQ_CTRL_ACK);
-    smmuv3_accel_publish(s, A_GERROR, A_GERROR_IRQ_CFG2);
-    smmuv3_accel_publish(s, A_STRTAB_BASE, A_STRTAB_BASE_CFG);
-    smmuv3_accel_publish(s, A_CMDQ_BASE, A_EVENTQ_IRQ_CFG2);
-    smmuv3_accel_publish(s, A_IDREGS, A_IDREGS + 0x2c);
+    if (!s->accel_state->reg_mem) {
+        return;
+    }
+    /* As in smmuv3_accel_publish() */
+    smp_wmb();
+    publish_range(s, A_IDR0, A_CR2);
+    publish_range(s, A_STATUSR, A_GBPA);
+    publish_range(s, A_IRQ_CTRL, A_IRQ_CTRL_ACK);
+    publish_range(s, A_GERROR, A_GERROR_IRQ_CFG2);
+    publish_range(s, A_STRTAB_BASE, A_STRTAB_BASE_CFG);
+    publish_range(s, A_CMDQ_BASE, A_EVENTQ_IRQ_CFG2);
+    publish_range(s, A_IDREGS, A_IDREGS + 0x2c);
 }
 
 /* IHI 0070 7.1: CMDQ_CONS.ERR is visible before GERROR is */
 void smmuv3_accel_do_publish_causes(SMMUv3State *s)
 {
-    smmuv3_accel_publish(s, A_CMDQ_CONS, A_CMDQ_CONS);
-    smmuv3_accel_publish(s, A_EVENTQ_PROD, A_EVENTQ_PROD);
-    smmuv3_accel_publish(s, A_GERROR, A_GERROR);
+    smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
+    smmuv3_accel_publish(s, A_EVENTQ_PROD, s->eventq.prod);
+    smmuv3_accel_publish(s, A_GERROR, s->gerror);
 }
 
 /*
@@ -172,10 +187,11 @@ bool smmuv3_accel_do_write_begin(SMMUv3State *s, hwaddr offset, unsigned size,
 
 void smmuv3_accel_do_write_end(SMMUv3State *s, hwaddr offset)
 {
-    if (offset == A_CMDQ_PROD) {
-        smmuv3_accel_publish(s, A_CMDQ_PROD, A_CMDQ_PROD);
-    } else {
+    if (offset != A_CMDQ_PROD) {
         publish_all(s);
+    } else if (!smmuv3_cmdq_enabled(s)) {
+        /* A drain publishes it first of all */
+        smmuv3_accel_publish(s, A_CMDQ_PROD, s->cmdq.prod);
     }
     if (s->accel_state->reg_mem) {
         DEVICE(s)->mem_reentrancy_guard.engaged_in_io = false;
