@@ -17,11 +17,6 @@
 #include "smmuv3-accel-batch.h"
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
-#define CMD0_OP         MAKE_64BIT_MASK(0, 8)
-#define CMD1_LEAF       BIT_ULL(0)
-#define CMD1_TG         MAKE_64BIT_MASK(10, 2)
-#define CMD1_ADDR       MAKE_64BIT_MASK(12, 52)
-
 /* Indexed by TG; the granule's bit in IDR5.GRAN* is TG - 1 */
 static const uint8_t granule_shift[] = { 0, 12, 14, 16 };
 

@@ -13,7 +13,6 @@
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
 /* Fields: the commands' own sections of IHI 0070, 4.3 to 4.7 */
-#define CMD0_OP         MAKE_64BIT_MASK(0, 8)
 #define CMD0_GLOBAL     BIT_ULL(9)              /* ATC_INV */
 #define CMD0_SSEC       BIT_ULL(10)
 #define CMD0_SSV        BIT_ULL(11)
@@ -26,10 +25,7 @@
 #define CMD0_ASID_LOW   MAKE_64BIT_MASK(48, 8)
 #define CMD0_ASID_HIGH  MAKE_64BIT_MASK(56, 8)
 
-#define CMD1_LEAF       BIT_ULL(0)
 #define CMD1_TTL        MAKE_64BIT_MASK(8, 2)
-#define CMD1_TG         MAKE_64BIT_MASK(10, 2)
-#define CMD1_ADDR       MAKE_64BIT_MASK(12, 52)
 #define CMD1_ATC_SIZE   MAKE_64BIT_MASK(0, 6)
 
 #define TG_16K          2

@@ -10,6 +10,12 @@
 #include "qemu/bswap.h"
 #include "smmuv3-accel-host.h"
 
+/* Fields that all TLBIs of an address have (IHI 0070 4.4), and the opcode */
+#define CMD0_OP         MAKE_64BIT_MASK(0, 8)
+#define CMD1_LEAF       BIT_ULL(0)
+#define CMD1_TG         MAKE_64BIT_MASK(10, 2)
+#define CMD1_ADDR       MAKE_64BIT_MASK(12, 52)
+
 /*
  * What a command may hold according to the ID registers of guest and host;
  * smmuv3_accel_cmd_rules() makes it
