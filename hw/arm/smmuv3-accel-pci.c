@@ -223,6 +223,7 @@ static const PCIIOMMUOps accel_iommu_ops = {
     .get_viommu_flags = get_viommu_flags,
     .get_msi_doorbell = get_msi_doorbell,
     .bus_renumbered = smmuv3_accel_bus_renumbered,
+    .bus_removed = smmu_bus_removed,
 };
 
 /*

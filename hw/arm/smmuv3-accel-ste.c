@@ -252,6 +252,7 @@ void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque)
     SMMUv3State *s = opaque;
 
     trace_smmuv3_accel_bus_renumbered(s->accel_state->name, pci_bus_num(bus));
+    smmu_bus_renumbered(bus, &s->smmu_state);
     s->accel_state->renumbered = true;
     qemu_bh_schedule(s->accel_state->renumber);
 }
