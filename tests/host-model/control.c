@@ -303,7 +303,10 @@ static void load_smmu(GKeyFile *file, const char *group, const char *name)
     config.iidr = key_u32(file, group, "iidr", config.iidr);
     config.aidr = key_u32(file, group, "aidr", config.aidr);
     config.hw_info_flags = key_u32(file, group, "flags", config.hw_info_flags);
+    config.unlisted = key_u32(file, group, "unlisted", config.unlisted);
+    config.coherent = key_u32(file, group, "coherent", config.coherent);
     config.canwbs = key_u32(file, group, "canwbs", config.canwbs);
+    config.repeat = key_u32(file, group, "repeat", config.repeat);
     config.httu_update = key_u32(file, group, "httu_update",
                                  config.httu_update);
     smmu = hm_smmu_new(&config);

@@ -27,7 +27,6 @@
 /* The fields of the ID registers that Linux reads */
 #define IDR0_S2P            (1u << 0)
 #define IDR0_S1P            (1u << 1)
-#define IDR0_COHACC         (1u << 4)
 #define IDR0_HTTU(idr0)     (((idr0) >> 6) & 3)
 #define IDR0_HYP            (1u << 9)
 #define IDR0_ATS            (1u << 10)
@@ -140,7 +139,6 @@ struct HmDriver {
     bool s1, s2, nesting;
     bool coherent, canwbs, s2fwb, ats, ril, ds, hd;
     bool stall_force, attr_types_ovr;
-    bool repeat;                        /* erratum: repeat TLBI and CFGI */
     unsigned asid_bits, vmid_bits, ssid_bits;
     unsigned oas;
     uint64_t page_size;                 /* the granule that Linux picks */
@@ -183,6 +181,8 @@ static HmDomain blocked_domain = { .type = HM_DOMAIN_BLOCKED };
 static GHashTable *drivers;
 /* All SMMUs share the ASIDs. */
 static bool asid_used[1 << 16];
+/* Linux repeats the commands of all SMMUs if one has the erratum. */
+static bool repeat_tlbi_cfgi;
 
 static HmMaster *master_of(HmDevice *dev)
 {
@@ -235,7 +235,7 @@ static int batch_submit(HmBatch *batch)
     }
     batch_put(batch);
     ret = driver_sync(batch->driver);
-    if (!ret && batch->driver->repeat && op >= OP_CFGI_STE && op < OP_ATC_INV) {
+    if (!ret && repeat_tlbi_cfgi && op >= OP_CFGI_STE && op < OP_ATC_INV) {
         batch_put(batch);
         ret = driver_sync(batch->driver);
     }
@@ -246,7 +246,7 @@ static int batch_submit(HmBatch *batch)
 static void batch_add(HmBatch *batch, uint64_t word0, uint64_t word1)
 {
     if (batch->n == BATCH) {
-        if (batch->driver->repeat) {
+        if (repeat_tlbi_cfgi) {
             batch_submit(batch);
         } else {
             batch_put(batch);
@@ -1030,6 +1030,23 @@ unsigned hm_driver_pasid_bits(HmDevice *dev)
     return MIN(dev->pasid_bits, hm_driver_of(dev)->ssid_bits);
 }
 
+/*
+ * The bits of IDR0 to IDR5 that linux/iommufd.h lets one read.  Linux reports
+ * the others too, as they are today.
+ */
+static const uint32_t listed[6] = {
+    /* ST_LEVEL, TERM_MODEL, STALL_MODEL, TTENDIAN, CD2L, ASID16, TTF */
+    3u << 27 | 1u << 26 | 3u << 24 | 3u << 21 | 1u << 19 | 1u << 12 | 3u << 2,
+    /* SIDSIZE, SSIDSIZE */
+    0x3f | 0x1fu << 6,
+    0,
+    /* BBML, RIL */
+    3u << 11 | 1u << 10,
+    0,
+    /* VAX, GRAN64K, GRAN16K, GRAN4K, DS */
+    3u << 10 | 1u << 6 | 1u << 5 | 1u << 4 | 1u << 7,
+};
+
 int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
                       struct iommu_hw_info_arm_smmuv3 *info)
 {
@@ -1041,9 +1058,14 @@ int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
     }
     memset(info, 0, sizeof(*info));
     info->flags = config->hw_info_flags;
-    memcpy(info->idr, config->idr, sizeof(info->idr));
-    info->iidr = config->iidr;
-    info->aidr = config->aidr;
+    if (repeat_tlbi_cfgi) {
+        info->flags |= IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(info->idr); i++) {
+        info->idr[i] = config->idr[i] ^ (config->unlisted & ~listed[i]);
+    }
+    info->iidr = config->iidr ^ config->unlisted;
+    info->aidr = config->aidr ^ config->unlisted;
     *type = IOMMU_HW_INFO_TYPE_ARM_SMMUV3;
     return 0;
 }
@@ -1679,7 +1701,8 @@ void hm_driver_probe(HmSmmu *smmu)
     driver->s2 = idr[0] & IDR0_S2P;
     driver->nesting = driver->s1 && driver->s2 &&
                       !nesting_erratum(config->iidr);
-    driver->coherent = idr[0] & IDR0_COHACC;
+    /* Firmware is believed, not IDR0.COHACC. */
+    driver->coherent = config->coherent;
     driver->canwbs = config->canwbs;
     driver->s2fwb = idr[3] & IDR3_FWB;
     driver->ats = idr[0] & IDR0_ATS;
@@ -1688,8 +1711,7 @@ void hm_driver_probe(HmSmmu *smmu)
     driver->hd = IDR0_HTTU(idr[0]) >= 2;
     driver->stall_force = IDR0_STALL(idr[0]) == 2;
     driver->attr_types_ovr = idr[1] & IDR1_ATTR_TYPES_OVR;
-    driver->repeat = config->hw_info_flags &
-                     IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI;
+    repeat_tlbi_cfgi |= config->repeat;
     driver->asid_bits = idr[0] & IDR0_ASID16 ? 16 : 8;
     driver->vmid_bits = idr[0] & IDR0_VMID16 ? 16 : 8;
     driver->ssid_bits = IDR1_SSIDSIZE(idr[1]);

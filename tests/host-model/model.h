@@ -113,8 +113,12 @@ typedef struct HmSmmuConfig {
     uint32_t iidr;
     uint32_t aidr;
     /* From the host's firmware (IORT), not from a register */
+    bool coherent;                      /* overrides IDR0.COHACC */
     bool canwbs;                        /* IORT's CANWBS: no S2FWB needed */
     uint32_t hw_info_flags;             /* flags of iommu_hw_info_arm_smmuv3 */
+    /* Flips these bits in hw_info's registers, except for those listed there */
+    uint32_t unlisted;
+    bool repeat;                        /* erratum T264-SMMU-3 */
     bool httu_update;                   /* walks set AF, dirty (IDR0.HTTU) */
 } HmSmmuConfig;
 
@@ -164,7 +168,8 @@ typedef struct HmTranslation {
 
 /*
  * The configuration of a kind of host, without a name: grace, kunpeng, httu,
- * no16k, noril, oas32, asid8, nocoherent, onestage, nofwb (see smmu-profile.c).
+ * no16k, noril, oas32, asid8, tegra264, nocoherent, onestage, nofwb (see
+ * smmu-profile.c).
  * False if there is no such profile.
  */
 bool hm_smmu_profile(const char *name, HmSmmuConfig *out);

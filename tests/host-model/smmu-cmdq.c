@@ -236,6 +236,45 @@ static int execute(HmSmmu *smmu, const uint64_t cmd[2])
     return 0;
 }
 
+/*
+ * Erratum T264-SMMU-3: a TLBI or CFGI has no effect, unless an equal one was
+ * issued before and a CMD_SYNC has completed since.  An issue counts once, and
+ * for a number of CMD_SYNCs that no caller needs: a call with 256 commands of
+ * a guest makes 5.
+ */
+#define ISSUE_SYNCS 64
+
+static bool takes_effect(HmSmmu *smmu, const uint64_t cmd[2])
+{
+    unsigned op = cmd[0] & OPCODE;
+    Issue issue = { { cmd[0], cmd[1] }, smmu->syncs };
+
+    if (!smmu->config.repeat || op < CMD_CFGI_STE || op >= CMD_ATC_INV) {
+        return true;
+    }
+    for (guint i = 0; i < smmu->issued->len; i++) {
+        Issue *first = &g_array_index(smmu->issued, Issue, i);
+
+        if (first->sync < smmu->syncs &&
+            !memcmp(first->cmd, issue.cmd, sizeof(issue.cmd))) {
+            g_array_remove_index(smmu->issued, i);
+            return true;
+        }
+    }
+    g_array_append_val(smmu->issued, issue);
+    HM_COUNT("smmu.ineffective");
+    return false;
+}
+
+void cmdq_synced(HmSmmu *smmu)
+{
+    smmu->syncs++;
+    while (smmu->issued->len && g_array_index(smmu->issued, Issue, 0).sync +
+                                ISSUE_SYNCS < smmu->syncs) {
+        g_array_remove_index(smmu->issued, 0);
+    }
+}
+
 int cmdq_execute(HmSmmu *smmu, const uint64_t cmd[2])
 {
     Command *c = &commands[cmd[0] & OPCODE];
@@ -253,5 +292,5 @@ int cmdq_execute(HmSmmu *smmu, const uint64_t cmd[2])
     } else {
         (*c->counter)++;
     }
-    return execute(smmu, cmd);
+    return takes_effect(smmu, cmd) ? execute(smmu, cmd) : 0;
 }

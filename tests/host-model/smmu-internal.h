@@ -259,11 +259,19 @@ typedef struct Walk {
     unsigned prot;
 } Walk;
 
+/* A TLBI or CFGI that had no effect, because of config.repeat */
+typedef struct Issue {
+    uint64_t cmd[2];
+    uint64_t sync;                      /* HmSmmu.syncs at that time */
+} Issue;
+
 struct HmSmmu {
     HmSmmuConfig config;
     GHashTable *stream_table;           /* SID to eight words: memory */
     HmSmmuEventFn *event_fn;
     GArray *cmdq;                       /* of uint64_t[2] */
+    uint64_t syncs;                     /* CMD_SYNCs so far */
+    GArray *issued;                     /* of Issue, the oldest first */
     bool check;                         /* compare hits with the tables */
 
     /* Caches, which drop only what a command covers */
@@ -377,5 +385,7 @@ void s2_invalidate_all(HmSmmu *smmu);
 
 /* 0, -EIO (CERROR_ILL) or -ETIMEDOUT (CERROR_ATC_INV_SYNC) */
 int cmdq_execute(HmSmmu *smmu, const uint64_t cmd[2]);
+/* A CMD_SYNC has completed */
+void cmdq_synced(HmSmmu *smmu);
 
 #endif /* HOST_MODEL_SMMU_INTERNAL_H */

@@ -15,8 +15,10 @@ typedef struct Profile {
     const char *name;
     /* What differs from grace */
     uint32_t idr0_clear, idr0_set, idr3_clear, idr5_clear;
+    bool incoherent;
     bool canwbs;
     bool httu_update;
+    bool repeat;
     uint32_t iidr;
 } Profile;
 
@@ -44,7 +46,10 @@ static const Profile profiles[] = {
     { "noril", .idr3_clear = IDR3_RIL, .httu_update = true },
     { "oas32", .idr5_clear = OAS_48, .httu_update = true },
     { "asid8", .idr0_clear = IDR0_ASID16, .httu_update = true },
-    { "nocoherent", .idr0_clear = IDR0_COHACC, .httu_update = true },
+    /* NVIDIA's with erratum T264-SMMU-3 */
+    { "tegra264", .repeat = true, .httu_update = true },
+    { "nocoherent", .idr0_clear = IDR0_COHACC, .incoherent = true,
+      .httu_update = true },
     /* Nesting is impossible */
     { "onestage", .idr0_clear = IDR0_S2P | IDR0_VMID16, .idr3_clear = IDR3_FWB,
       .httu_update = true },
@@ -70,7 +75,9 @@ bool hm_smmu_profile(const char *name, HmSmmuConfig *out)
             },
             .iidr = p->iidr,
             .aidr = 2,                  /* SMMUv3.2 */
+            .coherent = !p->incoherent,
             .canwbs = p->canwbs,
+            .repeat = p->repeat,
             .httu_update = p->httu_update,
         };
         return true;

@@ -29,6 +29,7 @@ HmSmmu *hm_smmu_new(const HmSmmuConfig *config)
     smmu->check = !check || strcmp(check, "off");
     smmu->stream_table = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     smmu->cmdq = g_array_new(false, false, 2 * sizeof(uint64_t));
+    smmu->issued = g_array_new(false, false, sizeof(Issue));
     config_cache_init(smmu);
     tlb_init(smmu);
     return smmu;
@@ -43,6 +44,7 @@ void hm_smmu_free(HmSmmu *smmu)
     config_cache_free(smmu);
     g_hash_table_destroy(smmu->stream_table);
     g_array_free(smmu->cmdq, true);
+    g_array_free(smmu->issued, true);
     g_free(smmu->config.name);
     g_free(smmu);
 }
@@ -94,6 +96,7 @@ int hm_smmu_sync(HmSmmu *smmu)
         }
     }
     g_array_set_size(smmu->cmdq, 0);
+    cmdq_synced(smmu);
     return ret;
 }
 

@@ -54,6 +54,56 @@ static void test_queue(void)
     atc_answers = true;
 }
 
+/* Erratum T264-SMMU-3: a TLBI or CFGI needs an equal one before a CMD_SYNC. */
+static void test_repeat(void)
+{
+    const uint64_t all[2] = { NH_ALL | C_VMID(1), 0 };
+    const uint64_t asid[2] = { NH_ASID | C_VMID(1), 0 };
+    g_world *w = world("tegra264");
+    Space s = nested(w, 12, 25);
+
+    map(&s, 0x5000, RAM, 3, PAGE);
+    go(w, 0x5000);
+    expect(command(w, all[0], all[1]), 0, "first");
+    expect(hits(w, SID, 0x5000), true, "first");
+    expect(command(w, all[0], all[1]), 0, "second");
+    expect(hits(w, SID, 0x5000), false, "second");
+    expect(command(w, all[0], all[1]), 0, "third is a first again");
+    expect(hits(w, SID, 0x5000), true, "third is a first again");
+    expect(command(w, all[0], all[1]), 0, "fourth");
+    expect(hits(w, SID, 0x5000), false, "fourth");
+
+    /* Twice, but without a CMD_SYNC between them */
+    go(w, 0x5000);
+    hm_smmu_command(w->smmu, all);
+    hm_smmu_command(w->smmu, all);
+    hm_smmu_sync(w->smmu);
+    expect(hits(w, SID, 0x5000), true, "no CMD_SYNC between them");
+    expect(command(w, all[0], all[1]), 0, "a CMD_SYNC");
+    expect(hits(w, SID, 0x5000), false, "a CMD_SYNC");
+    expect(command(w, all[0], all[1]), 0, "none is left");
+
+    /* Others may come between, but not too many */
+    go(w, 0x5000);
+    command(w, asid[0] | C_ASID(s.asid), 0);
+    command(w, CFGI_CD_ALL | C_SID(1), 0);
+    expect(hits(w, SID, 0x5000), true, "another between");
+    command(w, asid[0] | C_ASID(s.asid), 0);
+    expect(hits(w, SID, 0x5000), false, "another between");
+    command(w, asid[0] | C_ASID(s.asid), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        hm_smmu_sync(w->smmu);
+    }
+    command(w, asid[0] | C_ASID(s.asid), 0);
+    expect(hits(w, SID, 0x5000), true, "forgotten");
+
+    /* ATC_INV is not affected, and illegal stays illegal */
+    atc_invs = 0;
+    expect(command(w, ATC_INV | C_SID(SID), 0), 0, "ATC_INV");
+    expect(atc_invs, 1, "ATC_INV");
+    expect(command(w, NH_ALL, 1), -EIO, "illegal");
+}
+
 static void test_legal_commands(void)
 {
     static const struct {
@@ -197,4 +247,5 @@ void add_command_tests(void)
     g_test_add_func("/smmu/legal/commands", test_legal_commands);
     g_test_add_func("/smmu/legal/commands-idr", test_legal_commands_idr);
     g_test_add_func("/smmu/queue", test_queue);
+    g_test_add_func("/smmu/repeat", test_repeat);
 }

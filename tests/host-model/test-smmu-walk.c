@@ -1212,7 +1212,7 @@ static void test_profiles(void)
     static const struct {
         const char *name;
         uint32_t idr0, idr1, idr3, idr5;
-        bool canwbs;
+        bool canwbs, incoherent, repeat;
     } rows[] = {
         { "grace", 0x0d4c345b, 0x0e738520, 0x1504, 0x75, false },
         { "kunpeng", 0x0d4c341b, 0x0e738520, 0x0004, 0x55, true },
@@ -1221,7 +1221,9 @@ static void test_profiles(void)
         { "noril", 0x0d4c345b, 0x0e738520, 0x1104, 0x75, false },
         { "oas32", 0x0d4c345b, 0x0e738520, 0x1504, 0x70, false },
         { "asid8", 0x0d4c245b, 0x0e738520, 0x1504, 0x75, false },
-        { "nocoherent", 0x0d4c344b, 0x0e738520, 0x1504, 0x75, false },
+        { "tegra264", 0x0d4c345b, 0x0e738520, 0x1504, 0x75, .repeat = true },
+        { "nocoherent", 0x0d4c344b, 0x0e738520, 0x1504, 0x75,
+          .incoherent = true },
         { "onestage", 0x0d48345a, 0x0e738520, 0x1404, 0x75, false },
         { "nofwb", 0x0d4c345b, 0x0e738520, 0x1404, 0x75, false },
     };
@@ -1236,6 +1238,8 @@ static void test_profiles(void)
         expect(config.idr[4], 0, "%s IDR4", rows[i].name);
         expect(config.idr[5], rows[i].idr5, "%s IDR5", rows[i].name);
         expect(config.canwbs, rows[i].canwbs, "%s CANWBS", rows[i].name);
+        expect(config.coherent, !rows[i].incoherent, "%s", rows[i].name);
+        expect(config.repeat, rows[i].repeat, "%s", rows[i].name);
         g_assert(!config.name);
     }
     g_assert(!hm_smmu_profile("", &config));
