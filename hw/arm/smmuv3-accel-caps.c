@@ -3,8 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * IDR0 to IDR5 and AIDR follow from the host, the user and QEMU's model.  The
- * rules for STEs and commands follow from them.
+ * IDR0 to IDR5 follow from the host, the user and QEMU's model.  The rules for
+ * STEs and commands follow from them.  Of the host QEMU reads only the fields
+ * that linux/iommufd.h names (struct iommu_hw_info_arm_smmuv3).
  */
 
 #include "qemu/osdep.h"
@@ -14,8 +15,6 @@
 #include "smmuv3-accel-caps.h"
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
-#define AIDR 6      /* index of AIDR behind IDR0 to IDR5 */
-
 #define IDR_FIELD(_reg, _field) \
     .reg = _reg, \
     .shift = R_IDR ## _reg ## _ ## _field ## _SHIFT, \
@@ -23,7 +22,8 @@
 
 /*
  * @most is what QEMU models.  @baseline is what is safe to promise while no
- * host is known.  16K granules, HAD, RIL and BBML are optional for a host.
+ * host is known.  16K granules, RIL and BBML are optional for a host.  QEMU
+ * reads the field of the host, except for OAS.
  */
 static const struct {
     const char *field;
@@ -32,26 +32,37 @@ static const struct {
     const char *property;
 } cap_table[SMMUV3_CAP__MAX] = {
     [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  1, 1, IDR_FIELD(0, ASID16) },
-    [SMMUV3_CAP_HAD]     = { "IDR3.HAD",     1, 0, IDR_FIELD(3, HAD) },
     [SMMUV3_CAP_RIL]     = { "IDR3.RIL",     1, 0, IDR_FIELD(3, RIL), "ril" },
     [SMMUV3_CAP_BBML]    = { "IDR3.BBML",    2, 0, IDR_FIELD(3, BBML) },
     [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     5, 4, IDR_FIELD(5, OAS), "oas" },
     [SMMUV3_CAP_GRAN4K]  = { "IDR5.GRAN4K",  1, 1, IDR_FIELD(5, GRAN4K) },
     [SMMUV3_CAP_GRAN16K] = { "IDR5.GRAN16K", 1, 0, IDR_FIELD(5, GRAN16K) },
     [SMMUV3_CAP_GRAN64K] = { "IDR5.GRAN64K", 1, 1, IDR_FIELD(5, GRAN64K) },
-    [SMMUV3_CAP_ARCH]    = { "AIDR", 1, 1, AIDR, 0, 4 },
+    [SMMUV3_CAP_DS]      = { "IDR5.DS",      0, 0, IDR_FIELD(5, DS) },
 };
 
 /* IDR0 fields in which more is not better */
 enum { STALL_MODEL_BOTH, STALL_MODEL_NONE, STALL_MODEL_FORCED };
 enum { TTENDIAN_MIXED = 0, TTENDIAN_LITTLE = 2 };
 
+/* The largest OAS that @bits of an address allow; @bits is at least 32 */
+static unsigned oas_of(unsigned bits)
+{
+    unsigned oas = cap_table[SMMUV3_CAP_OAS].most;
+
+    while (oas && oas2bits(oas) > bits) {
+        oas--;
+    }
+    return oas;
+}
+
 static unsigned host_cap(const SMMUv3HostInfo *host, SMMUv3AccelCap cap)
 {
-    unsigned reg = cap_table[cap].reg;
-
-    return extract32(reg == AIDR ? host->aidr : host->idr[reg],
-                     cap_table[cap].shift, cap_table[cap].length);
+    if (cap == SMMUV3_CAP_OAS) {
+        return oas_of(host->address_bits);
+    }
+    return extract32(host->idr[cap_table[cap].reg], cap_table[cap].shift,
+                     cap_table[cap].length);
 }
 
 static unsigned stall_model(const SMMUv3HostInfo *host)
@@ -78,24 +89,25 @@ void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
     }
 }
 
-/* Does the host have what QEMU's model fixes for every guest? */
+/*
+ * Does the host have what QEMU's model fixes for every guest?  Both stages and
+ * coherent walks need no check: the host's kernel refuses to bind the device,
+ * or to allocate a HWPT, on a host without them.
+ */
 static bool host_fits_model(const SMMUv3HostInfo *host, Error **errp)
 {
     unsigned ttendian = FIELD_EX32(host->idr[0], IDR0, TTENDIAN);
     const char *lack = NULL;
 
-    if (!FIELD_EX32(host->idr[0], IDR0, S1P) ||
-        !FIELD_EX32(host->idr[0], IDR0, S2P)) {
-        lack = "both stages of translation (IDR0.S1P, IDR0.S2P)";
-    } else if (!(FIELD_EX32(host->idr[0], IDR0, TTF) & 2)) {
+    if (!(FIELD_EX32(host->idr[0], IDR0, TTF) & 2)) {
         lack = "AArch64 translation tables (IDR0.TTF)";
-    } else if (!FIELD_EX32(host->idr[0], IDR0, COHACC)) {
-        lack = "coherent table walks (IDR0.COHACC)";
     } else if (ttendian != TTENDIAN_MIXED && ttendian != TTENDIAN_LITTLE) {
         lack = "little-endian translation tables (IDR0.TTENDIAN)";
     } else if (stall_model(host) != STALL_MODEL_BOTH &&
                stall_model(host) != STALL_MODEL_NONE) {
         lack = "the Terminate model for faults (IDR0.STALL_MODEL)";
+    } else if (host->address_bits < oas2bits(0)) {
+        lack = "a stage 2 for addresses of 32 bits (IOMMU_IOAS_IOVA_RANGES)";
     }
     if (lack) {
         error_setg(errp, "the host SMMUv3 does not have %s, on which an "
@@ -175,18 +187,17 @@ void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps)
     }
 }
 
-void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
-                               uint32_t *aidr)
+void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6])
 {
     for (int i = 0; i < SMMUV3_CAP__MAX; i++) {
-        unsigned reg = cap_table[i].reg;
-        uint32_t *r = reg == AIDR ? aidr : &idr[reg];
+        uint32_t *r = &idr[cap_table[i].reg];
 
         *r = deposit32(*r, cap_table[i].shift, cap_table[i].length,
                        caps->value[i]);
     }
     idr[0] = FIELD_DP32(idr[0], IDR0, MSI, 1);
     idr[0] = FIELD_DP32(idr[0], IDR0, VMID16, 0);
+    idr[3] = FIELD_DP32(idr[3], IDR3, HAD, 0);
 }
 
 SMMUv3AccelSTERules smmuv3_accel_ste_rules(const SMMUv3AccelCaps *caps,
@@ -208,7 +219,7 @@ SMMUv3AccelCmdRules smmuv3_accel_cmd_rules(const SMMUv3AccelCaps *caps,
     return (SMMUv3AccelCmdRules) {
         .ril = value[SMMUV3_CAP_RIL],
         .asid16 = value[SMMUV3_CAP_ASID16],
-        .ds = FIELD_EX32(info->idr[5], IDR5, DS),
+        .ds = value[SMMUV3_CAP_DS],
         /* Linux's own driver uses ranges wherever IDR3.RIL is set */
         .page_ranges = FIELD_EX32(info->idr[3], IDR3, RIL) ? granules : 0,
     };

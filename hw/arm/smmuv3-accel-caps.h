@@ -20,14 +20,13 @@
 
 typedef enum SMMUv3AccelCap {
     SMMUV3_CAP_ASID16,      /* IDR0.ASID16 */
-    SMMUV3_CAP_HAD,         /* IDR3.HAD */
     SMMUV3_CAP_RIL,         /* IDR3.RIL */
     SMMUV3_CAP_BBML,        /* IDR3.BBML */
     SMMUV3_CAP_OAS,         /* IDR5.OAS, the field's encoding */
     SMMUV3_CAP_GRAN4K,      /* IDR5.GRAN4K */
     SMMUV3_CAP_GRAN16K,     /* IDR5.GRAN16K */
     SMMUV3_CAP_GRAN64K,     /* IDR5.GRAN64K */
-    SMMUV3_CAP_ARCH,        /* AIDR.ArchMinorRev: SMMUv3.x */
+    SMMUV3_CAP_DS,          /* IDR5.DS */
     SMMUV3_CAP__MAX,
 } SMMUv3AccelCap;
 
@@ -50,10 +49,12 @@ void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
 /**
  * smmuv3_accel_caps_add_host: take a host SMMUv3 into account
  * @caps: lowered to what @host has; if frozen, only checked
- * @host: ID registers of the physical SMMUv3
+ * @host: what is known of the physical SMMUv3
  * @errp: names the field that does not fit, and the remedy
  *
- * IHI 0070 6.3.1 to 6.3.6 (IDR0 to IDR5), 6.3.8 (AIDR).
+ * IHI 0070 6.3.1 to 6.3.6 (IDR0 to IDR5).  An output address of the guest's
+ * stage 1 is an input address of the host's stage 2.  So the guest's IDR5.OAS
+ * is bounded by what the IOAS maps, and not by the host's IDR5.OAS.
  *
  * Returns: false, with @caps unchanged, if the host lacks what the user
  * requires, what the guest has already seen, or what QEMU's model fixes.
@@ -74,14 +75,14 @@ void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps);
  * smmuv3_accel_caps_to_regs: write the capabilities into ID registers
  * @caps: the capabilities
  * @idr: IDR0 to IDR5 of an emulated SMMU with stage 1
- * @aidr: AIDR, likewise
  *
- * Writes the fields of SMMUv3AccelCap, and two that do not depend on the host:
- * IDR0.MSI is 1, because QEMU completes CMD_SYNCs, and IDR0.VMID16 is 0,
- * because the guest has no stage 2.
+ * Writes the fields of SMMUv3AccelCap, and three that do not depend on the
+ * host.  IDR0.MSI is 1, because QEMU completes CMD_SYNCs.  IDR0.VMID16 is 0,
+ * because the guest has no stage 2.  IDR3.HAD is 0, because the host's kernel
+ * lets nobody read its own (IHI 0070 2.4 demands it of an SMMUv3.1, but
+ * software goes by the field).  AIDR stays as QEMU models it.
  */
-void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
-                               uint32_t *aidr);
+void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6]);
 
 /*
  * The rules that follow from the capabilities and from the host.  Without a

@@ -24,7 +24,7 @@ typedef struct SMMUv3AccelCmdRules {
     bool ril;           /* guest's IDR3.RIL, never without the host's */
     bool asid16;        /* guest's IDR0.ASID16, likewise */
     bool ats;           /* guest's IDR0.ATS, likewise */
-    bool ds;            /* host's IDR5.DS */
+    bool ds;            /* guest's IDR5.DS, likewise */
     uint8_t ssidsize;   /* guest's IDR1.SSIDSIZE */
     /* Granules for smmuv3_accel_batch_to_ranges() */
     uint8_t page_ranges;

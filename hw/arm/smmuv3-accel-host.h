@@ -18,11 +18,17 @@
 typedef struct SMMUv3HostDevice SMMUv3HostDevice;
 typedef struct SMMUv3Host SMMUv3Host;
 
-/* ID registers of the physical SMMUv3 (linux/iommufd.h, IOMMU_GET_HW_INFO) */
+/*
+ * What is known of the physical SMMUv3.  Of its ID registers the fields that
+ * linux/iommufd.h names (struct iommu_hw_info_arm_smmuv3) are valid; all other
+ * bits are 0.
+ */
 typedef struct SMMUv3HostInfo {
     uint32_t idr[6];
-    uint32_t iidr;
-    uint32_t aidr;
+    /* Width of an intermediate address: the IOAS takes all that are lower */
+    uint8_t address_bits;
+    /* A TLBI or CFGI takes effect when it is repeated after a sync */
+    bool repeat;
 } SMMUv3HostInfo;
 
 /* ATC_INV.Size that means all of a StreamID's addresses (IHI 0070 4.5.1) */
@@ -57,7 +63,7 @@ typedef struct SMMUv3HostOps {
     /* Returns the id of VFIO's stage-2 HWPT (a nesting parent) for @dev */
     uint32_t (*stage2)(SMMUv3HostDevice *dev);
 
-    /* Read the ID registers of the physical SMMUv3 above @dev into @info */
+    /* Ask about the physical SMMUv3 above @dev and about its attached IOAS */
     int (*info)(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp);
 
     /* IOMMU_VIOMMU_ALLOC on @dev's physical SMMUv3 over HWPT @stage2 */

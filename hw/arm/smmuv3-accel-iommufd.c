@@ -11,11 +11,14 @@
 #include <sys/ioctl.h>
 #include <linux/iommufd.h>
 #include "qemu/error-report.h"
+#include "qemu/host-utils.h"
 #include "qemu/sockets.h"
 #include "qapi/error.h"
 #include "system/iommufd.h"
 #include "trace.h"
+#include "hw/arm/smmuv3.h"
 #include "smmuv3-accel-host.h"
+#include "smmuv3-internal.h"     /* the architecture's constants */
 
 static HostIOMMUDeviceIOMMUFD *to_idev(SMMUv3HostDevice *dev)
 {
@@ -55,6 +58,49 @@ static uint32_t host_stage2(SMMUv3HostDevice *dev)
     return to_idev(dev)->hwpt_id;
 }
 
+/*
+ * The fields of IDR0 to IDR5 that linux/iommufd.h lets one read, at struct
+ * iommu_hw_info_arm_smmuv3.  A kernel may report anything in the other bits.
+ */
+static const uint32_t idr_mask[6] = {
+    [0] = R_IDR0_STLEVEL_MASK | R_IDR0_TERM_MODEL_MASK |
+          R_IDR0_STALL_MODEL_MASK | R_IDR0_TTENDIAN_MASK | R_IDR0_CD2L_MASK |
+          R_IDR0_ASID16_MASK | R_IDR0_TTF_MASK,
+    [1] = R_IDR1_SIDSIZE_MASK | R_IDR1_SSIDSIZE_MASK,
+    [3] = R_IDR3_BBML_MASK | R_IDR3_RIL_MASK,
+    [5] = R_IDR5_VAX_MASK | R_IDR5_GRAN64K_MASK | R_IDR5_GRAN16K_MASK |
+          R_IDR5_GRAN4K_MASK | R_IDR5_DS_MASK,
+};
+
+/*
+ * Ask for the allowed ranges of the attached IOAS, which are as wide as the
+ * stage 2 can be.  The call gives their number first.
+ */
+static int address_bits(HostIOMMUDeviceIOMMUFD *idev, uint8_t *bits,
+                        Error **errp)
+{
+    g_autofree struct iommu_iova_range *ranges = NULL;
+    struct iommu_ioas_iova_ranges arg = {
+        .size = sizeof(arg),
+        .ioas_id = idev->ioas_id,
+    };
+    uint64_t last = 0;
+    int ret;
+
+    if (!ioctl(idev->iommufd->fd, IOMMU_IOAS_IOVA_RANGES, &arg) ||
+        errno == EMSGSIZE) {
+        ranges = g_new0(struct iommu_iova_range, arg.num_iovas);
+        arg.allowed_iovas = (uintptr_t)ranges;
+    }
+    ret = iommufd_call(idev->iommufd, IOMMU_IOAS_IOVA_RANGES, &arg,
+                       "IOMMU_IOAS_IOVA_RANGES", errp);
+    for (uint32_t i = 0; !ret && i < arg.num_iovas; i++) {
+        last = MAX(last, ranges[i].last);
+    }
+    *bits = last == UINT64_MAX ? 64 : 63 - clz64(last + 1);
+    return ret;
+}
+
 static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
 {
     ERRP_GUARD();
@@ -83,12 +129,17 @@ static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
         return -ENODEV;
     }
     for (int i = 0; i < ARRAY_SIZE(info->idr); i++) {
-        info->idr[i] = data.idr[i];
+        info->idr[i] = data.idr[i] & idr_mask[i];
     }
-    info->iidr = data.iidr;
-    info->aidr = data.aidr;
+    info->repeat = data.flags &
+                   IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI;
+    ret = address_bits(idev, &info->address_bits, errp);
+    if (ret) {
+        return ret;
+    }
     trace_smmuv3_accel_host_info(host_name(dev), info->idr[0], info->idr[1],
-                                 info->idr[3], info->idr[5], info->aidr);
+                                 info->idr[3], info->idr[5],
+                                 info->address_bits, data.flags);
     return 0;
 }
 

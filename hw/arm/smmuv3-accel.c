@@ -93,7 +93,7 @@ void smmuv3_accel_do_reset(SMMUv3State *s)
     SMMUv3Accel *accel = s->accel_state;
 
     smmuv3_accel_caps_freeze(&accel->caps);
-    smmuv3_accel_caps_to_regs(&accel->caps, s->idr, &s->aidr);
+    smmuv3_accel_caps_to_regs(&accel->caps, s->idr);
     trace_smmuv3_accel_idr(accel->name, s->idr[0], s->idr[3], s->idr[5],
                            accel->caps.seen_host);
     s->eventq_irq_cfg0 = 0;

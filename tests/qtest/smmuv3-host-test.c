@@ -1571,10 +1571,11 @@ static void test_bridge_msi(void)
  */
 
 typedef struct HostRow {
-    const char *profile;
+    const char *name;           /* of a profile of the model, without @keys */
     bool ril, gran16k, asid16;
     unsigned oas;               /* IDR5.OAS */
     const char *refused;        /* what the error says */
+    const char *keys;
 } HostRow;
 
 static const HostRow host_rows[] = {
@@ -1588,12 +1589,27 @@ static const HostRow host_rows[] = {
     { "onestage", .refused = "Failed to allocate hwpt" },
     { "nofwb", .refused = "IOMMU_VIOMMU_ALLOC failed" },
     { "nocoherent", .refused = "error bind device" },
+    { "tegra264", true, true, true, 5 },
+    /* Firmware overrides IDR0.COHACC, both ways */
+    { "coherent-by-firmware", true, true, true, 5,
+      .keys = "profile=nocoherent\ncoherent=1" },
+    { "incoherent-by-firmware", .refused = "error bind device",
+      .keys = "profile=grace\ncoherent=0" },
+    /* Bits that one may not read: S1P, S2P, HAD, OAS and all others */
+    { "unlisted-bits", true, true, true, 5,
+      .keys = "profile=grace\nunlisted=0xffffffff" },
+    /* IDR5.OAS says less, or more, than the IOAS */
+    { "oas-too-low", true, true, true, 5,
+      .keys = "profile=grace\nunlisted=7" },
+    { "oas-too-high", true, true, true, 0,
+      .keys = "profile=oas32\nunlisted=7" },
 };
 
 static void test_host(const void *opaque)
 {
     const HostRow *row = opaque;
-    g_autofree char *host = g_strconcat("profile=", row->profile, NULL);
+    g_autofree char *host = row->keys ? g_strdup(row->keys)
+                            : g_strconcat("profile=", row->name, NULL);
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = host,
         .dev = { { .hotplug = row->refused } },
@@ -1618,6 +1634,7 @@ static void test_host(const void *opaque)
     }
     g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR3), 10, 1), ==,
                      row->ril);
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR3), 2, 1), ==, 0);
     g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 5, 1), ==,
                      row->gran16k);
     g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR0), 12, 1), ==,
@@ -1630,6 +1647,63 @@ static void test_host(const void *opaque)
     host_check_reads(g, 0, HOST_VA, 0xe000);
     host_check_faults(g, 0, page);
     host_finish(g);
+}
+
+/*
+ * All devices share one IOAS, which is as narrow as the narrowest stage 2.  So
+ * a device that comes later, behind an SMMU of fewer bits, is judged by what
+ * the IOAS takes then.  The guest was told 44 bits.
+ */
+static void test_narrow_host(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 2, .n_devs = 2,
+        .host = "profile=grace", .last_host = "profile=grace\nidr5=0x72",
+        .dev = { { 0 }, { .vsmmu = 1, .psmmu = 1, .hotplug = true } },
+    };
+    g_autofree char *error = NULL;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 0, 3), ==, 5);
+    g_assert_cmpuint(extract32(smmu_read(g, 1, SMMU_IDR5), 0, 3), ==, 4);
+    error = host_guest_plug(g, 1);
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, "IDR5.OAS 40"));
+    host_finish(g);
+}
+
+/*
+ * IHI 0070 4.4.1.1: bit 25 belongs to SCALE only with IDR5.DS.  The guest was
+ * told that there is none, so the bit is reserved, whatever the host has.
+ */
+static void test_scale_without_ds(void)
+{
+    static const char *const hosts[] = {
+        "profile=grace", "profile=grace\nidr5=0xf5",
+    };
+
+    if (host_skipped()) {
+        return;
+    }
+    for (unsigned n = 0; n < ARRAY_SIZE(hosts); n++) {
+        HostGuestConfig config = {
+            .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = hosts[n],
+        };
+        HostGuest *g = host_guest_new(&config);
+
+        g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 7, 1), ==, 0);
+        host_enable(g, 0);
+        smmu_cmd(g, 0, HOST_CMD(0x12 | 1 << 25 | 1 << 12, HOST_VA | 1 << 10));
+        smmu_sync_ok(g, 0);
+        g_assert_cmpuint(host_counter(g, "smmu.cmd.TLBI_NH_VA"), ==, 1);
+        g_assert_cmpuint(host_counter(g, "smmu.ill"), ==, 0);
+        host_finish(g);
+    }
 }
 
 /*
@@ -2041,7 +2115,7 @@ int main(int argc, char **argv)
     }
     for (int n = 0; n < ARRAY_SIZE(host_rows); n++) {
         g_autofree char *path = g_strdup_printf("/smmuv3-host/hosts/%s",
-                                                host_rows[n].profile);
+                                                host_rows[n].name);
 
         qtest_add_data_func(path, &host_rows[n], test_host);
     }
@@ -2101,6 +2175,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/abort", test_abort);
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_func("/smmuv3-host/asid16", test_asid16);
+    qtest_add_func("/smmuv3-host/narrow-host", test_narrow_host);
+    qtest_add_func("/smmuv3-host/scale-without-ds", test_scale_without_ds);
     qtest_add_func("/smmuv3-host/gapless", test_gapless);
     qtest_add_func("/smmuv3-host/gapless-kinds", test_gapless_kinds);
     return g_test_run();

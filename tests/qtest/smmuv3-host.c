@@ -292,8 +292,11 @@ static void write_host_file(HostGuest *g, const char *path)
     g_autoptr(GString) ini = g_string_new(NULL);
 
     for (unsigned i = 0; i < c->n_psmmus; i++) {
+        const char *host = c->last_host && i + 1 == c->n_psmmus ? c->last_host
+                                                                : c->host;
+
         g_string_append_printf(ini, "[smmu smmu%u]\n%s\n", i,
-                               c->host ? c->host : "profile=grace");
+                               host ? host : "profile=grace");
     }
     for (unsigned i = 0; i < c->n_devs; i++) {
         g_string_append_printf(ini, "[device dma%u]\nkind=dma\nsmmu=smmu%u\n"

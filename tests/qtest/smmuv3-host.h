@@ -36,6 +36,7 @@ typedef struct HostGuestConfig {
     unsigned n_devs;
     HostDeviceConfig dev[HOST_MAX_DEVS];
     const char *host;           /* keys of each [smmu] of the model, or NULL */
+    const char *last_host;      /* of the last one, if it differs, or NULL */
     const char *device;         /* keys of each [device], or NULL */
     const char *smmu_args;      /* ",ril=off" and the like, or NULL */
     const char *args;           /* further arguments, or NULL */

@@ -216,7 +216,7 @@ static void complain(const SMMUv3AccelCmdRules *t, const uint64_t in[2],
 {
     g_error("%s: command 0x%016" PRIx64 " 0x%016" PRIx64 " became 0x%016" PRIx64
             " 0x%016" PRIx64 ", kind %d; guest RIL=%d ASID16=%d ATS=%d "
-            "SSIDSIZE=%u, host DS=%d", what, in[0], in[1],
+            "SSIDSIZE=%u DS=%d", what, in[0], in[1],
             le64_to_cpu(out->word[0]), le64_to_cpu(out->word[1]), kind, t->ril,
             t->asid16, t->ats, t->ssidsize, t->ds);
 }
@@ -250,11 +250,12 @@ static SMMUv3AccelCmdKind expected_kind(const SMMUv3AccelCmdRules *t,
  */
 static bool every_host_takes(const SMMUv3AccelCmdRules *t, const uint64_t w[2])
 {
-    for (int more = 0; more < 16; more++) {
+    for (int more = 0; more < 32; more++) {
         HostFeatures host = {
             .ril = t->ril || (more & 1), .asid16 = t->asid16 || (more & 2),
             .ats = t->ats || (more & 4),
-            .ssidsize = t->ssidsize ?: more & 8 ? 20 : 0, .ds = t->ds,
+            .ssidsize = t->ssidsize ?: more & 8 ? 20 : 0,
+            .ds = t->ds || (more & 16),
         };
 
         if (!host_takes(&host, w)) {
@@ -282,8 +283,7 @@ static void check_command(const SMMUv3AccelCmdRules *t, const uint64_t in[2])
     if (!every_host_takes(t, w)) {
         complain(t, in, &out, kind, "a host refuses it");
     }
-    /* The guest's SMMU has no DS, so these bits are reserved */
-    asked = reach_of(in, t->ril, t->asid16, t->ssidsize, false);
+    asked = reach_of(in, t->ril, t->asid16, t->ssidsize, t->ds);
     got = reach_of(w, t->ril, t->asid16, t->ssidsize, t->ds);
     if (opcode(w) != opcode(in) || !covers(&got, &asked)) {
         complain(t, in, &out, kind, "it invalidates less than the guest asked");

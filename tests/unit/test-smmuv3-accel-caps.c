@@ -5,7 +5,8 @@
  *
  * Each capability is tried on hosts that have less, as much and more, before
  * and after the guest has seen it.  The positions of the fields are repeated
- * here from IHI 0070 (6.3.1 to 6.3.6, 6.3.8).
+ * here from IHI 0070 (6.3.1 to 6.3.6), and which of them may be read from
+ * linux/iommufd.h (struct iommu_hw_info_arm_smmuv3).
  */
 
 #include "qemu/osdep.h"
@@ -16,34 +17,52 @@
 /* A capability, as the architecture and our documentation describe it */
 static const struct {
     const char *field;
-    int reg;                    /* IDR number, -1 for AIDR */
+    int reg;                    /* IDR number */
     unsigned shift, length;
     unsigned most;              /* that our model has */
     unsigned baseline;          /* without a host */
 } fields[SMMUV3_CAP__MAX] = {
     [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  0,  12, 1, 1, 1 },
-    [SMMUV3_CAP_HAD]     = { "IDR3.HAD",     3,  2,  1, 1, 0 },
     [SMMUV3_CAP_RIL]     = { "IDR3.RIL",     3,  10, 1, 1, 0 },
     [SMMUV3_CAP_BBML]    = { "IDR3.BBML",    3,  11, 2, 2, 0 },
     [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     5,  0,  3, 5, 4 },
     [SMMUV3_CAP_GRAN4K]  = { "IDR5.GRAN4K",  5,  4,  1, 1, 1 },
     [SMMUV3_CAP_GRAN16K] = { "IDR5.GRAN16K", 5,  5,  1, 1, 0 },
     [SMMUV3_CAP_GRAN64K] = { "IDR5.GRAN64K", 5,  6,  1, 1, 1 },
-    [SMMUV3_CAP_ARCH]    = { "AIDR",         -1, 0,  4, 1, 1 },
+    [SMMUV3_CAP_DS]      = { "IDR5.DS",      5,  7,  1, 0, 0 },
 };
 
 static const unsigned oas_bits[] = { 32, 36, 40, 42, 44, 48, 52, 56 };
 
-static uint32_t *host_reg(SMMUv3HostInfo *host, int cap)
-{
-    return fields[cap].reg < 0 ? &host->aidr : &host->idr[fields[cap].reg];
-}
+/* Bits of IDR0 to IDR5 that one may read */
+static const uint32_t listed[6] = {
+    [0] = 0x1f681000 | 0xc, [1] = 0x7ff, [3] = 0x1c00, [5] = 0xcf0,
+};
 
+/* OAS is the width of the IOAS, and not a field of the host */
 static void host_set(SMMUv3HostInfo *host, int cap, unsigned value)
 {
-    uint32_t *reg = host_reg(host, cap);
+    uint32_t *reg = &host->idr[fields[cap].reg];
 
-    *reg = deposit32(*reg, fields[cap].shift, fields[cap].length, value);
+    if (cap == SMMUV3_CAP_OAS) {
+        host->address_bits = oas_bits[value];
+    } else {
+        *reg = deposit32(*reg, fields[cap].shift, fields[cap].length, value);
+    }
+}
+
+static unsigned host_get(const SMMUv3HostInfo *host, int cap)
+{
+    unsigned oas = ARRAY_SIZE(oas_bits) - 1;
+
+    if (cap != SMMUV3_CAP_OAS) {
+        return extract32(host->idr[fields[cap].reg], fields[cap].shift,
+                         fields[cap].length);
+    }
+    while (oas && oas_bits[oas] > host->address_bits) {
+        oas--;
+    }
+    return oas;
 }
 
 /* A host that nests and has all that our model has, and no more */
@@ -51,8 +70,8 @@ static SMMUv3HostInfo good_host(void)
 {
     SMMUv3HostInfo host = {};
 
-    /* S2P, S1P, TTF AArch64, COHACC, TTENDIAN little, STALL_MODEL terminate */
-    host.idr[0] = 1u << 0 | 1u << 1 | 2u << 2 | 1u << 4 | 2u << 21 | 1u << 24;
+    /* TTF AArch64, TTENDIAN little, STALL_MODEL terminate */
+    host.idr[0] = 2u << 2 | 2u << 21 | 1u << 24;
     for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
         host_set(&host, cap, fields[cap].most);
     }
@@ -62,8 +81,9 @@ static SMMUv3HostInfo good_host(void)
 static char *describe(const SMMUv3HostInfo *host)
 {
     return g_strdup_printf("host IDR0=0x%08x IDR1=0x%08x IDR3=0x%08x "
-                           "IDR5=0x%08x AIDR=0x%x", host->idr[0], host->idr[1],
-                           host->idr[3], host->idr[5], host->aidr);
+                           "IDR5=0x%08x, %u address bits", host->idr[0],
+                           host->idr[1], host->idr[3], host->idr[5],
+                           host->address_bits);
 }
 
 static void expect_value(const SMMUv3AccelCaps *caps, int cap, unsigned value,
@@ -347,13 +367,10 @@ static void test_hard_requirements(void)
         unsigned shift, length, value;
         const char *text;       /* NULL: accepted */
     } cases[] = {
-        { 0, 1, 0, "IDR0.S2P" },
-        { 1, 1, 0, "IDR0.S1P" },
         { 2, 2, 0, "IDR0.TTF" },
         { 2, 2, 1, "IDR0.TTF" },
         { 2, 2, 2, NULL },
         { 2, 2, 3, NULL },
-        { 4, 1, 0, "IDR0.COHACC" },
         { 21, 2, 0, NULL },
         { 21, 2, 1, "IDR0.TTENDIAN" },
         { 21, 2, 2, NULL },
@@ -384,6 +401,64 @@ static void test_hard_requirements(void)
     }
 }
 
+/* Any width of the IOAS: the guest gets the largest OAS that fits, up to 48 */
+static void test_address_bits(void)
+{
+    for (unsigned bits = 0; bits <= 64; bits++) {
+        SMMUv3HostInfo host = good_host();
+        SMMUv3AccelCaps caps;
+
+        host.address_bits = bits;
+        init_auto(&caps);
+        if (bits < 32) {
+            expect_refused(&caps, &host, "IOMMU_IOAS_IOVA_RANGES");
+            continue;
+        }
+        expect_ok(&caps, &host);
+        expect_value(&caps, SMMUV3_CAP_OAS, MIN(host_get(&host, SMMUV3_CAP_OAS),
+                                                5), &host);
+    }
+}
+
+/*
+ * A later kernel may report anything in the bits that one may not read, and
+ * what QEMU does remains the same
+ */
+static void test_unlisted_bits(void)
+{
+    for (int i = 0; i < 20000; i++) {
+        SMMUv3HostInfo hosts[2] = { good_host() };
+        SMMUv3AccelCaps caps[2];
+        SMMUv3AccelCmdRules cmd[2];
+        SMMUv3AccelSTERules ste[2];
+        bool ok[2];
+
+        for (int r = 0; r < 6; r++) {
+            hosts[0].idr[r] ^= i & 1 ? g_test_rand_int() : 0;
+        }
+        hosts[1] = hosts[0];
+        for (int r = 0; r < 6; r++) {
+            hosts[1].idr[r] ^= (i & 2 ? g_test_rand_int() : -1) & ~listed[r];
+        }
+        for (int k = 0; k < 2; k++) {
+            init_auto(&caps[k]);
+            ok[k] = smmuv3_accel_caps_add_host(&caps[k], &hosts[k], NULL);
+            memset(&cmd[k], 0, sizeof(cmd[k]));
+            memset(&ste[k], 0, sizeof(ste[k]));
+            cmd[k] = smmuv3_accel_cmd_rules(&caps[k], &hosts[k]);
+            ste[k] = smmuv3_accel_ste_rules(&caps[k], &hosts[k]);
+        }
+        if (ok[0] != ok[1] || memcmp(&caps[0], &caps[1], sizeof(caps[0])) ||
+            memcmp(&cmd[0], &cmd[1], sizeof(cmd[0])) ||
+            memcmp(&ste[0], &ste[1], sizeof(ste[0]))) {
+            g_autofree char *one = describe(&hosts[0]);
+            g_autofree char *other = describe(&hosts[1]);
+
+            g_error("%s and %s differ for the guest", one, other);
+        }
+    }
+}
+
 static void test_a_granule_in_common(void)
 {
     for (int mask = 0; mask < 64; mask++) {
@@ -410,7 +485,7 @@ static void test_a_granule_in_common(void)
     }
 }
 
-/* All other fields stay, except for two that do not depend on the host */
+/* All other fields stay, except for three that do not depend on the host */
 static void test_to_regs(void)
 {
     const uint32_t fills[] = { 0, ~0u, 0xa5a5a5a5 };
@@ -419,7 +494,7 @@ static void test_to_regs(void)
         SMMUv3AccelCaps caps;
 
         for (int cap = -1; cap < SMMUV3_CAP__MAX; cap++) {
-            uint32_t idr[6], want[6], aidr = fills[i], want_aidr = fills[i];
+            uint32_t idr[6], want[6];
 
             init_auto(&caps);
             if (cap >= 0) {
@@ -429,24 +504,20 @@ static void test_to_regs(void)
                 idr[r] = want[r] = fills[i];
             }
             for (int c = 0; c < SMMUV3_CAP__MAX; c++) {
-                uint32_t *reg = fields[c].reg < 0 ? &want_aidr
-                                                  : &want[fields[c].reg];
+                uint32_t *reg = &want[fields[c].reg];
 
                 *reg = deposit32(*reg, fields[c].shift, fields[c].length,
                                  c == cap ? 0 : fields[c].most);
             }
             want[0] = deposit32(want[0], 13, 1, 1);     /* MSI */
             want[0] = deposit32(want[0], 18, 1, 0);     /* VMID16 */
-            smmuv3_accel_caps_to_regs(&caps, idr, &aidr);
+            want[3] = deposit32(want[3], 2, 1, 0);      /* HAD */
+            smmuv3_accel_caps_to_regs(&caps, idr);
             for (int r = 0; r < 6; r++) {
                 if (idr[r] != want[r]) {
                     g_error("IDR%d: 0x%08x over 0x%08x, expected 0x%08x", r,
                             idr[r], fills[i], want[r]);
                 }
-            }
-            if (aidr != want_aidr) {
-                g_error("AIDR: 0x%08x over 0x%08x, expected 0x%08x", aidr,
-                        fills[i], want_aidr);
             }
         }
     }
@@ -472,7 +543,7 @@ static void test_random_hosts(void)
                 hosts[k].idr[r] ^= r ? g_test_rand_int() : 0;
             }
             host_set(&hosts[k], SMMUV3_CAP_ASID16, g_test_rand_bit());
-            hosts[k].aidr = g_test_rand_int_range(0, 4);
+            hosts[k].address_bits = g_test_rand_int_range(30, 65);
             if (k == freeze_at) {
                 smmuv3_accel_caps_freeze(&caps);
                 before = caps;
@@ -492,8 +563,7 @@ static void test_random_hosts(void)
         }
         for (int k = 0; k < 4; k++) {
             for (int c = 0; in[k] && c < SMMUV3_CAP__MAX; c++) {
-                unsigned have = extract32(*host_reg(&hosts[k], c),
-                                          fields[c].shift, fields[c].length);
+                unsigned have = host_get(&hosts[k], c);
                 g_autofree char *regs = describe(&hosts[k]);
 
                 if (caps.value[c] > have) {
@@ -537,7 +607,8 @@ static void test_rules(void)
         cmd = smmuv3_accel_cmd_rules(&caps, &host);
         g_assert_cmpint(cmd.ril, ==, ril);
         g_assert_cmpint(cmd.asid16, ==, asid16);
-        g_assert_cmpint(cmd.ds, ==, host_ds);
+        /* The guest was told that there is no DS */
+        g_assert_false(cmd.ds);
         g_assert_cmphex(cmd.page_ranges, ==, host_ril ? granules : 0);
         g_assert_false(cmd.ats || cmd.ssidsize);
     }
@@ -561,6 +632,8 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/caps/oas", test_oas);
     g_test_add_func("/smmuv3-accel/caps/hard-requirements",
                     test_hard_requirements);
+    g_test_add_func("/smmuv3-accel/caps/address-bits", test_address_bits);
+    g_test_add_func("/smmuv3-accel/caps/unlisted-bits", test_unlisted_bits);
     g_test_add_func("/smmuv3-accel/caps/a-granule-in-common",
                     test_a_granule_in_common);
     g_test_add_func("/smmuv3-accel/caps/to-regs-touches-its-fields-only",
