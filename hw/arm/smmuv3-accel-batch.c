@@ -195,7 +195,7 @@ void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules)
 
 static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
 {
-    int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, cmd, n);
+    int ret = smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n);
 
     trace_smmuv3_accel_invalidate(vsmmu->name, n, opcode(cmd), ret);
     return ret;

@@ -232,13 +232,35 @@ static int attach_decision(SMMUv3AccelStream *stream,
     return ret;
 }
 
+static bool any_repeats(const SMMUv3HostCmd *cmds, unsigned n)
+{
+    while (n--) {
+        if ((le64_to_cpu(cmds[n].word[0]) & 0xff) != SMMU_CMD_ATC_INV) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
+                                  const SMMUv3HostCmd *cmds, unsigned n)
+{
+    const SMMUv3HostOps *ops = vsmmu->ops;
+    int ret = ops->invalidate(vsmmu->host, vsmmu->viommu, cmds, n);
+
+    if (!ret && vsmmu->info.repeat && any_repeats(cmds, n)) {
+        ret = ops->invalidate(vsmmu->host, vsmmu->viommu, cmds, n);
+    }
+    return ret;
+}
+
 static int issue_one(SMMUv3AccelVsmmu *vsmmu, uint64_t word0, uint64_t word1)
 {
     const SMMUv3HostCmd cmd = {
         .word = { cpu_to_le64(word0), cpu_to_le64(word1) },
     };
 
-    return vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, &cmd, 1);
+    return smmuv3_accel_vsmmu_invalidate(vsmmu, &cmd, 1);
 }
 
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)

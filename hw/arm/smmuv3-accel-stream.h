@@ -74,6 +74,26 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
                              const char *name);
 
 /**
+ * smmuv3_accel_vsmmu_invalidate: have the host carry out commands
+ * @vsmmu: with streams
+ * @cmds: prepared, for streams that have a vDEVICE
+ * @n: their number, at least 1
+ *
+ * All invalidations go through this function.  On a host with erratum
+ * T264-SMMU-3 a TLBI or CFGI takes effect only when it is repeated after a sync
+ * (linux/iommufd.h, IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI).  Linux
+ * repeats its own commands, but not those of user space.  Each call ends with a
+ * sync, so this function calls the host twice there.  The second call has the
+ * ATC_INVs too, because a device may refill its cache between the calls.  Only
+ * ATC_INVs alone are not repeated.
+ *
+ * Returns: 0; or a negative errno after which each command may be complete or
+ * not, also if the second call has failed.
+ */
+int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
+                                  const SMMUv3HostCmd *cmds, unsigned n);
+
+/**
  * smmuv3_accel_vsmmu_resync: invalidate all that the host may have cached
  * @vsmmu: with streams
  *

@@ -1290,6 +1290,7 @@ int main(int argc, char **argv)
         { "kunpeng", "profile=kunpeng", NULL, 2 },
         { "ril-off", "profile=grace", ",ril=off", 3 },
         { "asid8", "profile=asid8", NULL, 4 },
+        { "tegra264", "profile=tegra264", NULL, 5 },
     };
     static const OpKind forgotten[] = {
         OP_UNMAP_PAGE, OP_PROTECT_PAGE, OP_UNMAP_REGION, OP_CD, OP_STE,

@@ -1678,6 +1678,63 @@ static void test_narrow_host(void)
 }
 
 /*
+ * Erratum T264-SMMU-3: each batch with a TLBI or CFGI_CD comes twice.  Linux
+ * reports it for all SMMUs if one has it.
+ */
+static void test_erratum(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 2, .n_devs = 2,
+        .host = "profile=tegra264", .last_host = "profile=grace",
+        .dev = { { 0 }, { .vsmmu = 1, .psmmu = 1 } },
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t page = host_new_page(g, 0xa0), next = host_new_page(g, 0xa1);
+        uint64_t root = host_alloc(g, 4096), cd[2] = { host_alloc(g, 64),
+                                                       host_alloc(g, 64) };
+        uint64_t *pte = host_pte(g, root, 12, 25, HOST_VA, 3, true), calls, n;
+
+        host_enable(g, i);
+        *pte = cpu_to_le64(host_leaf(3, page, PTE_DATA));
+        for (unsigned k = 0; k < 2; k++) {
+            host_write_cd(g, cd[k], &(HostCd) {
+                .asid = 5, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
+            });
+        }
+        host_set_ste(g, i, STE_S1(cd[0]));
+        host_check_reads(g, i, HOST_VA, 0xa0);
+
+        /* The page changes, and one TLBI is enough for the guest */
+        *pte = cpu_to_le64(host_leaf(3, next, PTE_DATA));
+        calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
+        n = host_counter(g, "smmu.cmd.TLBI_NH_VA");
+        smmu_cmd(g, i, CMD_TLBI_NH_VA(5, HOST_VA, 1));
+        smmu_sync_ok(g, i);
+        host_check_reads(g, i, HOST_VA, 0xa1);
+        g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE"), ==,
+                         calls + 2);
+        g_assert_cmpuint(host_counter(g, "smmu.cmd.TLBI_NH_VA"), ==, n + 2);
+
+        /* The same for a CD */
+        host_clear_cd(g, cd[0]);
+        smmu_cmd(g, i, CMD_CFGI_CD(host_sid(g, i), 0));
+        smmu_sync_ok(g, i);
+        host_check_faults(g, i, HOST_VA);
+
+        /* Linux repeats what it issues itself */
+        host_set_ste(g, i, STE_S1(cd[1]));
+        host_check_reads(g, i, HOST_VA, 0xa1);
+    }
+    host_finish(g);
+}
+
+/*
  * IHI 0070 4.4.1.1: bit 25 belongs to SCALE only with IDR5.DS.  The guest was
  * told that there is none, so the bit is reserved, whatever the host has.
  */
@@ -2176,6 +2233,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_func("/smmuv3-host/asid16", test_asid16);
     qtest_add_func("/smmuv3-host/narrow-host", test_narrow_host);
+    qtest_add_func("/smmuv3-host/erratum", test_erratum);
     qtest_add_func("/smmuv3-host/scale-without-ds", test_scale_without_ds);
     qtest_add_func("/smmuv3-host/gapless", test_gapless);
     qtest_add_func("/smmuv3-host/gapless-kinds", test_gapless_kinds);

@@ -261,6 +261,38 @@ static int cmd_error(SMMUv3Host *host, const RecObject *viommu,
     return host->cmd_error ? host->cmd_error(host, cmd, host->opaque) : 0;
 }
 
+/* Was @cmd issued in one of the first @n issues?  If so, that issue is over. */
+static bool was_issued(SMMUv3Host *host, const SMMUv3HostCmd *cmd, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (!memcmp(&g_array_index(host->issued, SMMUv3HostCmd, i), cmd,
+                    sizeof(*cmd))) {
+            g_array_remove_index(host->issued, i);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A chunk ends with a sync.  Only an ATC_INV needs no repetition after one. */
+static void take_effect(SMMUv3Host *host, const SMMUv3HostCmd *cmds, uint32_t n)
+{
+    unsigned before_sync = host->issued->len;
+
+    for (uint32_t i = 0; i < n; i++) {
+        bool atc_inv = (le64_to_cpu(cmds[i].word[0]) & 0xff) == 0x40;
+
+        if (!host->erratum || atc_inv) {
+            g_array_append_val(host->done, cmds[i]);
+        } else if (was_issued(host, &cmds[i], before_sync)) {
+            before_sync--;
+            g_array_append_val(host->done, cmds[i]);
+        } else {
+            g_array_append_val(host->issued, cmds[i]);
+        }
+    }
+}
+
 /* In the worst case a chunk takes effect as a whole or not at all */
 static int issue_chunk(SMMUv3Host *host, const RecObject *viommu,
                        const SMMUv3HostCmd *cmds, uint32_t n)
@@ -274,7 +306,7 @@ static int issue_chunk(SMMUv3Host *host, const RecObject *viommu,
             }
         }
     }
-    g_array_append_vals(host->done, cmds, n);
+    take_effect(host, cmds, n);
     return 0;
 }
 
@@ -410,6 +442,7 @@ SMMUv3Host *rec_host_new(void)
     host->objects = g_ptr_array_new_with_free_func(g_free);
     host->events = g_array_new(false, true, sizeof(RecEvent));
     host->done = g_array_new(false, true, sizeof(SMMUv3HostCmd));
+    host->issued = g_array_new(false, true, sizeof(SMMUv3HostCmd));
     return host;
 }
 
@@ -427,6 +460,7 @@ void rec_host_free(SMMUv3Host *host)
     g_ptr_array_unref(host->objects);
     g_array_unref(host->events);
     g_array_unref(host->done);
+    g_array_unref(host->issued);
     g_free(host);
 }
 
@@ -488,6 +522,7 @@ void rec_forget(SMMUv3Host *host)
 {
     g_array_set_size(host->events, 0);
     g_array_set_size(host->done, 0);
+    g_array_set_size(host->issued, 0);
     host->calls = 0;
     host->busy = 0;
 }

@@ -84,6 +84,8 @@ struct SMMUv3Host {
     GPtrArray *objects;         /* RecObject, those that exist */
     GArray *events;             /* RecEvent */
     GArray *done;               /* SMMUv3HostCmd that took effect, in order */
+    bool erratum;               /* TLBIs, CFGIs must be repeated after a sync */
+    GArray *issued;             /* SMMUv3HostCmd issued once, with @erratum */
     uint32_t last_id;
     unsigned calls;             /* calls so far that can fail */
     unsigned busy;              /* attempts to destroy what is in use */

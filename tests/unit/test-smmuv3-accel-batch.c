@@ -456,6 +456,9 @@ typedef struct Bed {
     SMMUv3AccelBatch batch;
 } Bed;
 
+/* The host has erratum T264-SMMU-3 */
+static bool with_erratum;
+
 static uint32_t sid_of(int i)
 {
     return (i + 1) << 8;
@@ -469,6 +472,7 @@ static void bed_init(Bed *bed, bool with_streams)
 
     memset(bed, 0, sizeof(*bed));
     bed->host = rec_host_new();
+    bed->host->erratum = with_erratum;
     stage2 = rec_stage2_new(bed->host);
     smmuv3_accel_vsmmu_init(&bed->vsmmu, &rec_ops, "smmu0");
     for (int i = 0; with_streams && i < DEVICES; i++) {
@@ -478,6 +482,7 @@ static void bed_init(Bed *bed, bool with_streams)
         };
 
         rec_device_init(&bed->dev[i], bed->host, names[i], stage2);
+        bed->dev[i].info.repeat = with_erratum;
         bed->stream[i] = rec_stream_new(&bed->vsmmu, &bed->dev[i],
                                                  &bed->dev[i].info,
                                                  &error_abort);
@@ -582,7 +587,9 @@ static void test_one_call(void)
 {
     for (int l = 0; l < ARRAY_SIZE(lengths); l++) {
         Bed bed;
-        g_autofree char *want = g_strdup_printf("invalidate:%u", lengths[l]);
+        g_autofree char *call = g_strdup_printf("invalidate:%u", lengths[l]);
+        g_autofree char *want = with_erratum ? g_strjoin(" ", call, call, NULL)
+                                             : g_strdup(call);
         g_autofree char *story = NULL;
 
         bed_init(&bed, true);
@@ -1369,6 +1376,112 @@ static void test_random_failures(void)
     }
 }
 
+/*
+ * Erratum T264-SMMU-3.  These tests need a host that has it.
+ */
+
+/* A guest may repeat a command by itself, and then it is merged */
+static void test_repeated_by_the_guest(void)
+{
+    for (unsigned times = 1; times < 4; times++) {
+        Bed bed;
+
+        bed_init(&bed, true);
+        for (unsigned i = 0; i < times; i++) {
+            add(&bed, NH_ASID | 1ull << 48, 0, i);
+        }
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_true(was_done(&bed, NH_ASID | 1ull << 48));
+        bed_fini(&bed);
+    }
+}
+
+/* An ATC_INV alone comes once.  Behind a TLBI it comes after its effect. */
+static void test_atc_inv_once(void)
+{
+    const uint64_t atc = ATC_INV | (uint64_t)sid_of(0) << 32;
+    g_autofree char *story = NULL;
+    SMMUv3HostCmd *done;
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, atc, 52, 1);
+    add(&bed, ATC_INV | (uint64_t)sid_of(1) << 32, 52, 2);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    story = rec_story(bed.host);
+    g_assert_cmpstr(story, ==, "invalidate:2");
+
+    add(&bed, NH_ASID, 0, 3);
+    add(&bed, atc, 52, 4);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    done = &g_array_index(bed.host->done, SMMUv3HostCmd,
+                          bed.host->done->len - 2);
+    g_assert_cmphex(le64_to_cpu(done[0].word[0]), ==, NH_ASID);
+    g_assert_cmphex(le64_to_cpu(done[1].word[0]), ==, atc);
+    bed_fini(&bed);
+}
+
+/* Either call fails, or both: all is done in the end, or nothing translates */
+static void test_either_call_fails(void)
+{
+    for (int e = 0; e < ARRAY_SIZE(errnos); e++) {
+        for (unsigned nth = 1; nth <= 2 + 2 * 3; nth++) {
+            RecFailNth fail = { .nth = nth, .err = errnos[e] };
+            SMMUv3AccelFlush result;
+            SMMUv3AccelBatch batch;
+            uint32_t cons = UNTOUCHED;
+            unsigned until;
+            Bed bed;
+
+            bed_init(&bed, true);
+            add(&bed, NH_ASID | 1ull << 48, 0, 0);
+            add(&bed, CFGI_CD | (uint64_t)sid_of(0) << 32, 1, 1);
+            add(&bed, NH_VAA, 0x1000, 2);
+            batch = bed.batch;
+            bed.host->inject = rec_fail_nth;
+            bed.host->opaque = &fail;
+            result = smmuv3_accel_batch_flush(&bed.vsmmu, &bed.batch, &cons);
+            g_assert_cmpint(result, !=, SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT);
+            until = result == SMMUV3_ACCEL_FLUSH_ILLEGAL ? cons : batch.n;
+            for (unsigned i = 0; i < until; i++) {
+                if (!done_or_moot(&bed, &batch.cmd[i])) {
+                    g_autofree char *story = rec_story(bed.host);
+
+                    g_error("errno %d at call %u: command %u is not done, "
+                            "after: %s", errnos[e], nth, i, story);
+                }
+            }
+            bed_fini(&bed);
+        }
+    }
+}
+
+static void run_with_erratum(gconstpointer test)
+{
+    with_erratum = true;
+    ((GTestFunc)test)();
+    with_erratum = false;
+}
+
+/* Tests of recovery, which must hold with the erratum, too */
+static const struct {
+    const char *name;
+    GTestFunc test;
+} erratum_tests[] = {
+    { "a-batch-is-two-calls-in-order", test_one_call },
+    { "repeated-by-the-guest", test_repeated_by_the_guest },
+    { "atc-inv-once", test_atc_inv_once },
+    { "either-call-fails", test_either_call_fails },
+    { "illegal-is-the-kth", test_illegal_at },
+    { "unknown-streamid", test_unknown_streamid },
+    { "unknown-streamid-merged", test_unknown_streamid_merged },
+    { "resync", test_resync },
+    { "atc-timeout", test_atc_timeout },
+    { "timeout-without-atc", test_timeout_without_atc },
+    { "merge-ends", test_merge_ends },
+    { "random-failures", test_random_failures },
+};
+
 typedef struct Streams {
     SMMUv3Host *host;
     SMMUv3AccelVsmmu vsmmu;
@@ -1527,6 +1640,13 @@ int main(int argc, char **argv)
                     test_one_range_a_granule);
     g_test_add_func("/smmuv3-accel/batch/random-failures",
                     test_random_failures);
+    for (int i = 0; i < ARRAY_SIZE(erratum_tests); i++) {
+        g_autofree char *path =
+            g_strdup_printf("/smmuv3-accel/batch/erratum/%s",
+                            erratum_tests[i].name);
+
+        g_test_add_data_func(path, erratum_tests[i].test, run_with_erratum);
+    }
     if (g_test_perf()) {
         g_test_add_func("/smmuv3-accel/batch/cost", test_cost);
     }
