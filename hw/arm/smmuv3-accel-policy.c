@@ -32,20 +32,29 @@ static SMMUv3AccelDecision bypass(void)
     };
 }
 
-/* IHI 0070 5.2, the stage 1 fields of an STE whose Config is 0b101 */
+/* A field of two bits in which 3 is reserved and acts as 0 */
+static unsigned without_3(unsigned value)
+{
+    return value == 3 ? 0 : value;
+}
+
+/*
+ * IHI 0070 5.2, the stage 1 fields of an STE whose Config is 0b101.  Fields
+ * that the guest's SMMU ignores become 0 for the host, which may not ignore
+ * them: S1CDMax without SubstreamIDs, S1Fmt and S1DSS with a single CD, EATS
+ * without ATS.  EATS=2, split-stage ATS, is ILLEGAL without a stage 2.
+ */
 static SMMUv3AccelDecision stage1(const uint64_t ste[2],
                                   const SMMUv3AccelSTERules *rules)
 {
-    unsigned cdmax = FIELD_EX64(ste[0], STE0, S1CDMAX);
-    unsigned fmt = FIELD_EX64(ste[0], STE0, S1FMT);
-    unsigned dss = FIELD_EX64(ste[1], STE1, S1DSS);
+    unsigned cdmax = rules->ssidsize ? FIELD_EX64(ste[0], STE0, S1CDMAX) : 0;
+    unsigned fmt = cdmax ? without_3(FIELD_EX64(ste[0], STE0, S1FMT)) : 0;
+    unsigned dss = cdmax ? without_3(FIELD_EX64(ste[1], STE1, S1DSS)) : 0;
+    unsigned eats = rules->ats ? without_3(FIELD_EX64(ste[1], STE1, EATS)) : 0;
     SMMUv3AccelDecision d = { .action = SMMUV3_ACCEL_TRANSLATE };
 
-    if (cdmax > rules->ssidsize) {
-        return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
-    }
-    /* S1Fmt and S1DSS are ignored where there is a single CD */
-    if (cdmax && (fmt == 3 || (fmt && !rules->cd2l) || dss == 3)) {
+    if (cdmax > rules->ssidsize || (fmt && !rules->cd2l) ||
+        eats > STE_EATS_FULL) {
         return abort_for(SMMUV3_ACCEL_FAULT_BAD_STE);
     }
     /* The guest's SMMU has no stalls; QEMU's own walker rejects this too */
@@ -54,18 +63,11 @@ static SMMUv3AccelDecision stage1(const uint64_t ste[2],
     }
 
     d.ste[0] = ste[0] & STE0_HOST_MASK;
+    d.ste[0] = FIELD_DP64(d.ste[0], STE0, S1CDMAX, cdmax);
+    d.ste[0] = FIELD_DP64(d.ste[0], STE0, S1FMT, fmt);
     d.ste[1] = ste[1] & STE1_HOST_MASK;
-    if (!cdmax) {
-        d.ste[0] &= ~R_STE0_S1FMT_MASK;
-        d.ste[1] &= ~R_STE1_S1DSS_MASK;
-    }
-    /*
-     * The host accepts full ATS or none.  0b10 (split-stage ATS) is for an STE
-     * with a stage 2, which a guest's STE never has.
-     */
-    if (!rules->ats || FIELD_EX64(ste[1], STE1, EATS) != STE_EATS_FULL) {
-        d.ste[1] &= ~R_STE1_EATS_MASK;
-    }
+    d.ste[1] = FIELD_DP64(d.ste[1], STE1, S1DSS, dss);
+    d.ste[1] = FIELD_DP64(d.ste[1], STE1, EATS, eats);
     /*
      * If the guest sets CD.S the physical SMMU would stall transactions, and
      * nothing would ever resume them.  S1STALLD makes such a CD ILLEGAL, which

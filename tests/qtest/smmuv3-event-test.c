@@ -468,8 +468,8 @@ static void test_enable(void)
 /* STEs that the host never gets: one event per CFGI, and none for V=0 */
 static void test_bad_stes(void)
 {
-    const uint64_t cd_of_16 = STE_V | 5ull << 1 | 4ull << 59;
     HostGuest *g;
+    uint64_t *ste;
     uint32_t sid;
 
     if (host_skipped()) {
@@ -488,7 +488,9 @@ static void test_bad_stes(void)
     expect_event(g, 0, C_BAD_STE, sid);
     host_set_ste(g, 0, STE_V | 7ull << 1);
     expect_event(g, 0, C_BAD_STE, sid);
-    host_set_ste(g, 0, cd_of_16);
+    ste = smmu_ste(g, 0, sid);
+    ste[1] = cpu_to_le64(1ull << 27);   /* S1STALLD */
+    host_set_ste(g, 0, STE_V | 5ull << 1);
     expect_event(g, 0, C_BAD_STE, sid);
     host_check_faults(g, 0, HOST_VA);
     expect_no_event(g, 0);

@@ -253,13 +253,17 @@ static void test_s1cdmax(void)
         for (unsigned cdmax = 0; cdmax < 32; cdmax++) {
             SMMUv3AccelSTERules t = { .ssidsize = ssidsize };
 
-            check_s1(t, S1(0, cdmax), ATTRS, cdmax <= ssidsize, S1(0, cdmax),
-                     ATTRS);
+            /* Without SubstreamIDs there is one CD, whatever S1CDMax says */
+            check_s1(t, S1(0, cdmax), ATTRS, !ssidsize || cdmax <= ssidsize,
+                     S1(0, ssidsize ? cdmax : 0), ATTRS);
         }
     }
 }
 
-/* S1Fmt and S1DSS matter only if there is more than one CD */
+/*
+ * S1Fmt and S1DSS matter only if there is more than one CD.  Their value 3 is
+ * reserved and acts as 0.
+ */
 static void test_s1fmt(void)
 {
     for (unsigned fmt = 0; fmt < 4; fmt++) {
@@ -267,8 +271,10 @@ static void test_s1fmt(void)
             SMMUv3AccelSTERules t = { .ssidsize = 8, .cd2l = cd2l };
 
             check_s1(t, S1(fmt, 0), ATTRS, true, S1(0, 0), ATTRS);
-            check_s1(t, S1(fmt, 8), ATTRS, fmt == 0 || (cd2l && fmt != 3),
-                     S1(fmt, 8), ATTRS);
+            check_s1(t, S1(fmt, 8), ATTRS, cd2l || fmt == 0 || fmt == 3,
+                     S1(fmt % 3, 8), ATTRS);
+            t.ssidsize = 0;
+            check_s1(t, S1(fmt, 8), ATTRS, true, S1(0, 0), ATTRS);
         }
     }
 }
@@ -279,8 +285,8 @@ static void test_s1dss(void)
 
     for (unsigned dss = 0; dss < 4; dss++) {
         check_s1(t, S1(0, 0), ATTRS | S1DSS(dss), true, S1(0, 0), ATTRS);
-        check_s1(t, S1(0, 1), ATTRS | S1DSS(dss), dss != 3, S1(0, 1),
-                 ATTRS | S1DSS(dss));
+        check_s1(t, S1(0, 1), ATTRS | S1DSS(dss), true, S1(0, 1),
+                 ATTRS | S1DSS(dss % 3));
     }
 }
 
@@ -290,8 +296,8 @@ static void test_eats(void)
         for (int ats = 0; ats < 2; ats++) {
             SMMUv3AccelSTERules t = { .ats = ats };
 
-            check_s1(t, S1(0, 0), ATTRS | EATS(eats), true, S1(0, 0),
-                     ATTRS | (ats && eats == 1 ? EATS(1) : 0));
+            check_s1(t, S1(0, 0), ATTRS | EATS(eats), !ats || eats != 2,
+                     S1(0, 0), ATTRS | (ats && eats == 1 ? EATS(1) : 0));
         }
     }
 }
