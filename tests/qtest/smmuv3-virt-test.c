@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/units.h"
 #include "libqtest.h"
 #include "hw/pci/pci_regs.h"
 #include "qobject/qdict.h"
@@ -720,18 +721,18 @@ static bool irq_pending(QTestState *qts, int gsiv)
 }
 
 /*
- * Let an edu write to memory. Every STE is invalid, so an SMMU in between
- * aborts the write and records an event.
+ * Let an edu write at @iova, which leads to DMA_TARGET. If the STE is bad
+ * (@covered) the SMMU aborts the write and records an event.
  */
-static void check_dma(QTestState *qts, uint64_t bar, uint64_t smmu,
-                      uint32_t sid, bool covered)
+static void check_dma_to(QTestState *qts, uint64_t bar, uint64_t iova,
+                         uint64_t smmu, uint32_t sid, bool covered)
 {
     uint32_t prod = qtest_readl(qts, smmu + SMMU_EVENTQ_PROD);
     uint64_t evt = EVENT_QUEUE + prod * 32;
 
     qtest_writel(qts, DMA_TARGET, 0xaaaaaaaa);
     qtest_writeq(qts, bar + EDU_DMA_SRC, EDU_DMA_BUFFER);
-    qtest_writeq(qts, bar + EDU_DMA_DST, DMA_TARGET);
+    qtest_writeq(qts, bar + EDU_DMA_DST, iova);
     qtest_writeq(qts, bar + EDU_DMA_COUNT, 4);
     qtest_writeq(qts, bar + EDU_DMA_CMD, EDU_DMA_WRITE);
     qtest_clock_step(qts, 200 * 1000 * 1000);
@@ -745,6 +746,13 @@ static void check_dma(QTestState *qts, uint64_t bar, uint64_t smmu,
         g_assert_cmphex(qtest_readb(qts, evt), ==, EVT_C_BAD_STE);
         g_assert_cmphex(qtest_readl(qts, evt + 4), ==, sid);
     }
+}
+
+/* The same at the target's own address. Every STE is invalid */
+static void check_dma(QTestState *qts, uint64_t bar, uint64_t smmu,
+                      uint32_t sid, bool covered)
+{
+    check_dma_to(qts, bar, DMA_TARGET, smmu, sid, covered);
 }
 
 static void test_dma(const void *opaque)
@@ -786,6 +794,85 @@ static void test_dma(const void *opaque)
     check_dma(qts, EDU0_BAR, row->smmu, 2 << 3, row->covers_pcie0);
     check_dma(qts, EDU1_BAR, row->smmu, 9 << 8, row->covers_pxb);
     g_assert(irq_pending(qts, row->gsiv));
+    qtest_quit(qts);
+}
+
+/*
+ * IHI 0070 5.2: an STE's fields of stage 1 matter only if stage 1 is on, and
+ * S1CDMax only if there are SubstreamIDs, which an emulated SMMU does not have
+ */
+
+#define TABLE           (VIRT_RAM_BASE + 0x300000)
+#define CD              (VIRT_RAM_BASE + 0x310000)
+#define EDU0_SID        (2 << 3)
+#define IOVA            (DMA_TARGET + 2 * GiB)
+
+#define STE0_CONFIG(n)  (1 | (n) << 1)
+#define STE0_S1FMT(n)   ((n) << 4)
+#define STE0_S1CDMAX(n) ((uint64_t)(n) << 59)
+#define STE1_S1STALLD   (1 << 27)
+
+typedef struct SteRow {
+    const char *name;
+    const char *stage;
+    uint64_t word[2];
+    bool bad;
+} SteRow;
+
+static const SteRow stes[] = {
+    { "stage-1", "1", { STE0_CONFIG(5) } },
+    { "s1cdmax", "1", { STE0_CONFIG(5) | STE0_S1CDMAX(4) } },
+    { "s1cdmax-all-ones", "1",
+      { STE0_CONFIG(5) | STE0_S1CDMAX(31) | STE0_S1FMT(3) } },
+    { "s1stalld", "1", { STE0_CONFIG(5), STE1_S1STALLD }, true },
+    { "stage-2", "2", { STE0_CONFIG(6) } },
+    { "stage-2-s1cdmax", "2",
+      { STE0_CONFIG(6) | STE0_S1CDMAX(4), STE1_S1STALLD } },
+};
+
+/* Tables of one level for 39 bits, which map IOVA to the target of the DMA */
+static void write_tables(QTestState *qts, const SteRow *row)
+{
+    uint64_t ste = STREAM_TABLE + EDU0_SID * 64;
+
+    /* A block of 1 GiB: readable and writable for all, in either stage */
+    qtest_writeq(qts, TABLE + IOVA / GiB * 8,
+                 VIRT_RAM_BASE | 1 | 1 << 6 | (*row->stage == '2') << 7 |
+                 3 << 8 | 1 << 10);
+    /* T0SZ=25, EPD1, V, IPS=44 bits, AA64, R, A, ASET */
+    qtest_writeq(qts, CD, 25 | 1 << 30 | 1u << 31 | 4ull << 32 | 1ull << 41 |
+                 7ull << 45);
+    qtest_writeq(qts, CD + 8, TABLE);
+    qtest_writeq(qts, CD + 24, 0xff);
+
+    qtest_writeq(qts, ste + 8, row->word[1]);
+    /* S2T0SZ=25, S2SL0=1 (level 1), S2PS=44 bits, S2AA64, S2R */
+    qtest_writeq(qts, ste + 16, (25ull | 1 << 6 | 4 << 16 | 1 << 19 | 1 << 26)
+                                << 32);
+    qtest_writeq(qts, ste + 24, TABLE);
+    qtest_writeq(qts, ste, row->word[0] | CD);
+}
+
+static void test_ste(const void *opaque)
+{
+    const SteRow *row = opaque;
+    QTestState *qts;
+
+    if (!needs_device("edu")) {
+        return;
+    }
+    qts = qtest_initf("-nodefaults -cpu max -m 128 -machine %s -bios %s "
+                      "-global arm-smmuv3.stage=%s " SMMU(s0, pcie.0) EDU0,
+                      V3, smmuv3_firmware(), row->stage);
+    enable_bar0(qts, 0, 2, EDU0_BAR);
+    write_tables(qts, row);
+    qtest_writeq(qts, SMMU_1ST + SMMU_STRTAB_BASE, STREAM_TABLE);
+    qtest_writel(qts, SMMU_1ST + SMMU_STRTAB_BASE_CFG, 16);
+    qtest_writeq(qts, SMMU_1ST + SMMU_CMDQ_BASE, COMMAND_QUEUE | 4);
+    qtest_writeq(qts, SMMU_1ST + SMMU_EVENTQ_BASE, EVENT_QUEUE | 4);
+    qtest_writel(qts, SMMU_1ST + SMMU_CR0,
+                 CR0_SMMUEN | CR0_EVENTQEN | CR0_CMDQEN);
+    check_dma_to(qts, EDU0_BAR, IOVA, SMMU_1ST, EDU0_SID, row->bad);
     qtest_quit(qts);
 }
 
@@ -836,6 +923,13 @@ int main(int argc, char **argv)
                                                 dmas[i].name);
 
         qtest_add_data_func(path, &dmas[i], test_dma);
+    }
+
+    for (i = 0; i < ARRAY_SIZE(stes); i++) {
+        g_autofree char *path = g_strdup_printf("smmuv3-virt/ste/%s",
+                                                stes[i].name);
+
+        qtest_add_data_func(path, &stes[i], test_ste);
     }
 
     return g_test_run();
