@@ -57,11 +57,18 @@ const SMMUv3AccelCmdType *smmuv3_accel_cmd_type(uint8_t opcode);
  * @out: the command to forward, little endian; for TLB and STREAM only
  *
  * IHI 0070 4.1.1 (opcodes), 4.3 (CFGI), 4.4 (TLBI), 4.5 (ATC_INV), 4.7.3
- * (CMD_SYNC).  The function drops RES0 bits, which 4.1.5 allows.  It drops TG
- * if NUM, SCALE and TTL are 0: 4.4.1.1 makes that ILLEGAL, but some Linux
- * guests issue it.  These are ILLEGAL: reserved opcodes, opcodes of features
- * that the guest's SMMU does not have, SSec in a command that has that bit, and
- * a CMD_SYNC whose CS is reserved.
+ * (CMD_SYNC).  The function drops RES0 bits, which 4.1.5 allows.  These are
+ * ILLEGAL: reserved opcodes, opcodes of features that the guest's SMMU does not
+ * have, SSec in a command that has that bit, and a CMD_SYNC whose CS is
+ * reserved.
+ *
+ * A command with TG whose NUM, SCALE and TTL are all 0 should be ILLEGAL too
+ * (4.4.1.1), and a host refuses it (Linux, arm_vsmmu_validate_range()).  This
+ * function drops the TG, so that the command invalidates the page in every
+ * granule.  Some versions of Linux issue it for a single page whose level they
+ * do not know.  Newer ones avoid that (arm_smmu_cmdq_batch_add_range(),
+ * "num_pages++").  CERROR_ILL would stop the queue of a guest that works on
+ * hardware.
  */
 SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
                                             const uint64_t cmd[2],
