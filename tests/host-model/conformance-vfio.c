@@ -4,10 +4,13 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "conformance.h"
 
@@ -20,6 +23,36 @@
 #define MSIX    VFIO_PCI_MSIX_IRQ_INDEX
 #define ERR     VFIO_PCI_ERR_IRQ_INDEX
 #define REQ     VFIO_PCI_REQ_IRQ_INDEX
+
+/* The number of the file leads to the device in sysfs */
+static void group(int dev)
+{
+    char path[96], link[256] = "";
+    struct dirent *entry;
+    unsigned others = 0;
+    const char *name;
+    struct stat st;
+    DIR *dir;
+
+    is(fstat(dev, &st) < 0 ? -errno : 0, 0, "fstat()");
+    is(S_ISCHR(st.st_mode), 1, "  a character device");
+    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device",
+             major(st.st_rdev), minor(st.st_rdev));
+    is(readlink(path, link, sizeof(link) - 1) < 0 ? -errno : 0, 0,
+       "The link from its number to the device");
+    name = strrchr(link, '/');
+    is(name && name[1], 1, "  ends in a name");
+    strcat(path, "/iommu_group/devices");
+    dir = opendir(path);
+    is(dir ? 0 : -errno, 0, "The devices of its IOMMU group");
+    while (dir && name && (entry = readdir(dir))) {
+        others += entry->d_name[0] != '.' && strcmp(entry->d_name, name + 1);
+    }
+    is(others, 0, "  others than itself");
+    if (dir) {
+        closedir(dir);
+    }
+}
 
 static void information(int dev)
 {
@@ -324,6 +357,7 @@ void test_vfio(void)
 {
     World w = world_open();
 
+    group(w.dev);
     information(w.dev);
     interrupts(&w);
     features(w.dev);

@@ -426,6 +426,45 @@ static int start_storm(HmDevice *dev, const uint64_t event[4], uint64_t n)
     return 0;
 }
 
+/* A thread of its own lets the host reset the device, again and again */
+typedef struct HmResets {
+    HmDevice *dev;
+    uint64_t n;
+} HmResets;
+
+static void *resets(void *opaque)
+{
+    g_autofree HmResets *r = opaque;
+
+    for (uint64_t i = 0; i < 2 * r->n; i++) {
+        hm_lock();
+        hm_device_reset(r->dev, !(i & 1));
+        hm_unlock();
+        g_usleep(g_random_int_range(1, 1000));
+    }
+    hm_lock();
+    --*hm_counter("resets.running");
+    hm_unlock();
+    return NULL;
+}
+
+static int start_resets(HmDevice *dev, uint64_t n)
+{
+    HmResets *r = g_new0(HmResets, 1);
+    pthread_t thread;
+    int ret;
+
+    r->dev = dev;
+    r->n = n;
+    HM_COUNT("resets.running");
+    ret = pthread_create(&thread, NULL, resets, r);
+    if (ret) {
+        hm_bug("no thread: %s", strerror(ret));
+    }
+    pthread_detach(thread);
+    return 0;
+}
+
 static int raise_events(HmDevice *dev, const uint64_t event[4], uint64_t n)
 {
     int ret = 0;
@@ -482,6 +521,12 @@ static void answer(GString *json, char **words)
         g_string_append(json, "{}");
     } else if (!strcmp(verb, "request") && dev) {
         g_string_append_printf(json, "{\"ret\": %d}", hm_device_request(dev));
+    } else if (!strcmp(verb, "reset") && dev && words[2]) {
+        g_string_append_printf(json, "{\"ret\": %d}", hm_device_reset(
+                                   dev, !strcmp(words[2], "begin")));
+    } else if (!strcmp(verb, "resets") && dev && words[2]) {
+        g_string_append_printf(json, "{\"ret\": %d}", start_resets(
+                                   dev, g_ascii_strtoull(words[2], NULL, 0)));
     } else if (!strcmp(verb, "msix") && dev && words[2]) {
         hm_device_msix(dev, atoi(words[2]));
         g_string_append(json, "{}");

@@ -166,19 +166,30 @@ typedef struct HmMaster {
     HmViommu *viommu;
     uint64_t vsid;
 
-    /* iommu.c's group */
-    HmDomain *domain;
-    HmDomain *default_domain;
-    HmCtx *owner;
-    GHashTable *pasids;                 /* of HmDomain */
+    /* iommu.c's struct group_device */
+    struct HmGroup *group;
     unsigned reset_depth;
     bool blocked;                       /* parked while it is reset */
 } HmMaster;
+
+/* iommu.c's group: its devices are attached to one domain together */
+typedef struct HmGroup {
+    const char *name;                   /* NULL: of one device */
+    GPtrArray *masters;
+    HmDomain *domain;
+    HmDomain *default_domain;
+    HmCtx *owner;
+    unsigned owner_count;
+    GHashTable *pasids;                 /* of HmDomain */
+    unsigned recovering;                /* devices that are being reset */
+} HmGroup;
 
 static HmDomain blocked_domain = { .type = HM_DOMAIN_BLOCKED };
 
 /* HmDriver by HmSmmu */
 static GHashTable *drivers;
+/* All groups, of HmGroup */
+static GPtrArray *groups;
 /* All SMMUs share the ASIDs. */
 static bool asid_used[1 << 16];
 /* Linux repeats the commands of all SMMUs if one has the erratum. */
@@ -190,6 +201,11 @@ static HmMaster *master_of(HmDevice *dev)
         hm_driver_device_probe(dev);
     }
     return dev->master;
+}
+
+static HmGroup *group_of(HmDevice *dev)
+{
+    return master_of(dev)->group;
 }
 
 /*
@@ -676,7 +692,7 @@ static int attach_paging(HmAttach *attach)
         return ret;
     }
     /* Linux maps the doorbell for interrupts that the device has or gets. */
-    domain->msi_page = domain != master->default_domain;
+    domain->msi_page = domain != master->group->default_domain;
     if (domain->driver->s2) {
         make_s2_ste(ste, domain, attach->ats);
     } else {
@@ -754,7 +770,7 @@ static int attach_dev(HmMaster *master, HmDomain *domain, HmDomain *old)
 /* The domain that the device is attached to, as the driver sees it */
 static HmDomain *driver_domain(HmMaster *master)
 {
-    return master->blocked ? &blocked_domain : master->domain;
+    return master->blocked ? &blocked_domain : master->group->domain;
 }
 
 /* @domain NULL detaches. */
@@ -801,81 +817,111 @@ static int set_pasid(HmMaster *master, uint32_t pasid, HmDomain *domain,
  * iommu.c
  */
 
-static int group_set_domain(HmMaster *master, HmDomain *domain)
+/*
+ * Attach all devices of @group.  While one of them is being reset this is
+ * refused, unless it @must succeed.  The device that is being reset stays
+ * parked: hm_iommufd_reset_done() attaches it.
+ */
+static int group_set_domain(HmGroup *group, HmDomain *domain, bool must)
 {
-    int ret;
+    int ret, result = 0;
 
-    if (master->domain == domain) {
+    if (group->domain == domain) {
         return 0;
     }
-    if (master->blocked) {
+    if (group->recovering && !must) {
+        HM_COUNT("group.busy");
         return -EBUSY;
     }
-    ret = attach_dev(master, domain, master->domain);
-    if (!ret) {
-        master->domain = domain;
+    for (unsigned i = 0; i < group->masters->len; i++) {
+        HmMaster *master = group->masters->pdata[i];
+
+        if (master->blocked) {
+            continue;
+        }
+        ret = attach_dev(master, domain, group->domain);
+        if (ret && !must) {
+            while (i--) {
+                attach_dev(group->masters->pdata[i], group->domain, domain);
+            }
+            return ret;
+        }
+        if (ret) {
+            attach_dev(master, &blocked_domain, group->domain);
+            result = ret;
+        }
     }
-    return ret;
+    group->domain = domain;
+    return result;
 }
 
-/* This cannot fail.  A reset that is in progress attaches at its end. */
-static void group_set_core_domain(HmMaster *master)
+/* This cannot fail. */
+static void group_set_core_domain(HmGroup *group)
 {
-    HmDomain *domain = master->owner ? &blocked_domain
-                                     : master->default_domain;
-
-    if (!master->blocked) {
-        group_set_domain(master, domain);
-    }
-    master->domain = domain;
+    group_set_domain(group, group->owner ? &blocked_domain
+                                         : group->default_domain, true);
 }
 
 int hm_group_claim(HmDevice *dev, HmCtx *owner)
 {
-    HmMaster *master = master_of(dev);
-    int ret;
+    HmGroup *group = group_of(dev);
+    int ret = 0;
 
-    if (master->owner) {
-        return master->owner == owner ? 0 : -EPERM;
+    if (group->owner_count) {
+        if (group->owner != owner) {
+            return -EPERM;
+        }
+    } else {
+        if (group->domain != group->default_domain ||
+            g_hash_table_size(group->pasids)) {
+            return -EBUSY;
+        }
+        ret = group_set_domain(group, &blocked_domain, false);
     }
-    if (master->domain != master->default_domain ||
-        g_hash_table_size(master->pasids)) {
-        return -EBUSY;
-    }
-    ret = group_set_domain(master, &blocked_domain);
     if (!ret) {
-        master->owner = owner;
+        group->owner = owner;
+        group->owner_count++;
     }
     return ret;
 }
 
 void hm_group_release(HmDevice *dev)
 {
-    HmMaster *master = master_of(dev);
+    HmGroup *group = group_of(dev);
 
-    master->owner = NULL;
-    group_set_core_domain(master);
+    if (!--group->owner_count) {
+        group->owner = NULL;
+        group_set_core_domain(group);
+    }
+}
+
+HmDevice *hm_group_member(HmDevice *dev, unsigned n)
+{
+    HmGroup *group = group_of(dev);
+
+    return n < group->masters->len
+           ? ((HmMaster *)group->masters->pdata[n])->dev : NULL;
 }
 
 int hm_group_attach(HmDevice *dev, HmDomain *domain)
 {
-    HmMaster *master = master_of(dev);
+    HmGroup *group = group_of(dev);
 
-    if (master->domain != master->default_domain &&
-        master->domain != &blocked_domain) {
+    if (group->domain != group->default_domain &&
+        group->domain != &blocked_domain) {
         return -EBUSY;
     }
-    return group_set_domain(master, domain);
+    return group_set_domain(group, domain, false);
 }
 
 int hm_group_replace(HmDevice *dev, HmDomain *domain)
 {
-    return group_set_domain(master_of(dev), domain);
+    return group_set_domain(group_of(dev), domain, false);
 }
 
 void hm_group_detach(HmDevice *dev)
 {
-    group_set_core_domain(master_of(dev));
+    group_set_core_domain(group_of(dev));
 }
 
 int hm_group_attach_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
@@ -888,20 +934,20 @@ int hm_group_attach_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
     if (domain->type != HM_DOMAIN_PAGING) {
         return -EOPNOTSUPP;
     }
-    if (master->blocked) {
+    if (master->group->recovering) {
         return -EBUSY;
     }
     if (bits && pasid >= 1u << bits) {
         return -EINVAL;
     }
-    if (g_hash_table_contains(master->pasids, key)) {
+    if (g_hash_table_contains(master->group->pasids, key)) {
         return -EBUSY;
     }
     if (bits) {
         ret = set_pasid(master, pasid, domain, NULL);
     }
     if (!ret) {
-        g_hash_table_insert(master->pasids, key, domain);
+        g_hash_table_insert(master->group->pasids, key, domain);
     }
     return ret;
 }
@@ -910,13 +956,13 @@ int hm_group_replace_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
 {
     HmMaster *master = master_of(dev);
     void *key = (void *)(uintptr_t)pasid;
-    HmDomain *old = g_hash_table_lookup(master->pasids, key);
+    HmDomain *old = g_hash_table_lookup(master->group->pasids, key);
     int ret = 0;
 
     if (domain->type != HM_DOMAIN_PAGING) {
         return -EOPNOTSUPP;
     }
-    if (master->blocked) {
+    if (master->group->recovering) {
         return -EBUSY;
     }
     if (!old) {
@@ -926,7 +972,7 @@ int hm_group_replace_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
         ret = set_pasid(master, pasid, domain, old);
     }
     if (!ret) {
-        g_hash_table_insert(master->pasids, key, domain);
+        g_hash_table_insert(master->group->pasids, key, domain);
     }
     return ret;
 }
@@ -935,34 +981,36 @@ void hm_group_detach_pasid(HmDevice *dev, uint32_t pasid)
 {
     HmMaster *master = master_of(dev);
     void *key = (void *)(uintptr_t)pasid;
-    HmDomain *domain = g_hash_table_lookup(master->pasids, key);
+    HmDomain *domain = g_hash_table_lookup(master->group->pasids, key);
 
     if (domain && !master->blocked && hm_driver_pasid_bits(dev)) {
         set_pasid(master, pasid, NULL, domain);
     }
-    g_hash_table_remove(master->pasids, key);
+    g_hash_table_remove(master->group->pasids, key);
 }
 
 bool hm_iommufd_has_msi(HmDevice *dev)
 {
-    return master_of(dev)->domain != &blocked_domain;
+    return group_of(dev)->domain != &blocked_domain;
 }
 
 /* Only devices with ATS are parked while they are reset. */
 void hm_iommufd_reset_prepare(HmDevice *dev)
 {
     HmMaster *master = master_of(dev);
+    HmGroup *group = master->group;
     GHashTableIter iter;
     void *pasid, *domain;
 
     if (!dev->ats || master->reset_depth++) {
         return;
     }
-    if (master->domain != &blocked_domain) {
-        attach_dev(master, &blocked_domain, master->domain);
+    if (group->domain != &blocked_domain) {
+        attach_dev(master, &blocked_domain, group->domain);
     }
     master->blocked = true;
-    g_hash_table_iter_init(&iter, master->pasids);
+    group->recovering++;
+    g_hash_table_iter_init(&iter, group->pasids);
     while (g_hash_table_iter_next(&iter, &pasid, &domain)) {
         set_pasid(master, (uintptr_t)pasid, NULL, domain);
     }
@@ -971,6 +1019,7 @@ void hm_iommufd_reset_prepare(HmDevice *dev)
 void hm_iommufd_reset_done(HmDevice *dev)
 {
     HmMaster *master = master_of(dev);
+    HmGroup *group = master->group;
     GHashTableIter iter;
     void *pasid, *domain;
 
@@ -983,14 +1032,16 @@ void hm_iommufd_reset_done(HmDevice *dev)
     if (--master->reset_depth) {
         return;
     }
-    if (master->domain != &blocked_domain &&
-        attach_dev(master, master->domain, &blocked_domain)) {
+    /* The domain that the group has, even if it is an old one to its user */
+    if (group->domain != &blocked_domain &&
+        attach_dev(master, group->domain, &blocked_domain)) {
         /* Linux only warns, so the device stays where it is. */
         HM_COUNT("driver.reset.lost");
         hm_log("%s: not attached again after its reset", dev->name);
     }
     master->blocked = false;
-    g_hash_table_iter_init(&iter, master->pasids);
+    group->recovering--;
+    g_hash_table_iter_init(&iter, group->pasids);
     while (g_hash_table_iter_next(&iter, &pasid, &domain)) {
         set_pasid(master, (uintptr_t)pasid, domain, NULL);
     }
@@ -1733,9 +1784,40 @@ void hm_driver_probe(HmSmmu *smmu)
 }
 
 /*
- * The host's own DMA API gives the device a domain.  Only the device's driver
- * would map anything in it, and VFIO never does.
+ * The group of a device.  The first one of a group brings the domain that the
+ * host's own DMA API uses.  Only the devices' drivers would map anything in it,
+ * and VFIO never does.
  */
+static HmGroup *group_join(HmMaster *master)
+{
+    HmGroup *group;
+    int ret;
+
+    if (!groups) {
+        groups = g_ptr_array_new();
+    }
+    for (unsigned i = 0; i < groups->len; i++) {
+        group = groups->pdata[i];
+        if (master->dev->group && !g_strcmp0(group->name, master->dev->group)) {
+            g_ptr_array_add(group->masters, master);
+            return group;
+        }
+    }
+    group = g_new0(HmGroup, 1);
+    group->name = master->dev->group;
+    group->masters = g_ptr_array_new();
+    group->pasids = g_hash_table_new(NULL, NULL);
+    ret = alloc_paging(master->driver, master->driver->s1, false, false,
+                       &group->default_domain);
+    if (ret) {
+        hm_bug("%s: no default domain: %s", master->dev->name, strerror(-ret));
+    }
+    group->domain = group->default_domain;
+    g_ptr_array_add(group->masters, master);
+    g_ptr_array_add(groups, group);
+    return group;
+}
+
 void hm_driver_device_probe(HmDevice *dev)
 {
     HmMaster *master;
@@ -1749,18 +1831,17 @@ void hm_driver_device_probe(HmDevice *dev)
     master->dev = dev;
     master->driver = g_hash_table_lookup(drivers, dev->smmu);
     master->ssids = g_hash_table_new(NULL, NULL);
-    master->pasids = g_hash_table_new(NULL, NULL);
     g_ptr_array_add(master->driver->masters, master);
     dev->master = master;
 
     make_abort_ste(hm_smmu_ste(dev->smmu, dev->sid));
-    ret = alloc_paging(master->driver, master->driver->s1, false, false,
-                       &master->default_domain);
-    if (!ret) {
-        ret = attach_dev(master, master->default_domain, NULL);
+    master->group = group_join(master);
+    if (master->group->masters->len > 1 && dev->pasid_bits) {
+        hm_bug("%s: PASIDs in a group of several are not modelled", dev->name);
     }
+    ret = attach_dev(master, master->group->default_domain, NULL);
     if (ret) {
-        hm_bug("%s: no default domain: %s", dev->name, strerror(-ret));
+        hm_bug("%s: not attached to the default domain: %s", dev->name,
+               strerror(-ret));
     }
-    master->domain = master->default_domain;
 }

@@ -290,6 +290,31 @@ static void set_attached(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt)
     }
 }
 
+/*
+ * The next device of the same group that is attached, from number *@n on; NULL
+ * after the last one.  It may be @idev itself.
+ */
+static HmIdev *next_attached(HmIdev *idev, uint32_t pasid, unsigned *n)
+{
+    HmDevice *dev;
+
+    while ((dev = hm_group_member(idev->dev, (*n)++))) {
+        if (dev->idev && attached(dev->idev, pasid)) {
+            return dev->idev;
+        }
+    }
+    return NULL;
+}
+
+/* What the group is attached to.  All devices that are attached have the same */
+static HmHwpt *group_attached(HmIdev *idev, uint32_t pasid)
+{
+    unsigned n = 0;
+    HmIdev *first = next_attached(idev, pasid, &n);
+
+    return first ? attached(first, pasid) : NULL;
+}
+
 /* Drop a user.  An automatic HWPT goes with its last attachment. */
 static void hwpt_put(HmHwpt *hwpt)
 {
@@ -315,11 +340,15 @@ static int check_pasid(HmHwpt *hwpt, HmIdev *idev, uint32_t pasid)
 static int do_attach(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
 {
     HmIoas *resv = pasid == HM_RID ? paging_of(hwpt)->ioas : NULL;
+    HmHwpt *others = group_attached(idev, pasid);
     int ret;
 
     *old = NULL;
     if (attached(idev, pasid)) {
         return -EBUSY;
+    }
+    if (others && others != hwpt) {
+        return -EINVAL;
     }
     if (resv) {
         ret = hm_ioas_reserve_for_device(resv, idev->dev);
@@ -327,8 +356,9 @@ static int do_attach(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
             return ret;
         }
     }
-    ret = check_pasid(hwpt, idev, pasid);
-    if (!ret) {
+    /* The first device attaches the whole group. */
+    ret = others ? 0 : check_pasid(hwpt, idev, pasid);
+    if (!ret && !others) {
         ret = pasid == HM_RID ?
               hm_group_attach(idev->dev, hwpt->domain) :
               hm_group_attach_pasid(idev->dev, pasid, hwpt->domain);
@@ -344,12 +374,39 @@ static int do_attach(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
     return 0;
 }
 
-/* On success the caller drops *old, if it is not NULL. */
+static int group_reserve(HmIdev *idev, HmIoas *ioas)
+{
+    unsigned n = 0;
+    HmIdev *member;
+    int ret = 0;
+
+    while (!ret && (member = next_attached(idev, HM_RID, &n))) {
+        ret = hm_ioas_reserve_for_device(ioas, member->dev);
+    }
+    return ret;
+}
+
+static void group_unreserve(HmIdev *idev, HmIoas *ioas)
+{
+    unsigned n = 0;
+    HmIdev *member;
+
+    while ((member = next_attached(idev, HM_RID, &n))) {
+        hm_ioas_unreserve(ioas, member->dev);
+    }
+}
+
+/*
+ * This moves all devices of the group that are attached.  On success the caller
+ * drops *old, if it is not NULL.
+ */
 static int do_replace(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
 {
     HmIoas *resv = pasid == HM_RID ? paging_of(hwpt)->ioas : NULL;
     HmHwpt *was = attached(idev, pasid);
     HmIoas *old_ioas;
+    HmIdev *member;
+    unsigned n = 0;
     int ret;
 
     *old = NULL;
@@ -361,8 +418,9 @@ static int do_replace(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
     }
     old_ioas = paging_of(was)->ioas;
     if (resv && resv != old_ioas) {
-        ret = hm_ioas_reserve_for_device(resv, idev->dev);
+        ret = group_reserve(idev, resv);
         if (ret) {
+            group_unreserve(idev, resv);
             return ret;
         }
     }
@@ -375,15 +433,19 @@ static int do_replace(HmIdev *idev, uint32_t pasid, HmHwpt *hwpt, HmHwpt **old)
     if (ret) {
         /* Linux does this even if the old HWPT has the same IOAS. */
         if (resv) {
-            hm_ioas_unreserve(resv, idev->dev);
+            group_unreserve(idev, resv);
         }
         return ret;
     }
     if (resv && resv != old_ioas) {
-        hm_ioas_unreserve(old_ioas, idev->dev);
+        group_unreserve(idev, old_ioas);
     }
-    hwpt->obj.users++;
-    set_attached(idev, pasid, hwpt);
+    while ((member = next_attached(idev, pasid, &n))) {
+        hwpt->obj.users++;
+        was->obj.users--;
+        set_attached(member, pasid, hwpt);
+    }
+    was->obj.users++;                   /* for the caller */
     *old = was;
     return 0;
 }
@@ -396,12 +458,15 @@ static bool do_detach(HmIdev *idev, uint32_t pasid)
     if (!hwpt) {
         return false;
     }
-    if (pasid == HM_RID) {
-        hm_group_detach(idev->dev);
-    } else {
-        hm_group_detach_pasid(idev->dev, pasid);
-    }
     set_attached(idev, pasid, NULL);
+    /* The others of its group keep it attached. */
+    if (!group_attached(idev, pasid)) {
+        if (pasid == HM_RID) {
+            hm_group_detach(idev->dev);
+        } else {
+            hm_group_detach_pasid(idev->dev, pasid);
+        }
+    }
     if (pasid == HM_RID) {
         hm_ioas_unreserve(paging_of(hwpt)->ioas, idev->dev);
     }

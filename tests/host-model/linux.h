@@ -3,9 +3,9 @@
  *
  * These three play Linux 7.3: drivers/iommu/iommufd on
  * drivers/iommu/arm/arm-smmu-v3, as far as a user of the uapi can see.  Each
- * device has an IOMMU group of its own.  Only one thread runs here at a time
- * (the model's lock).  So the locks of Linux, and references that last as long
- * as an ioctl, are absent.
+ * device has an IOMMU group of its own, unless the configuration names one.
+ * Only one thread runs here at a time (the model's lock).  So the locks of
+ * Linux, and references that last as long as an ioctl, are absent.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

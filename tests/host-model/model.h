@@ -243,6 +243,9 @@ bool hm_iommufd_has_msi(HmDevice *dev);
 void hm_iommufd_reset_prepare(HmDevice *dev);
 void hm_iommufd_reset_done(HmDevice *dev);
 
+/* The devices of the group of @dev, @n from 0 on; NULL after the last one */
+HmDevice *hm_group_member(HmDevice *dev, unsigned n);
+
 /* The driver takes over an SMMU.  Called once, after hm_smmu_new(). */
 void hm_driver_probe(HmSmmu *smmu);
 /* A device appears behind an SMMU and gets the kernel's DMA API domain. */
@@ -319,9 +322,12 @@ struct HmDevice {
     const HmEndpointOps *ops;
     HmSmmu *smmu;
     uint32_t sid;                       /* physical StreamID */
+    char *group;                        /* its IOMMU group's name; NULL: own */
+    bool no_sysfs;                      /* the program sees no sysfs for it */
     bool ats;                           /* host enabled ATS (ini: ats=true) */
     unsigned pasid_bits;                /* host enabled PASID (ini: pasid=N) */
     unsigned n_sids;                    /* if more, VDEVICE_ALLOC fails */
+    bool ignores_resets;                /* goes on with what it was doing */
 
     /* vfio.c */
     uint8_t config[4096];               /* physical configuration space */
@@ -350,6 +356,7 @@ HmDevice *hm_device_new(const char *name, GKeyFile *config, char **error);
 /* vfio.c: file operations on an open device fd, as in the kernel */
 HmVfioFile *hm_vfio_open(HmDevice *dev);
 void hm_vfio_close(HmVfioFile *file);   /* the last dup of the fd was closed */
+HmDevice *hm_vfio_device(HmVfioFile *file);
 int hm_vfio_ioctl(HmVfioFile *file, unsigned long request, void *arg);
 ssize_t hm_vfio_pread(HmVfioFile *file, void *buf, size_t len, off_t offset);
 ssize_t hm_vfio_pwrite(HmVfioFile *file, const void *buf, size_t len,
@@ -376,6 +383,12 @@ void hm_device_msix(HmDevice *dev, unsigned n);
  * VFIO_PCI_REQ_IRQ_INDEX.  Returns -ENOENT if nobody has asked for that.
  */
 int hm_device_request(HmDevice *dev);
+
+/*
+ * The host begins or ends a reset of the device.  -EBUSY if it has begun
+ * already, or has not.
+ */
+int hm_device_reset(HmDevice *dev, bool begin);
 
 #define HM_MSI_BASE 0x08000000u         /* Linux's MSI_IOVA_BASE */
 #define HM_MSI_SIZE 0x00100000u         /* and MSI_IOVA_LENGTH */

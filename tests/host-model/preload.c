@@ -13,6 +13,7 @@
 /* We define these ourselves, under both names */
 #undef _FILE_OFFSET_BITS
 #undef _FORTIFY_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +22,8 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "control.h"
 #include "model.h"
@@ -665,6 +668,194 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
 
     return file ? our_pwrite(file, buf, len, offset)
                 : REAL(pwrite64)(fd, buf, len, offset);
+}
+
+/*
+ * What sysfs says of a VFIO device: its character device's number leads to the
+ * PCI device, and that to the devices of its IOMMU group.  The number is ours
+ * (60 is for local use).
+ */
+
+#define DEVICE_MAJOR 60
+#define DEVICE_LINK "/sys/dev/char/60:"
+
+static void device_number(HmFile *file, mode_t *mode, dev_t *rdev)
+{
+    guint n;
+
+    if (file->kind == HM_FILE_DEVICE &&
+        g_ptr_array_find(hm_devices, hm_vfio_device(file->object), &n)) {
+        *mode = S_IFCHR | 0600;
+        *rdev = makedev(DEVICE_MAJOR, n);
+    }
+}
+
+#define OUR_FSTAT(name, fd, st) ({ \
+        int ret_ = REAL(name)(fd, st); \
+        HmFile *file_ = ret_ ? NULL : enter(fd); \
+        if (file_) { \
+            device_number(file_, &(st)->st_mode, &(st)->st_rdev); \
+            hm_unlock(); \
+        } \
+        ret_; \
+    })
+
+int fstat(int fd, struct stat *st)
+{
+    return OUR_FSTAT(fstat, fd, st);
+}
+
+int fstat64(int fd, struct stat64 *st)
+{
+    return OUR_FSTAT(fstat64, fd, st);
+}
+
+static bool is_device(const char *path)
+{
+    return hm_active() && path && g_str_has_prefix(path, DEVICE_LINK);
+}
+
+/* The device of a path, and what comes after it; NULL if there is none */
+static HmDevice *device_of(const char *path, char **rest)
+{
+    guint64 n = g_ascii_strtoull(path + strlen(DEVICE_LINK), rest, 10);
+
+    return n < hm_devices->len &&
+           !((HmDevice *)hm_devices->pdata[n])->no_sysfs
+           ? hm_devices->pdata[n] : NULL;
+}
+
+static ssize_t device_link(const char *path, char *buf, size_t len)
+{
+    g_autofree char *link = NULL;
+    HmDevice *dev;
+    char *rest;
+
+    hm_lock();
+    dev = device_of(path, &rest);
+    if (!dev || strcmp(rest, "/device")) {
+        return leave(-ENOENT);
+    }
+    link = g_strdup_printf("../../../%s", dev->name);
+    len = MIN(len, strlen(link));
+    memcpy(buf, link, len);
+    return leave(len);
+}
+
+ssize_t readlink(const char *path, char *buf, size_t len)
+{
+    return is_device(path) ? device_link(path, buf, len)
+                           : REAL(readlink)(path, buf, len);
+}
+
+ssize_t __readlink_chk(const char *path, char *buf, size_t len, size_t size);
+ssize_t __readlink_chk(const char *path, char *buf, size_t len, size_t size)
+{
+    return readlink(path, buf, len);
+}
+
+/* The directory of a group has an entry for each device. */
+
+typedef struct HmDir {
+    HmDevice *dev;                      /* NULL: not open */
+    int next;                           /* -2 and -1: . and .. */
+    union {
+        struct dirent entry;
+        struct dirent64 entry64;
+    };
+} HmDir;
+
+static HmDir group_dirs[4];
+
+static DIR *open_group(const char *path)
+{
+    HmDevice *dev;
+    char *rest;
+
+    hm_lock();
+    dev = device_of(path, &rest);
+    if (!dev || strcmp(rest, "/device/iommu_group/devices")) {
+        leave(-ENOENT);
+        return NULL;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(group_dirs); i++) {
+        if (!group_dirs[i].dev) {
+            group_dirs[i].dev = dev;
+            group_dirs[i].next = -2;
+            hm_unlock();
+            return (DIR *)&group_dirs[i];
+        }
+    }
+    leave(-EMFILE);
+    return NULL;
+}
+
+static HmDir *group_dir(DIR *dir)
+{
+    HmDir *d = (HmDir *)dir;
+
+    return d >= group_dirs && d < group_dirs + G_N_ELEMENTS(group_dirs) ? d
+                                                                        : NULL;
+}
+
+/* The name of the next entry, NULL after the last one */
+static const char *next_of_group(HmDir *dir)
+{
+    const char *name;
+
+    hm_lock();
+    if (dir->next < 0) {
+        name = dir->next == -2 ? "." : "..";
+    } else {
+        HmDevice *dev = hm_group_member(dir->dev, dir->next);
+
+        name = dev ? dev->name : NULL;
+    }
+    dir->next++;
+    hm_unlock();
+    return name;
+}
+
+DIR *opendir(const char *path)
+{
+    return is_device(path) ? open_group(path) : REAL(opendir)(path);
+}
+
+struct dirent *readdir(DIR *dir)
+{
+    HmDir *ours = group_dir(dir);
+    const char *name;
+
+    if (!ours) {
+        return REAL(readdir)(dir);
+    }
+    name = next_of_group(ours);
+    g_strlcpy(ours->entry.d_name, name ?: "", sizeof(ours->entry.d_name));
+    return name ? &ours->entry : NULL;
+}
+
+struct dirent64 *readdir64(DIR *dir)
+{
+    HmDir *ours = group_dir(dir);
+    const char *name;
+
+    if (!ours) {
+        return REAL(readdir64)(dir);
+    }
+    name = next_of_group(ours);
+    g_strlcpy(ours->entry64.d_name, name ?: "", sizeof(ours->entry64.d_name));
+    return name ? &ours->entry64 : NULL;
+}
+
+int closedir(DIR *dir)
+{
+    HmDir *ours = group_dir(dir);
+
+    if (!ours) {
+        return REAL(closedir)(dir);
+    }
+    ours->dev = NULL;
+    return 0;
 }
 
 /* No region of ours can be mapped, so that the model sees every access. */

@@ -34,6 +34,7 @@ typedef struct HmVfio {
     HmVfioFile *owner;                  /* the file that is bound */
     uint32_t devid;
     bool msix_on;
+    bool host_resets;                   /* the host is resetting it */
     uint8_t writable[4096];             /* bits of config[] that QEMU may set */
 } HmVfio;
 
@@ -142,6 +143,9 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
     }
     dev->sid = key(file, group, "sid", 0);
     dev->n_sids = key(file, group, "sids", 1);
+    dev->group = g_key_file_get_string(file, group, "group", NULL);
+    dev->no_sysfs = key(file, group, "no_sysfs", 0);
+    dev->ignores_resets = key(file, group, "ignores_resets", 0);
     dev->ats = key(file, group, "ats", 0);
     dev->pasid_bits = key(file, group, "pasid", 0);
     dev->intx_fd = dev->err_fd = dev->req_fd = -1;
@@ -158,12 +162,43 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
     return dev;
 }
 
+static void reset_function(HmDevice *dev)
+{
+    if (!dev->ignores_resets) {
+        dev->ops->reset(dev);
+    }
+}
+
 static void reset(HmDevice *dev)
 {
     HM_COUNT("device.reset");
     hm_iommufd_reset_prepare(dev);
-    dev->ops->reset(dev);
+    reset_function(dev);
     hm_iommufd_reset_done(dev);
+}
+
+/* The host resets the device by itself (sysfs, error recovery): a long time */
+int hm_device_reset(HmDevice *dev, bool begin)
+{
+    HmVfio *vfio = dev->vfio;
+
+    if (vfio->host_resets == begin) {
+        return -EBUSY;
+    }
+    vfio->host_resets = begin;
+    if (begin) {
+        HM_COUNT("device.reset");
+        hm_iommufd_reset_prepare(dev);
+    } else {
+        reset_function(dev);
+        hm_iommufd_reset_done(dev);
+    }
+    return 0;
+}
+
+HmDevice *hm_vfio_device(HmVfioFile *file)
+{
+    return file->dev;
 }
 
 bool hm_device_atc_inv(uint32_t sid, HmSmmu *smmu, const uint64_t cmd[2])
@@ -482,7 +517,7 @@ static void unbind(HmDevice *dev)
     set_trigger(&dev->err_fd, -1);
     set_trigger(&dev->req_fd, -1);
     put16(dev->config + PCI_COMMAND, 0);
-    dev->ops->reset(dev);
+    reset_function(dev);
     hm_iommufd_unbind(dev);
     vfio->owner->granted = false;
     vfio->owner = NULL;
@@ -550,7 +585,7 @@ static int do_bind(HmVfioFile *file, uint64_t arg)
     vfio->owner = file;
     file->granted = true;
     put16(dev->config + PCI_COMMAND, PCI_COMMAND_MEMORY);
-    dev->ops->reset(dev);
+    reset_function(dev);
     return 0;
 }
 

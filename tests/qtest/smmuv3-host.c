@@ -300,8 +300,9 @@ static void write_host_file(HostGuest *g, const char *path)
     }
     for (unsigned i = 0; i < c->n_devs; i++) {
         g_string_append_printf(ini, "[device dma%u]\nkind=dma\nsmmu=smmu%u\n"
-                               "sid=0x%x\n%s\n", i, c->dev[i].psmmu,
-                               0x1000 + i * 0x100, c->device ? c->device : "");
+                               "sid=0x%x\n%s\n%s\n", i, c->dev[i].psmmu,
+                               0x1000 + i * 0x100, c->device ? c->device : "",
+                               c->dev[i].keys ? c->dev[i].keys : "");
         if (!c->dev[i].hotplug) {
             g_string_append_printf(ini, "fds=%u\n", HOST_FD(i));
         }

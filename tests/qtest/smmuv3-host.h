@@ -28,6 +28,7 @@ typedef struct HostDeviceConfig {
     bool hotplug;               /* not there at start: host_guest_plug() */
     bool below_switch;          /* its port is on a switch: host_set_switch() */
     unsigned devfn;             /* without a port: on the root bus; or 0 */
+    const char *keys;           /* further keys of its [device], or NULL */
 } HostDeviceConfig;
 
 typedef struct HostGuestConfig {
