@@ -11,10 +11,14 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 #include "trace.h"
 #include "smmuv3-accel-internal.h"
 #include "smmuv3-accel-veventq.h"
+
+/* The longest time between two attempts to free a vEVENTQ */
+#define CLOSE_MAX_MS 1000
 
 /* Free places in the queue; 0 if it is off, or its indexes are wrong */
 static uint32_t room(SMMUv3State *s)
@@ -127,6 +131,26 @@ void smmuv3_accel_do_eventq_cons(SMMUv3State *s)
     }
 }
 
+/*
+ * A vEVENTQ that was closed may be in use in the host for a moment, and the
+ * vIOMMU cannot have another one until then.  The guest decides how often that
+ * happens, so do not wait for it with the BQL held.
+ */
+static bool closed(SMMUv3Accel *accel)
+{
+    if (smmuv3_accel_veventq_closed(&accel->vsmmu)) {
+        accel->events_close_ms = 0;
+        return true;
+    }
+    if (!timer_pending(accel->events_close)) {
+        accel->events_close_ms = MIN(MAX(accel->events_close_ms * 2, 1),
+                                     CLOSE_MAX_MS);
+        timer_mod(accel->events_close, accel->events_close_ms +
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+    }
+    return false;
+}
+
 void smmuv3_accel_eventq_stop(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
@@ -134,6 +158,7 @@ void smmuv3_accel_eventq_stop(SMMUv3State *s)
     if (accel->vsmmu.veventq) {
         qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
         smmuv3_accel_veventq_close(&accel->vsmmu);
+        closed(accel);
     }
     accel->events_paused = false;
 }
@@ -146,7 +171,7 @@ void smmuv3_accel_eventq_update(SMMUv3State *s)
 
     if (!want) {
         smmuv3_accel_eventq_stop(s);
-    } else if (!accel->vsmmu.veventq) {
+    } else if (!accel->vsmmu.veventq && closed(accel)) {
         if (smmuv3_accel_veventq_open(&accel->vsmmu, &err)) {
             qemu_set_fd_handler(accel->vsmmu.event_fd, drain_host_events, NULL,
                                 s);
@@ -159,4 +184,24 @@ void smmuv3_accel_eventq_update(SMMUv3State *s)
             error_free(err);
         }
     }
+}
+
+static void close_timer(void *opaque)
+{
+    SMMUv3State *s = opaque;
+
+    if (closed(s->accel_state)) {
+        smmuv3_accel_eventq_update(s);
+    }
+}
+
+void smmuv3_accel_eventq_realize(SMMUv3State *s)
+{
+    s->accel_state->events_close = timer_new_ms(QEMU_CLOCK_REALTIME,
+                                                close_timer, s);
+}
+
+void smmuv3_accel_eventq_unrealize(SMMUv3State *s)
+{
+    timer_free(s->accel_state->events_close);
 }

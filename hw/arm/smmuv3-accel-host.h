@@ -107,10 +107,12 @@ typedef struct SMMUv3HostOps {
                        unsigned max);
 
     /*
-     * Free vEVENTQ @id and close its @fd, which must have no fd handler.
-     * Reports an error itself.
+     * Close @fd, which must have no fd handler, and free vEVENTQ @id.  Returns
+     * 0, or -EBUSY while the host still uses the closed file: call again with
+     * @fd -1.  With @wait this waits for the host, but not for long, and gives
+     * up.  Reports an error that stays, and returns 0 then.
      */
-    void (*events_free)(SMMUv3Host *host, uint32_t id, int fd);
+    int (*events_free)(SMMUv3Host *host, uint32_t id, int fd, bool wait);
 
     /*
      * IOMMU_DESTROY: free object @id, which nothing uses any more.  Reports an

@@ -81,6 +81,8 @@ typedef struct SMMUv3Accel {
     SMMUv3AccelDrain drain;
     bool events_paused;         /* until the guest makes room */
     bool events_refused;        /* by the host, and the user was warned */
+    QEMUTimer *events_close;    /* a vEVENTQ that could not be freed at once */
+    unsigned events_close_ms;   /* 0 while there is none */
     uint8_t *reg_mem;           /* current registers, for the guest to read */
     EventNotifier zero_written; /* nothing waits for it */
     uint32_t zero_writes;       /* bits of the registers that use it */
@@ -167,12 +169,16 @@ void smmuv3_accel_cmdq_reset(SMMUv3State *s);
  * The event queue (smmuv3-accel-eventq.c)
  */
 
+void smmuv3_accel_eventq_realize(SMMUv3State *s);
+void smmuv3_accel_eventq_unrealize(SMMUv3State *s);
+
 /**
  * smmuv3_accel_eventq_update: start or stop the host's events
  * @s: its EVENTQEN or endpoints have changed
  *
  * The host keeps events while the guest's queue is enabled and there is a
- * device that may cause them.
+ * device that may cause them.  After a fast change of EVENTQEN they start a few
+ * milliseconds later, when the host has freed the old vEVENTQ.
  */
 void smmuv3_accel_eventq_update(SMMUv3State *s);
 

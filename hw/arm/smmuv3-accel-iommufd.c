@@ -318,24 +318,32 @@ static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
  * the file open.  That thread runs the main loop: the removal of the fd's
  * handler has woken it, but it may not have left the kernel yet.
  */
-static void host_events_free(SMMUv3Host *host, uint32_t id, int fd)
+static int host_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
 {
-    const int tries = 1000, pause_us = 100;
+    const int tries = wait ? 1000 : 1, pause_us = 100;
     struct iommu_destroy arg = { .size = sizeof(arg), .id = id };
     int ret;
 
-    close(fd);
+    if (fd >= 0) {
+        close(fd);
+    }
     for (int n = 0; n < tries; n++) {
         ret = ioctl(to_iommufd(host)->fd, IOMMU_DESTROY, &arg) ? -errno : 0;
         if (ret != -EBUSY) {
             break;
         }
-        g_usleep(pause_us);
+        if (wait) {
+            g_usleep(pause_us);
+        }
     }
     trace_smmuv3_accel_iommufd(to_iommufd(host)->fd, "IOMMU_DESTROY", ret);
+    if (ret == -EBUSY && !wait) {
+        return ret;
+    }
     if (ret) {
         error_report("a vEVENTQ cannot be freed: %s", strerror(-ret));
     }
+    return 0;
 }
 
 static void host_destroy(SMMUv3Host *host, uint32_t id)

@@ -59,6 +59,10 @@ static void destroy(SMMUv3AccelVsmmu *vsmmu, uint32_t *id)
 static void vsmmu_close(SMMUv3AccelVsmmu *vsmmu)
 {
     trace_smmuv3_accel_viommu_free(vsmmu->name, vsmmu->viommu);
+    if (vsmmu->old_veventq) {
+        vsmmu->ops->events_free(vsmmu->host, vsmmu->old_veventq, -1, true);
+        vsmmu->old_veventq = 0;
+    }
     destroy(vsmmu, &vsmmu->bypass_hwpt);
     destroy(vsmmu, &vsmmu->abort_hwpt);
     destroy(vsmmu, &vsmmu->viommu);

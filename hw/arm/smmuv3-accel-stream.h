@@ -42,6 +42,7 @@ typedef struct SMMUv3AccelVsmmu {
     uint32_t bypass_hwpt;
     bool stale;                 /* invalidations were lost; outlives @viommu */
     uint32_t veventq;           /* smmuv3-accel-veventq.c; 0 without */
+    uint32_t old_veventq;       /* closed, but the host still uses it; or 0 */
     int event_fd;
     int64_t event_next;         /* sequence of the next event, or -1 */
 } SMMUv3AccelVsmmu;

@@ -27,10 +27,22 @@ void smmuv3_accel_veventq_close(SMMUv3AccelVsmmu *vsmmu)
 {
     if (vsmmu->veventq) {
         trace_smmuv3_accel_events_close(vsmmu->name, vsmmu->viommu);
-        vsmmu->ops->events_free(vsmmu->host, vsmmu->veventq, vsmmu->event_fd);
+        if (vsmmu->ops->events_free(vsmmu->host, vsmmu->veventq,
+                                    vsmmu->event_fd, false)) {
+            vsmmu->old_veventq = vsmmu->veventq;
+        }
         vsmmu->veventq = 0;
         vsmmu->event_fd = -1;
     }
+}
+
+bool smmuv3_accel_veventq_closed(SMMUv3AccelVsmmu *vsmmu)
+{
+    if (vsmmu->old_veventq &&
+        !vsmmu->ops->events_free(vsmmu->host, vsmmu->old_veventq, -1, false)) {
+        vsmmu->old_veventq = 0;
+    }
+    return !vsmmu->old_veventq;
 }
 
 /* Is there a gap before @event?  Sequences run from 0 to INT_MAX and wrap */

@@ -28,7 +28,7 @@ typedef struct SMMUv3AccelEventSink {
 
 /**
  * smmuv3_accel_veventq_open: have the host keep events for this vSMMU
- * @vsmmu: with streams, and without a vEVENTQ
+ * @vsmmu: with streams, without a vEVENTQ, and with none that is still in use
  * @errp: why the host refuses
  *
  * Returns: false with nothing changed; or true.  Then vsmmu->event_fd is
@@ -41,8 +41,21 @@ bool smmuv3_accel_veventq_open(SMMUv3AccelVsmmu *vsmmu, Error **errp);
  * @vsmmu: with or without a vEVENTQ
  *
  * Must be called before the last stream is removed, which frees the vIOMMU.
+ * The host may use the vEVENTQ a little longer, and has one at a time: call
+ * smmuv3_accel_veventq_closed() before the next one is opened.
  */
 void smmuv3_accel_veventq_close(SMMUv3AccelVsmmu *vsmmu);
+
+/**
+ * smmuv3_accel_veventq_closed: whether the last vEVENTQ is gone
+ * @vsmmu: without a vEVENTQ
+ *
+ * Never waits.
+ *
+ * Returns: false while the host still uses the one that was closed.  Call again
+ * later.
+ */
+bool smmuv3_accel_veventq_closed(SMMUv3AccelVsmmu *vsmmu);
 
 /**
  * smmuv3_accel_veventq_drain: forward the host's events

@@ -56,6 +56,7 @@ static void accel_destroy(SMMUv3State *s)
     smmuv3_accel_pci_unrealize(s);
     unblock_migration(accel);
     smmuv3_accel_vsmmu_fini(&accel->vsmmu);
+    smmuv3_accel_eventq_unrealize(s);
     smmuv3_accel_cmdq_unrealize(s);
     smmuv3_accel_ste_unrealize(s);
     g_free(accel->name);
@@ -76,6 +77,7 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
                            smmuv3_oas_bits(s->accel_props.oas));
     smmuv3_accel_ste_realize(s);
     smmuv3_accel_cmdq_realize(s);
+    smmuv3_accel_eventq_realize(s);
 
     if (!block_migration(accel, errp) || !smmuv3_accel_pci_realize(s, errp)) {
         s->smmu_state.primary_bus->iommu_ops = NULL;

@@ -412,10 +412,17 @@ static void rec_destroy(SMMUv3Host *host, uint32_t id)
     g_ptr_array_remove(host->objects, obj);
 }
 
-static void rec_events_free(SMMUv3Host *host, uint32_t id, int fd)
+static int rec_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
 {
-    close(fd);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (host->veventq_busy && !wait) {
+        host->veventq_busy--;
+        return -EBUSY;
+    }
     rec_destroy(host, id);
+    return 0;
 }
 
 const SMMUv3HostOps rec_ops = {

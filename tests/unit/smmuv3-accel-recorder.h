@@ -89,6 +89,7 @@ struct SMMUv3Host {
     uint32_t last_id;
     unsigned calls;             /* calls so far that can fail */
     unsigned busy;              /* attempts to destroy what is in use */
+    unsigned veventq_busy;      /* attempts that find a closed one in use */
     RecInject *inject;
     RecCmdError *cmd_error;
     void *opaque;               /* passed to both */

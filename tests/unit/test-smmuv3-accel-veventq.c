@@ -208,6 +208,34 @@ static void test_failure(void)
     bed_fini(&bed);
 }
 
+/* The host has a closed vEVENTQ in use for a while, and has one at a time */
+static void test_slow_close(void)
+{
+    Bed bed;
+
+    bed_init(&bed);
+    bed.host->veventq_busy = 3;
+    smmuv3_accel_veventq_close(&bed.vsmmu);
+    g_assert_cmpint(bed.vsmmu.veventq, ==, 0);
+    g_assert_cmpint(bed.vsmmu.event_fd, ==, -1);
+    for (int n = 0; n < 2; n++) {
+        g_assert_false(smmuv3_accel_veventq_closed(&bed.vsmmu));
+        smmuv3_accel_veventq_close(&bed.vsmmu);
+        g_assert_cmpuint(rec_count(bed.host, REC_VEVENTQ), ==, 1);
+    }
+    g_assert_true(smmuv3_accel_veventq_closed(&bed.vsmmu));
+    g_assert_cmpuint(rec_count(bed.host, REC_VEVENTQ), ==, 0);
+    g_assert_true(smmuv3_accel_veventq_closed(&bed.vsmmu));
+    g_assert_true(smmuv3_accel_veventq_open(&bed.vsmmu, &error_abort));
+    host_has(&bed, 0, false);
+    drain(&bed);
+    expect(&bed, 0, 0);
+
+    /* The last stream waits for it: the vIOMMU has it as a child */
+    bed.host->veventq_busy = 1000;
+    bed_fini(&bed);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -216,5 +244,6 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/veventq/lost", test_lost);
     g_test_add_func("/smmuv3-accel/veventq/full", test_full);
     g_test_add_func("/smmuv3-accel/veventq/failure", test_failure);
+    g_test_add_func("/smmuv3-accel/veventq/slow-close", test_slow_close);
     return g_test_run();
 }
