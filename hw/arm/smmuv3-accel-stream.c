@@ -232,6 +232,7 @@ static int attach_decision(SMMUv3AccelStream *stream,
     if (!ret) {
         stream->now = *d;
         stream->attached = true;
+        stream->detached = false;
     }
     return ret;
 }
@@ -292,7 +293,13 @@ int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
 /*
  * The host has refused @decision with @error.  The stream must not keep its old
  * translation.  Attach it to abort or, if the host refuses that too, detach it.
- * A host that is busy with the device blocks its DMA.
+ *
+ * Linux refuses each attachment (EBUSY) while it resets any device of the same
+ * IOMMU group.  It blocks the DMA of that device only, and attaches it to the
+ * HWPT of before when the reset is done.  So the old translation is in force,
+ * or will be again.  A detach cannot fail then, and also decides where the
+ * device is after its reset (drivers/iommu/iommu.c: recovery_cnt,
+ * IOMMU_SET_DOMAIN_MUST_SUCCEED).
  */
 static void park_stream(SMMUv3AccelStream *stream,
                         const SMMUv3AccelDecision *decision, int error)
@@ -300,11 +307,14 @@ static void park_stream(SMMUv3AccelStream *stream,
     SMMUv3AccelVsmmu *vsmmu = stream->vsmmu;
     SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
 
+    if (stream->detached) {
+        return;
+    }
     if (!smmuv3_accel_decision_equal(&park, decision)) {
         error = attach_decision(stream, &park, NULL);
     }
-    if (error && error != -EBUSY) {
-        vsmmu->ops->detach(stream->dev, NULL);
+    if (error) {
+        stream->detached = !vsmmu->ops->detach(stream->dev, NULL);
         stream->attached = false;
     }
 }

@@ -57,6 +57,7 @@ struct SMMUv3AccelStream {
     SMMUv3AccelDecision want;   /* what the guest wants */
     SMMUv3AccelDecision now;    /* in the host; differs after an error */
     bool attached;              /* @now is valid */
+    bool detached;              /* from everything: DMA is blocked */
     int error;                  /* why they differ, negative errno, or 0 */
 
     bool has_vdevice;
@@ -164,9 +165,9 @@ void smmuv3_accel_stream_fini(SMMUv3AccelStream *stream);
  * carries the old one.
  *
  * Returns: 0, or a negative errno after which the stream aborts and its @error
- * says why.  If the host refuses the abort too, the device is detached.  With
- * -EBUSY the old attachment may remain, while the host resets the device and
- * blocks its DMA.  Call again to try again.
+ * says why.  If the host refuses the abort too (it does so with -EBUSY while it
+ * resets the device, or another one of its IOMMU group), the device is
+ * detached, which blocks its DMA.  Call again to try again.
  */
 int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
                               const SMMUv3AccelDecision *decision,

@@ -1279,8 +1279,8 @@ static void walk_busy_gbpa(void)
 
 /*
  * At plug VFIO has attached the device to the stage 2, where it bypasses, and
- * the next attachment fails. (A host that is busy with the device blocks it.)
- * Then the device is unplugged before the host is ready.
+ * the next attachment fails. Then the device is unplugged before the host is
+ * ready.
  */
 static void busy_plug_cell(Fixture *f)
 {
