@@ -175,9 +175,9 @@ static void complete_sync(SMMUv3State *s, const Cmd *cmd)
     if (addr && smmuv3_has_msi(s)) {
         smmuv3_write_msi(s, addr, CMD_SYNC_MSI_DATA(cmd),
                          R_GERROR_MSI_CMDQ_ABT_ERR_MASK);
-    } else {
-        smmuv3_trigger_irq(s, SMMU_IRQ_CMD_SYNC, 0);
     }
+    /* The wire is pulsed whatever the address (4.7.3) */
+    smmuv3_trigger_irq(s, SMMU_IRQ_CMD_SYNC, 0);
 }
 
 /*

@@ -34,7 +34,6 @@ static uint32_t room(SMMUv3State *s)
 static MemTxResult put(SMMUv3State *s, const Evt *evt)
 {
     SMMUQueue *q = &s->eventq;
-    uint32_t ovflg = q->prod & R_EVENTQ_PROD_OVFLG_MASK;
     Evt out = *evt;
     MemTxResult r;
 
@@ -45,18 +44,13 @@ static MemTxResult put(SMMUv3State *s, const Evt *evt)
                          sizeof(out), smmuv3_table_attrs(s));
     if (r == MEMTX_OK) {
         queue_prod_incr(q);
-        q->prod |= ovflg;
     }
     return r;
 }
 
-/* Toggle EVENTQ_PROD.OVFLG, unless the guest has not acknowledged it yet */
 static void overflow(SMMUv3State *s)
 {
-    SMMUQueue *q = &s->eventq;
-
-    if (!((q->prod ^ q->cons) & R_EVENTQ_PROD_OVFLG_MASK)) {
-        q->prod ^= R_EVENTQ_PROD_OVFLG_MASK;
+    if (smmuv3_eventq_overflow(&s->eventq)) {
         smmuv3_accel_publish(s, A_EVENTQ_PROD, s->eventq.prod);
         trace_smmuv3_accel_overflow(s->accel_state->name);
     }
@@ -64,6 +58,7 @@ static void overflow(SMMUv3State *s)
 
 MemTxResult smmuv3_accel_write_event(SMMUv3State *s, const Evt *evt)
 {
+    bool was_empty = smmuv3_q_empty(&s->eventq);
     MemTxResult r;
 
     if (!room(s)) {
@@ -71,7 +66,7 @@ MemTxResult smmuv3_accel_write_event(SMMUv3State *s, const Evt *evt)
         return MEMTX_OK;
     }
     r = put(s, evt);
-    if (r == MEMTX_OK) {
+    if (r == MEMTX_OK && was_empty) {
         smmuv3_trigger_irq(s, SMMU_IRQ_EVTQ, 0);
     }
     return r;
@@ -90,14 +85,22 @@ static void put_host_event(void *opaque, const SMMUv3HostEvent *event)
         evt.word[2 * i] = extract64(le64_to_cpu(event->word[i]), 0, 32);
         evt.word[2 * i + 1] = extract64(le64_to_cpu(event->word[i]), 32, 32);
     }
-    if (room(s) && put(s, &evt) != MEMTX_OK) {
+    if (smmuv3_eventq_writable(s) && room(s) && put(s, &evt) != MEMTX_OK) {
         smmuv3_trigger_irq(s, SMMU_IRQ_GERROR, R_GERROR_EVENTQ_ABT_ERR_MASK);
     }
 }
 
+/*
+ * OVFLG says that the guest was too slow (IHI 0070 7.4).  Records that the host
+ * or QEMU loses while there is room are lost in silence.
+ */
 static void host_lost_events(void *opaque)
 {
-    overflow(opaque);
+    SMMUv3State *s = opaque;
+
+    if (s->accel_state->events_full) {
+        overflow(s);
+    }
 }
 
 static void drain_host_events(void *opaque)
@@ -109,13 +112,20 @@ static void drain_host_events(void *opaque)
         .lost = host_lost_events,
         .opaque = s,
     };
-    uint32_t prod = s->eventq.prod;
-    bool alive = smmuv3_accel_veventq_drain(&accel->vsmmu, room(s), &sink);
+    bool was_empty = smmuv3_q_empty(&s->eventq);
+    uint32_t before = room(s);
+    bool alive = smmuv3_accel_veventq_drain(&accel->vsmmu, before, &sink);
+    uint32_t after = room(s);
 
-    if (s->eventq.prod != prod) {
+    if (was_empty && !smmuv3_q_empty(&s->eventq)) {
         smmuv3_trigger_irq(s, SMMU_IRQ_EVTQ, 0);
     }
-    accel->events_paused = alive && !room(s);
+    if (!after) {
+        accel->events_full = true;
+    } else if (before - after < MIN(before, SMMUV3_HOST_EVENTS_MAX)) {
+        accel->events_full = false;     /* the host has no more */
+    }
+    accel->events_paused = alive && !after;
     if (!alive || accel->events_paused) {
         qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
     }
@@ -161,6 +171,7 @@ void smmuv3_accel_eventq_stop(SMMUv3State *s)
         closed(accel);
     }
     accel->events_paused = false;
+    accel->events_full = false;
 }
 
 void smmuv3_accel_eventq_update(SMMUv3State *s)

@@ -80,6 +80,7 @@ typedef struct SMMUv3Accel {
     SMMUv3AccelBatch batch;
     SMMUv3AccelDrain drain;
     bool events_paused;         /* until the guest makes room */
+    bool events_full;           /* since then the host may have lost some */
     bool events_refused;        /* by the host, and the user was warned */
     QEMUTimer *events_close;    /* a vEVENTQ that could not be freed at once */
     unsigned events_close_ms;   /* 0 while there is none */

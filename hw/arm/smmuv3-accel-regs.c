@@ -14,6 +14,7 @@
 #include "qemu/range.h"
 #include "qapi/error.h"
 #include "system/kvm.h"
+#include "trace.h"
 #include "smmuv3-accel-internal.h"
 
 /* In the uapi's linux/kvm.h since Linux 6.17; the base has an older copy */
@@ -53,6 +54,7 @@ void smmuv3_accel_publish(SMMUv3State *s, hwaddr offset, uint32_t value)
     uint8_t *mem = s->accel_state->reg_mem;
 
     if (mem) {
+        trace_smmuv3_accel_publish(s->accel_state->name, offset, value);
         /* A guest that sees a register change must see what has changed it */
         smp_wmb();
         store(mem, offset, value);

@@ -28,7 +28,7 @@ void smmuv3_write_msi(SMMUv3State *s, hwaddr addr, uint32_t data,
     smp_wmb();
     address_space_stl_le(&address_space_memory, addr, data,
                          MEMTXATTRS_UNSPECIFIED, &r);
-    if (r != MEMTX_OK && abort_mask) {
+    if (r != MEMTX_OK) {
         smmuv3_trigger_irq(s, SMMU_IRQ_GERROR, abort_mask);
     }
 }
@@ -57,19 +57,19 @@ static void msi_bh(void *opaque)
     }
     addr = irq_addr(s, SMMU_IRQ_GERROR);
     if (addr && (pending & BIT(SMMU_IRQ_GERROR))) {
-        smmuv3_write_msi(s, addr, s->gerror_irq_cfg1, 0);
+        smmuv3_write_msi(s, addr, s->gerror_irq_cfg1,
+                         R_GERROR_MSI_GERROR_ABT_ERR_MASK);
     }
 }
 
-bool smmuv3_raise_msi(SMMUv3State *s, SMMUIrq irq)
+void smmuv3_raise_msi(SMMUv3State *s, SMMUIrq irq)
 {
     if (!irq_addr(s, irq)) {
-        return false;
+        return;
     }
     s->msi_pending |= BIT(irq);
     s->msi_bh = s->msi_bh ?: qemu_bh_new(msi_bh, s);
     qemu_bh_schedule(s->msi_bh);
-    return true;
 }
 
 uint64_t smmuv3_read_eventq_irq_cfg(SMMUv3State *s, hwaddr offset)

@@ -471,6 +471,11 @@ static bool same(const State *s, const State *t)
     return s == t;
 }
 
+static bool same_and_on(const State *s, const State *t)
+{
+    return s == t && !is_off(s);
+}
+
 /* Does DMA show that the edge moves the stream? (Where that is possible) */
 static bool shows(const State *s, const State *t)
 {
@@ -822,7 +827,7 @@ static void strtab_cell(Fixture *f)
     f->two_level = from_two_level;
 }
 
-/* Not allowed with SMMUEN=1; if done, it has an effect at the next edge */
+/* With SMMUEN=1 the registers cannot be written (6.3.24, 6.3.25) */
 static void strtab_while_enabled_cell(Fixture *f)
 {
     HostVsmmu *smmu = &f->g->smmu[0];
@@ -835,13 +840,15 @@ static void strtab_while_enabled_cell(Fixture *f)
     f->two_level = !f->two_level;
     choose_table(f, state_called("config-5"));
     write_table_registers(f);
-    expect(f, 0, f->from, "after the table has changed");
     f->two_level = !f->two_level;
     smmu->strtab = strtab;
     smmu->strtab_cfg = cfg;
-    write_table_registers(f);
+    g_assert_cmphex(qtest_readq(f->g->qts, smmu->base + SMMU_STRTAB_BASE), ==,
+                    strtab);
+    g_assert_cmphex(smmu_read(f->g, 0, SMMU_STRTAB_CFG), ==, cfg);
+    expect(f, 0, f->from, "after writes of STRTAB_BASE and its CFG");
     cfgi(f, CMD_CFGI_ALL);
-    expect(f, 0, f->from, "after the old table is back");
+    expect(f, 0, f->from, "after CFGI_ALL");
     expect_event(f, f->from->event);
 }
 
@@ -1513,17 +1520,64 @@ static void kexec_cell(Fixture *f)
     f->two_level = two_level;
 }
 
-static void walk_kexec(void)
+/*
+ * A crash kernel that keeps SMMUEN moves the queues, and the stream stays. The
+ * next CFGI moves it.
+ */
+static void crash_cell(Fixture *f)
+{
+    HostGuest *g = f->g;
+    HostVsmmu *smmu = &g->smmu[0];
+    uint64_t moves;
+
+    enter(f);
+    aim(f);
+    if (f->n_cells & 1) {
+        stop_queue(f);
+    } else {
+        smmu_cmd(g, 0, CMD_CFGI_ALL);
+    }
+    moves = host_moves(f);
+    smmu_write(g, 0, SMMU_CR0, SMMU_CR0_SMMUEN);
+    expect(f, 0, f->from, "without queues");
+    smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
+    smmu->cmdq ^= 16 << HOST_CMDQ_LOG2;
+    smmu->eventq ^= 32 << HOST_EVENTQ_LOG2;
+    smmu_enable(g, 0);
+    expect(f, 0, f->from, "with other queues");
+    g_assert_cmpuint(host_moves(f), ==, moves);
+    expect_event(f, 0);
+    cfgi(f, CMD_CFGI_ALL);
+    expect(f, 0, f->to, "after CFGI_ALL");
+    expect_event(f, f->to->event);
+}
+
+/* Two queues of each kind, side by side */
+static Fixture *with_two_queues(void)
 {
     Fixture *f = one_device();
     HostVsmmu *smmu = &f->g->smmu[0];
 
-    /* Two queues of each kind, side by side */
     smmu_write(f->g, 0, SMMU_CR0, 0);
     smmu->cmdq = host_alloc(f->g, 32 << HOST_CMDQ_LOG2);
     smmu->eventq = host_alloc(f->g, 64 << HOST_EVENTQ_LOG2);
     smmu_enable(f->g, 0);
+    return f;
+}
+
+static void walk_kexec(void)
+{
+    Fixture *f = with_two_queues();
+
     for_cells(f, any_pair, ALL, kexec_cell);
+    fixture_free(f);
+}
+
+static void walk_crash(void)
+{
+    Fixture *f = with_two_queues();
+
+    for_cells(f, by_memory, ALL, crash_cell);
     fixture_free(f);
 }
 
@@ -1552,7 +1606,7 @@ static const Edge edges[] = {
     { "STRTAB_BASE, STRTAB_BASE_CFG", "strtab/disabled",
       strtab_cell, both_on, ALL },
     { "STRTAB_BASE, STRTAB_BASE_CFG", "strtab/enabled",
-      strtab_while_enabled_cell, same, 1 },
+      strtab_while_enabled_cell, same_and_on, 1 },
     { "device added, cold or hot", "added/cold", .walk = walk_added_cold },
     { "device added, cold or hot", "added/hot", .walk = walk_added },
     { "device removed", "removed", .walk = walk_removed },
@@ -1578,7 +1632,8 @@ static const Edge edges[] = {
       reset_cell, same, 1 },
     { "machine reset, guest reboot", "reset/stopped",
       stopped_reset_cell, same, 1 },
-    { "kexec", "kexec", .walk = walk_kexec },
+    { "kexec that clears SMMUEN", "kexec", .walk = walk_kexec },
+    { "kexec that keeps SMMUEN", "crash", .walk = walk_crash },
     { "stop, cont", "stop-cont", stop_cont_cell, shows, ALL },
     { "CR0.EVENTQEN", "eventqen", eventqen_cell, shows, ALL },
 };

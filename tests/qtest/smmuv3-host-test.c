@@ -1247,8 +1247,8 @@ static void test_order(void)
         "smmuv3_accel_invalidate", "smmuv3_trigger_irq",
         "smmuv3_accel_invalidate", "smmuv3_accel_stream_attach",
         "smmuv3_accel_invalidate", "smmuv3_trigger_irq",
-        "smmuv3_accel_invalidate", "smmuv3_write_msi",
-        "smmuv3_accel_invalidate", "smmuv3_write_msi",
+        "smmuv3_accel_invalidate", "smmuv3_write_msi", "smmuv3_trigger_irq",
+        "smmuv3_accel_invalidate", "smmuv3_write_msi", "smmuv3_trigger_irq",
     };
     HostGuestConfig config = { .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1 };
     g_autofree char *log = NULL, *args = NULL, *text = NULL;
@@ -1445,15 +1445,22 @@ static void test_linear(const void *drain)
  */
 static void test_abort(void)
 {
-    const unsigned readable = 40;
-    uint64_t base = HOST_RAM_BASE + HOST_RAM_SIZE - readable * 16;
+    /* A queue is aligned to its size, so it is twice as large as its memory */
+    const uint64_t base = 0x80000000;
+    const unsigned log2 = 18, first = (1u << (log2 - 1)) - 40, readable = 40;
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .args = "-m 256M,slots=1,maxmem=1G "
+                "-object memory-backend-ram,id=dimm,size=2M "
+                "-device pc-dimm,memdev=dimm,addr=0x80000000",
+    };
     HostGuest *g;
     uint64_t page, cd;
 
     if (host_skipped()) {
         return;
     }
-    g = host_start(1, 1);
+    g = host_guest_new(&config);
     page = host_new_page(g, 0xcccc);
     cd = host_one_page_cd(g, 1, page);
     host_enable(g, 0);
@@ -1461,15 +1468,21 @@ static void test_abort(void)
     host_check_reads(g, 0, HOST_VA, 0xcccc);
 
     for (unsigned n = 0; n < readable; n++) {
-        *(HostCmd *)host_ram(g, base + n * 16) = CMD_TLBI_NH_ASID(n);
+        HostCmd cmd = n < readable - 1 ? CMD_TLBI_NH_ASID(n)
+                                       : CMD_CFGI_CD(host_sid(g, 0), 0);
+
+        qtest_writeq(g->qts, base + (first + n) * 16, cmd.word[0]);
+        qtest_writeq(g->qts, base + (first + n) * 16 + 8, cmd.word[1]);
     }
     host_clear_cd(g, cd);
-    *(HostCmd *)host_ram(g, base + (readable - 1) * 16) =
-        CMD_CFGI_CD(host_sid(g, 0), 0);
-    smmu_use_cmdq(g, 0, base, 8);
-    smmu_write(g, 0, SMMU_CMDQ_PROD, readable + 3);
+    smmu_write(g, 0, SMMU_CR0, 0);
+    smmu_write64(g, 0, SMMU_CMDQ_BASE, base | log2);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, first);
+    smmu_write(g, 0, SMMU_CMDQ_CONS, first);
+    smmu_write(g, 0, SMMU_CR0, SMMU_CR0_SMMUEN | SMMU_CR0_CMDQEN);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, first + readable + 3);
     g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
-                    readable | SMMU_CERROR_ABT << 24);
+                    (first + readable) | SMMU_CERROR_ABT << 24);
     g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==, SMMU_GERROR_CMDQ);
     host_check_faults(g, 0, HOST_VA);
 
@@ -2053,7 +2066,7 @@ static RegisterWrite random_write(const uint64_t *queues, uint64_t page)
 }
 
 /*
- * The write of this round. After every other reset four fixed writes come
+ * The write of this round. After every other reset five fixed writes come
  * first: they stop the queue with an error for certain, and then clear
  * CMDQ_CONS. All others are random.
  */
@@ -2067,7 +2080,8 @@ static RegisterWrite round_write(int round, const uint64_t *queues,
         { 0, { SMMU_CMDQ_BASE, 8, queues[1] | 4 } },
         { 1, { SMMU_CR0, 4, SMMU_CR0_CMDQEN } },
         { 2, { SMMU_CMDQ_PROD, 4, 12 } },
-        { 3, { SMMU_CMDQ_CONS, 4, 0 } },
+        { 3, { SMMU_CR0, 4, 0 } },
+        { 4, { SMMU_CMDQ_CONS, 4, 0 } },
     };
 
     for (int n = 0; n < ARRAY_SIZE(fixed); n++) {

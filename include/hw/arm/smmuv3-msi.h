@@ -19,7 +19,7 @@ bool smmuv3_has_msi(SMMUv3State *s);
  * @s: any SMMU
  * @addr: guest-physical; an interrupt controller, memory, or anything else
  * @data: 32 bits
- * @abort_mask: bit of GERROR for a write that is refused; 0 for none
+ * @abort_mask: bit of GERROR for a write that is refused (IHI 0070 6.3.19)
  *
  * What the message announces must be complete.  The caller must hold no lock
  * but the BQL.  Any device may be gone afterwards, because the guest may direct
@@ -33,11 +33,10 @@ void smmuv3_write_msi(SMMUv3State *s, hwaddr addr, uint32_t data,
  * @s: any SMMU
  * @irq: the interrupt, which is enabled
  *
- * A bottom half writes the message.
- *
- * Returns: false if the interrupt is a wired one.
+ * A bottom half writes the message.  The caller pulses the wire in any case
+ * (IHI 0070 3.18.2).
  */
-bool smmuv3_raise_msi(SMMUv3State *s, SMMUIrq irq);
+void smmuv3_raise_msi(SMMUv3State *s, SMMUIrq irq);
 
 /**
  * smmuv3_read_eventq_irq_cfg: read EVENTQ_IRQ_CFG0, 1 or 2
