@@ -93,7 +93,7 @@ void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6]);
 SMMUv3AccelSTERules smmuv3_accel_ste_rules(const SMMUv3AccelCaps *caps,
                                            const SMMUv3HostInfo *info);
 
-/* What a command may hold */
+/* What a command may hold; the caller adds CR0.SMMUEN */
 SMMUv3AccelCmdRules smmuv3_accel_cmd_rules(const SMMUv3AccelCaps *caps,
                                            const SMMUv3HostInfo *info);
 

@@ -93,6 +93,7 @@ static const SMMUv3AccelCmdType types[0x100] = {
     [SMMU_CMD_ATC_INV] = {
         SMMUV3_ACCEL_CMD_STREAM,
         BIT(BITS_SID) | BIT(BITS_ATC) | BIT(BITS_ATC_SSID), .ats = true,
+        .smmuen = true,
     },
     [SMMU_CMD_SYNC] = { SMMUV3_ACCEL_CMD_LOCAL },
 };
@@ -158,6 +159,9 @@ SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
 
     if (!is_legal(rules, type, cmd)) {
         return SMMUV3_ACCEL_CMD_ILLEGAL;
+    }
+    if (type->smmuen && !rules->smmuen) {
+        return SMMUV3_ACCEL_CMD_IGNORED;
     }
     if (type->kind == SMMUV3_ACCEL_CMD_LOCAL) {
         return type->kind;

@@ -25,6 +25,7 @@ typedef struct SMMUv3AccelCmdRules {
     bool asid16;        /* guest's IDR0.ASID16, likewise */
     bool ats;           /* guest's IDR0.ATS, likewise */
     bool ds;            /* guest's IDR5.DS, likewise */
+    bool smmuen;        /* guest's CR0.SMMUEN, now */
     uint8_t ssidsize;   /* guest's IDR1.SSIDSIZE */
     /* Granules for smmuv3_accel_batch_to_ranges() */
     uint8_t page_ranges;
@@ -35,6 +36,7 @@ typedef enum SMMUv3AccelCmdKind {
     SMMUV3_ACCEL_CMD_LOCAL,     /* QEMU carries it out, it is not forwarded */
     SMMUV3_ACCEL_CMD_TLB,       /* for the host; holds no StreamID */
     SMMUV3_ACCEL_CMD_STREAM,    /* for the host, if it knows the StreamID */
+    SMMUV3_ACCEL_CMD_IGNORED,   /* legal, without effect at present */
 } SMMUv3AccelCmdKind;
 
 /* What the opcode of a command determines */
@@ -43,6 +45,7 @@ typedef struct SMMUv3AccelCmdType {
     uint16_t bits;              /* that may be set; for smmuv3-accel-cmd.c */
     bool ssec;                  /* has SSec: there is no Secure state here */
     bool ats;                   /* ILLEGAL without ATS */
+    bool smmuen;                /* IGNORED while SMMUEN is 0 */
     bool all;                   /* invalidates all of the TLB */
     bool page;                  /* invalidates one page or range of the TLB */
 } SMMUv3AccelCmdType;
@@ -60,7 +63,8 @@ const SMMUv3AccelCmdType *smmuv3_accel_cmd_type(uint8_t opcode);
  * (CMD_SYNC).  The function drops RES0 bits, which 4.1.5 allows.  These are
  * ILLEGAL: reserved opcodes, opcodes of features that the guest's SMMU does not
  * have, SSec in a command that has that bit, and a CMD_SYNC whose CS is
- * reserved.
+ * reserved.  An ATC_INV is IGNORED while SMMUEN is 0 (4.5.1), because no device
+ * has a translation then; an ILLEGAL one is not (4.1.3).
  *
  * A command with TG whose NUM, SCALE and TTL are all 0 should be ILLEGAL too
  * (4.4.1.1), and a host refuses it (Linux, arm_vsmmu_validate_range()).  This

@@ -189,11 +189,12 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
                               const Cmd *cmd, bool *caches_only)
 {
     SMMUv3Accel *accel = s->accel_state;
-    const SMMUv3AccelCmdRules rules =
+    SMMUv3AccelCmdRules rules =
         smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
     SMMUv3HostCmd out;
     SMMUCmdError error;
 
+    rules.smmuen = smmu_enabled(s);
     smmuv3_accel_refresh_renumbered(s);
     *caches_only = true;
     switch (smmuv3_accel_cmd_prepare(&rules, words, &out)) {
@@ -203,6 +204,8 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
         return collect_for_sid(s, CMD_SID(cmd), &out);
     case SMMUV3_ACCEL_CMD_ILLEGAL:
         return SMMU_CERROR_ILL;
+    case SMMUV3_ACCEL_CMD_IGNORED:
+        return SMMU_CERROR_NONE;
     case SMMUV3_ACCEL_CMD_LOCAL:
         break;
     }

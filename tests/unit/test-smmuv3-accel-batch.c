@@ -216,9 +216,9 @@ static void complain(const SMMUv3AccelCmdRules *t, const uint64_t in[2],
 {
     g_error("%s: command 0x%016" PRIx64 " 0x%016" PRIx64 " became 0x%016" PRIx64
             " 0x%016" PRIx64 ", kind %d; guest RIL=%d ASID16=%d ATS=%d "
-            "SSIDSIZE=%u DS=%d", what, in[0], in[1],
+            "SSIDSIZE=%u SMMUEN=%d DS=%d", what, in[0], in[1],
             le64_to_cpu(out->word[0]), le64_to_cpu(out->word[1]), kind, t->ril,
-            t->asid16, t->ats, t->ssidsize, t->ds);
+            t->asid16, t->ats, t->ssidsize, t->smmuen, t->ds);
 }
 
 static SMMUv3AccelCmdKind expected_kind(const SMMUv3AccelCmdRules *t,
@@ -230,6 +230,9 @@ static SMMUv3AccelCmdKind expected_kind(const SMMUv3AccelCmdRules *t,
     if ((op >= 1 && op <= CFGI_CD_ALL && (in[0] & SSEC)) ||
         (op == ATC_INV && !t->ats)) {
         return SMMUV3_ACCEL_CMD_ILLEGAL;
+    }
+    if (op == ATC_INV && !t->smmuen) {
+        return SMMUV3_ACCEL_CMD_IGNORED;
     }
     if (op == SYNC) {
         return (in[0] >> 12 & 3) == 3 ? SMMUV3_ACCEL_CMD_ILLEGAL
@@ -297,11 +300,11 @@ static SMMUv3AccelCmdRules rules_nth(unsigned n)
 {
     return (SMMUv3AccelCmdRules) {
         .ril = n & 1, .asid16 = n & 2, .ats = n & 4, .ds = n & 8,
-        .ssidsize = n & 16 ? 20 : 0,
+        .ssidsize = n & 16 ? 20 : 0, .smmuen = n & 32,
     };
 }
 
-#define RULES 32
+#define RULES 64
 
 static void test_opcodes(void)
 {
@@ -427,7 +430,8 @@ static void test_clean_commands_stay(void)
         { { ATC_INV | 0x100ull << 32, 52 } },
     };
     const SMMUv3AccelCmdRules t = {
-        .ril = true, .asid16 = true, .ats = true, .ssidsize = 8,
+        .ril = true, .asid16 = true, .ats = true, .smmuen = true,
+        .ssidsize = 8,
     };
 
     for (int i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -521,7 +525,7 @@ static bool aborts(const Bed *bed, int i)
 static void add(Bed *bed, uint64_t word0, uint64_t word1, uint32_t cons)
 {
     const SMMUv3AccelCmdRules t = {
-        .ril = true, .asid16 = true, .ats = true,
+        .ril = true, .asid16 = true, .ats = true, .smmuen = true,
     };
     const uint64_t w[2] = { word0, word1 };
     SMMUv3HostCmd cmd;
