@@ -107,7 +107,8 @@ static void print_counters(GString *json)
 }
 
 /*
- * Failures: KIND[:FIRST[+COUNT]]=ERRNO, or ~MICROSECONDS in place of =ERRNO.
+ * Failures: KIND[:FIRST[+COUNT]]=ERRNO, or ~MICROSECONDS in place of =ERRNO, or
+ * ~hold, which lasts until the command `release`.
  * The KIND `*` matches any.  FIRST counts calls from 1, since the rule was
  * made; the default is 1.  COUNT is 1 by default, and `*` means all later
  * calls.
@@ -119,10 +120,13 @@ typedef struct HmRule {
     uint64_t seen;
     int err;
     unsigned delay;                     /* microseconds */
+    bool hold;
 } HmRule;
 
 static GPtrArray *rules;
 static unsigned delay;                  /* how long the current call waits */
+static bool hold;                       /* it waits for a release */
+static unsigned releases;
 
 static const struct {
     const char *name;
@@ -187,10 +191,12 @@ static bool add_rule(const char *spec)
     }
     if (what == '=') {
         rule->err = parse_errno(action);
+    } else if (!strcmp(action, "hold")) {
+        rule->hold = true;
     } else {
         rule->delay = g_ascii_strtoull(action, NULL, 0);
     }
-    if (!rule->first || (!rule->err && !rule->delay)) {
+    if (!rule->first || (!rule->err && !rule->delay && !rule->hold)) {
         free_rule(rule);
         return false;
     }
@@ -206,6 +212,7 @@ int hm_fail(const char *kind)
     HM_COUNT("calls");
     (*hm_counter(name))++;
     delay = 0;
+    hold = false;
     for (guint i = 0; i < rules->len; i++) {
         HmRule *rule = rules->pdata[i];
 
@@ -218,6 +225,7 @@ int hm_fail(const char *kind)
                 err = rule->err;
             }
             delay += rule->delay;
+            hold |= rule->hold;
         }
     }
     if (err) {
@@ -230,12 +238,19 @@ int hm_fail(const char *kind)
 int hm_call(const char *kind)
 {
     int err = hm_fail(kind);
-    unsigned us = delay;
+    bool wait = hold;
+    unsigned us = delay, before = releases;
 
     delay = 0;
-    if (us) {
+    hold = false;
+    if (wait) {
+        HM_COUNT("held");
+        hm_log("%s is held", kind);
+    }
+    while (us || (wait && releases == before)) {
         hm_unlock();
-        g_usleep(us);
+        g_usleep(us ?: 100);
+        us = 0;
         hm_lock();
     }
     return err;
@@ -507,6 +522,9 @@ static void answer(GString *json, char **words)
             g_string_append(json, "{\"error\": \"no such rule\"}");
             return;
         }
+        g_string_append(json, "{}");
+    } else if (!strcmp(verb, "release")) {
+        releases++;
         g_string_append(json, "{}");
     } else if (!strcmp(verb, "log")) {
         set_log(argument);
