@@ -193,7 +193,8 @@ void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules)
     batch->n = kept;
 }
 
-static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
+static int issue(const SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd,
+                 unsigned n)
 {
     int ret = smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n);
 
@@ -201,70 +202,150 @@ static int issue(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd, unsigned n)
     return ret;
 }
 
-/* Nothing invalidates any more: no stream may continue to translate */
-static void park_all(SMMUv3AccelVsmmu *vsmmu)
+bool smmuv3_accel_batch_try(SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
+{
+    if (smmuv3_accel_batch_needs_host(vsmmu, batch) &&
+        issue(vsmmu, batch->cmd, batch->n)) {
+        return false;
+    }
+    smmuv3_accel_batch_clear(batch);
+    return true;
+}
+
+/*
+ * A job: what may take long
+ */
+
+void smmuv3_accel_job_begin(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
+                            SMMUv3AccelBatch *batch, bool tried)
+{
+    job->vsmmu = *vsmmu;
+    job->tried = tried;
+    job->cancelled = job->invalidated = false;
+    job->result = SMMUV3_ACCEL_FLUSH_OK;
+    job->everything = smmuv3_accel_vsmmu_everything(vsmmu, &job->n_everything);
+    job->batch.n = 0;
+    if (batch) {
+        job->batch = *batch;
+        smmuv3_accel_batch_clear(batch);
+    }
+}
+
+/* Between two calls another thread may have cancelled the job */
+static bool is_cancelled(SMMUv3AccelJob *job)
+{
+    return qatomic_read(&job->cancelled);
+}
+
+static void invalidate_everything(SMMUv3AccelJob *job)
+{
+    job->error = -ECANCELED;
+    for (unsigned i = 0; i < job->n_everything && !is_cancelled(job); i++) {
+        job->error = smmuv3_accel_vsmmu_invalidate(&job->vsmmu,
+                                                   &job->everything[i], 1);
+        if (job->error) {
+            break;
+        }
+    }
+    job->invalidated = true;
+}
+
+/* The batch has failed: find out why, and make up for it */
+static void recover(SMMUv3AccelJob *job)
+{
+    const SMMUv3AccelBatch *batch = &job->batch;
+
+    for (unsigned i = 0; i < batch->n && !is_cancelled(job); i++) {
+        int ret = issue(&job->vsmmu, &batch->cmd[i], 1);
+
+        if (ret == -EIO) {
+            /* The guest may repeat the command or, like Linux, skip it */
+            invalidate_everything(job);
+            job->cons = batch->cons[i];
+            job->result |= SMMUV3_ACCEL_FLUSH_ILLEGAL;
+            return;
+        }
+        if (ret == -ETIMEDOUT && opcode(&batch->cmd[i]) == SMMU_CMD_ATC_INV) {
+            /* IHI 0070 3.9.1.4, 4.7.3: the device's fault; continue */
+            job->result |= SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
+        } else if (ret) {
+            invalidate_everything(job);
+            return;
+        }
+    }
+}
+
+void smmuv3_accel_job_run(SMMUv3AccelJob *job)
+{
+    if (!job->batch.n) {
+        invalidate_everything(job);
+    } else if (job->tried ||
+               issue(&job->vsmmu, job->batch.cmd, job->batch.n)) {
+        recover(job);
+    }
+}
+
+unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
+                              uint32_t *cons)
+{
+    bool reported = vsmmu->stale;
+
+    g_clear_pointer(&job->everything, g_free);
+    if (job->vsmmu.epoch != vsmmu->epoch) {
+        /* The host may have refused a StreamID that has just gone */
+        job->result &= ~SMMUV3_ACCEL_FLUSH_ILLEGAL;
+        if (job->invalidated && job->error) {
+            unsigned result = job->result;
+
+            smmuv3_accel_job_begin(job, vsmmu, NULL, false);
+            job->result = result;
+            return SMMUV3_ACCEL_FLUSH_AGAIN;
+        }
+    }
+    if (job->invalidated) {
+        smmuv3_accel_vsmmu_invalidated(vsmmu, job->error);
+        if (job->error && !reported) {
+            error_report("%s: the host SMMUv3 does not take invalidations "
+                         "(%s): its streams abort until the guest configures "
+                         "them again; see the host's log", vsmmu->name,
+                         strerror(-job->error));
+        }
+    }
+    if (job->result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
+        *cons = job->cons;
+    } else if (job->invalidated && job->error) {
+        job->result = SMMUV3_ACCEL_FLUSH_FAILED;
+    }
+    return job->result;
+}
+
+bool smmuv3_accel_park_next(SMMUv3AccelVsmmu *vsmmu)
 {
     SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &vsmmu->streams, next) {
-        smmuv3_accel_stream_apply(stream, stream->sid, &park, NULL);
-    }
-}
-
-/* Invalidate everything, or else park all streams */
-static void invalidate_all(SMMUv3AccelVsmmu *vsmmu)
-{
-    bool reported = vsmmu->stale;
-    int ret = smmuv3_accel_vsmmu_resync(vsmmu);
-
-    if (!ret) {
-        return;
-    }
-    if (!reported) {
-        error_report("%s: the host SMMUv3 does not take invalidations (%s): "
-                     "its streams abort until the guest configures them "
-                     "again; see the host's log", vsmmu->name, strerror(-ret));
-    }
-    park_all(vsmmu);
-}
-
-static SMMUv3AccelFlush recover(SMMUv3AccelVsmmu *vsmmu,
-                                const SMMUv3AccelBatch *batch, uint32_t *cons)
-{
-    SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
-
-    for (unsigned i = 0; i < batch->n; i++) {
-        int ret = issue(vsmmu, &batch->cmd[i], 1);
-
-        if (ret == -EIO) {
-            /* The guest may repeat the command or, like Linux, skip it */
-            invalidate_all(vsmmu);
-            *cons = batch->cons[i];
-            return SMMUV3_ACCEL_FLUSH_ILLEGAL;
-        }
-        if (ret == -ETIMEDOUT && opcode(&batch->cmd[i]) == SMMU_CMD_ATC_INV) {
-            /* IHI 0070 3.9.1.4, 4.7.3: the device's fault; continue */
-            result = SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
-        } else if (ret) {
-            invalidate_all(vsmmu);
-            break;
+        if (stream->want.action == SMMUV3_ACCEL_TRANSLATE ||
+            (stream->now.action == SMMUV3_ACCEL_TRANSLATE &&
+             !smmuv3_accel_decision_equal(&stream->want, &park))) {
+            smmuv3_accel_stream_apply(stream, stream->sid, &park, NULL);
+            return true;
         }
     }
-    return result;
+    return false;
 }
 
-SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
-                                          SMMUv3AccelBatch *batch,
-                                          uint32_t *cons)
+unsigned smmuv3_accel_batch_recover(SMMUv3AccelVsmmu *vsmmu,
+                                    SMMUv3AccelBatch *batch, uint32_t *cons)
 {
-    SMMUv3AccelFlush result = SMMUV3_ACCEL_FLUSH_OK;
+    g_autofree SMMUv3AccelJob *job = g_new(SMMUv3AccelJob, 1);
+    unsigned result;
 
-    /* While stale, no stream translates: there is nothing to invalidate */
-    if (batch->n && !QLIST_EMPTY(&vsmmu->streams) && !vsmmu->stale &&
-        issue(vsmmu, batch->cmd, batch->n)) {
-        result = recover(vsmmu, batch, cons);
+    smmuv3_accel_job_begin(job, vsmmu, batch, true);
+    smmuv3_accel_job_run(job);
+    result = smmuv3_accel_job_end(job, vsmmu, cons);
+    while (vsmmu->stale && smmuv3_accel_park_next(vsmmu)) {
+        /* No stream may continue to translate */
     }
-    smmuv3_accel_batch_clear(batch);
     return result;
 }

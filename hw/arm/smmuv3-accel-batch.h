@@ -26,12 +26,37 @@ typedef struct SMMUv3AccelBatch {
     uint32_t cons[SMMUV3_ACCEL_BATCH_MAX];  /* CMDQ_CONS.RD of each */
 } SMMUv3AccelBatch;
 
-/* How a flush ended for the guest */
+/* How a flush ended for the guest: a set, because a batch has many commands */
 typedef enum SMMUv3AccelFlush {
-    SMMUV3_ACCEL_FLUSH_OK,          /* all commands are complete */
-    SMMUV3_ACCEL_FLUSH_ILLEGAL,     /* the host refused the one at *cons */
-    SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, /* a device did not answer an ATC_INV */
+    SMMUV3_ACCEL_FLUSH_OK = 0,              /* all commands are complete */
+    SMMUV3_ACCEL_FLUSH_ILLEGAL = 1 << 0,    /* the host refused one of them */
+    /* A device did not answer an ATC_INV */
+    SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT = 1 << 1,
+    /* The host invalidates nothing: the vSMMU is stale, its streams abort */
+    SMMUV3_ACCEL_FLUSH_FAILED = 1 << 2,
+    /* A job must run again: a stream has left meanwhile */
+    SMMUV3_ACCEL_FLUSH_AGAIN = 1 << 3,
 } SMMUv3AccelFlush;
+
+/*
+ * A batch for the host, and what to do if the host fails.  The host's SMMUv3
+ * waits up to a second for its queue in each call, so a job may take seconds.
+ * It has copies of all that it needs.  So a thread can run it, while this vSMMU
+ * is used without it.
+ */
+typedef struct SMMUv3AccelJob {
+    SMMUv3AccelVsmmu vsmmu;     /* a copy, whose lists must not be used */
+    SMMUv3AccelBatch batch;     /* without commands: invalidate everything */
+    bool tried;                 /* the host has failed the batch already */
+    SMMUv3HostCmd *everything;  /* owned */
+    unsigned n_everything;
+    bool cancelled;             /* atomic: call the host no more */
+
+    bool invalidated;           /* everything, as far as @error says */
+    int error;
+    unsigned result;            /* of SMMUV3_ACCEL_FLUSH_* */
+    uint32_t cons;              /* CMDQ_CONS.RD of the illegal command */
+} SMMUv3AccelJob;
 
 static inline bool smmuv3_accel_batch_full(const SMMUv3AccelBatch *batch)
 {
@@ -96,21 +121,80 @@ static inline void smmuv3_accel_batch_clear(SMMUv3AccelBatch *batch)
     batch->all = false;
 }
 
+/* Must the host be called?  While stale no stream translates */
+static inline bool
+smmuv3_accel_batch_needs_host(const SMMUv3AccelVsmmu *vsmmu,
+                              const SMMUv3AccelBatch *batch)
+{
+    return batch->n && !QLIST_EMPTY(&vsmmu->streams) && !vsmmu->stale;
+}
+
 /**
- * smmuv3_accel_batch_flush: have the host carry out the batch
+ * smmuv3_accel_batch_try: have the host carry out the batch
  * @vsmmu: with or without streams; without, there is nothing to invalidate
- * @batch: empty on return
- * @cons: on FLUSH_ILLEGAL, CMDQ_CONS.RD of the illegal command; all before it
+ * @batch: empty on success, else unchanged
+ *
+ * Makes one call.
+ *
+ * Returns: false if it failed.  Then each command may be complete or not.  The
+ * caller must call smmuv3_accel_batch_recover(), or run a job.
+ */
+bool smmuv3_accel_batch_try(SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch);
+
+/**
+ * smmuv3_accel_batch_recover: make up for a call that failed
+ * @vsmmu: with streams
+ * @batch: the host has failed it; empty on return
+ * @cons: with FLUSH_ILLEGAL, CMDQ_CONS.RD of the illegal command; all before it
  *        are complete.  Else unchanged.
  *
- * If the call fails each command is tried alone, which finds the illegal one.
- * Then everything of this vSMMU is invalidated, and also if the host fails for
- * reasons of its own.  If that fails too its streams are parked on abort.  So a
- * stale translation is never used.  A stale vSMMU has no stream that
- * translates, and QEMU does not call the host.
+ * Tries each command alone, which finds the illegal one.  Then everything of
+ * this vSMMU is invalidated, and also if the host fails for reasons of its own.
+ * If that fails too its streams are parked on abort.  So a stale translation is
+ * never used.  A stale vSMMU has no stream that translates, and QEMU does not
+ * call the host.
+ *
+ * Returns: a set of SMMUV3_ACCEL_FLUSH_*, without AGAIN.
  */
-SMMUv3AccelFlush smmuv3_accel_batch_flush(SMMUv3AccelVsmmu *vsmmu,
-                                          SMMUv3AccelBatch *batch,
-                                          uint32_t *cons);
+unsigned smmuv3_accel_batch_recover(SMMUv3AccelVsmmu *vsmmu,
+                                    SMMUv3AccelBatch *batch, uint32_t *cons);
+
+/**
+ * smmuv3_accel_job_begin: prepare what a thread can do
+ * @job: not running; need not be initialized
+ * @vsmmu: with streams
+ * @batch: moved to the job, and empty on return; or NULL to invalidate
+ *         everything of this vSMMU
+ * @tried: the host has failed the batch already
+ *
+ * The vIOMMU and the host must exist until smmuv3_accel_job_run() returns.
+ */
+void smmuv3_accel_job_begin(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
+                            SMMUv3AccelBatch *batch, bool tried);
+
+/**
+ * smmuv3_accel_job_run: call the host
+ * @job: begun; nothing else is used
+ *
+ * Does what smmuv3_accel_batch_try() and smmuv3_accel_batch_recover() do, up to
+ * the parking.  Needs no lock.
+ */
+void smmuv3_accel_job_run(SMMUv3AccelJob *job);
+
+/**
+ * smmuv3_accel_job_end: account for what a job did
+ * @job: has run; what it owns is freed
+ * @vsmmu: its vSMMU, with streams; some may have come or gone meanwhile
+ * @cons: as smmuv3_accel_batch_recover()
+ *
+ * Returns: a set of SMMUV3_ACCEL_FLUSH_*.  It is AGAIN alone if the job must be
+ * run again, because it named a StreamID that is gone.  If @vsmmu is stale the
+ * caller must call smmuv3_accel_park_next() until it returns false.
+ */
+unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
+                              uint32_t *cons);
+
+/* Park one more stream on abort; returns false if all streams are parked */
+bool smmuv3_accel_park_next(SMMUv3AccelVsmmu *vsmmu);
 
 #endif

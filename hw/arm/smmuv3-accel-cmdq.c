@@ -5,9 +5,9 @@
  *
  * What each command does (IHI 0070 4.3 to 4.7).  CFGI_STE and CFGI_STE_RANGE
  * move streams.  TLBI, CFGI_CD and ATC_INV enter the batch for the host
- * (smmuv3-accel-batch.c).  A CMD_SYNC completes, by memory or by an interrupt,
- * or reports an ATC time-out.  This file also decides how far a drain reads
- * ahead, and how long it may take.
+ * (smmuv3-accel-batch.c, called by smmuv3-accel-slow.c).  A CMD_SYNC completes,
+ * by memory or by an interrupt, or reports that the host has failed.  This file
+ * also decides how far a drain reads ahead, and how long it may take.
  */
 
 #include "qemu/osdep.h"
@@ -25,64 +25,45 @@
  * What waits for the host
  */
 
-/* Returns an error for CMDQ_CONS.ERR, with CMDQ_CONS at the illegal command */
-static SMMUCmdError flush(SMMUv3State *s)
-{
-    SMMUv3Accel *accel = s->accel_state;
-    SMMUQueue *q = &s->cmdq;
-    SMMUv3AccelFlush result;
-    uint32_t cons;
-
-    if (accel->batch.n > 1) {
-        const SMMUv3AccelCmdRules rules =
-            smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
-
-        smmuv3_accel_batch_to_ranges(&accel->batch, rules.page_ranges);
-    }
-    result = smmuv3_accel_batch_flush(&accel->vsmmu, &accel->batch, &cons);
-    if (accel->vsmmu.stale) {
-        smmuv3_accel_retry_pending(s);
-    }
-    switch (result) {
-    case SMMUV3_ACCEL_FLUSH_ILLEGAL:
-        q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
-        return SMMU_CERROR_ILL;
-    case SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT:
-        accel->atc_timeout = true;
-        return SMMU_CERROR_NONE;
-    default:
-        return SMMU_CERROR_NONE;
-    }
-}
-
 static SMMUCmdError collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
 {
     SMMUv3AccelBatch *batch = &s->accel_state->batch;
     SMMUQueue *q = &s->cmdq;
 
     smmuv3_accel_batch_add(batch, cmd, q->cons & WRAP_INDEX_MASK(q));
-    return smmuv3_accel_batch_full(batch) ? flush(s) : SMMU_CERROR_NONE;
+    return smmuv3_accel_batch_full(batch) ? smmuv3_accel_flush(s)
+                                          : SMMU_CERROR_NONE;
 }
 
-/* The host knows a stream by the StreamID of its vDEVICE, if it has one */
+/*
+ * The host knows a stream by the StreamID of its vDEVICE, if it has one.  The
+ * caller walks a list of streams, so this command may not stop the drain.
+ */
 static SMMUCmdError collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
                                 const SMMUv3HostCmd *cmd)
 {
+    SMMUv3AccelBatch *batch = &s->accel_state->batch;
+    SMMUQueue *q = &s->cmdq;
     SMMUv3HostCmd named = *cmd;
 
     if (!stream->has_vdevice) {
         return SMMU_CERROR_NONE;
     }
     smmuv3_accel_cmd_set_sid(&named, stream->vdevice_sid);
-    return collect(s, &named);
+    smmuv3_accel_batch_add(batch, &named, q->cons & WRAP_INDEX_MASK(q));
+    return smmuv3_accel_batch_full(batch) ? smmuv3_accel_flush_now(s)
+                                          : SMMU_CERROR_NONE;
 }
 
 static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
                                     const SMMUv3HostCmd *cmd)
 {
-    SMMUCmdError error = SMMU_CERROR_NONE;
+    SMMUCmdError error = smmuv3_accel_make_room(s);
     SMMUv3AccelStream *stream;
 
+    if (error || s->accel_state->slow.busy) {
+        return error;
+    }
     for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
          stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
         error = collect_for(s, stream, cmd);
@@ -147,16 +128,28 @@ static SMMUCmdError cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
     return error;
 }
 
-/* IHI 0070 4.7.3; all commands before the CMD_SYNC are complete */
+static SMMUCmdError cfgi(SMMUv3State *s, const Cmd *cmd)
+{
+    smmuv3_accel_slow_resync(s);
+    if (s->accel_state->slow.busy) {
+        return SMMU_CERROR_NONE;
+    }
+    return CMD_TYPE(cmd) == SMMU_CMD_CFGI_STE ?
+           cfgi_ste_sid(s, CMD_SID(cmd)) :
+           cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
+}
+
+/*
+ * IHI 0070 4.7.3; all commands before the CMD_SYNC are complete.  After an
+ * error the guest issues another CMD_SYNC.
+ */
 static SMMUCmdError check_sync(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
+    SMMUCmdError error = accel->sync_error;
 
-    if (accel->atc_timeout) {
-        accel->atc_timeout = false;
-        return SMMU_CERROR_ATC_INV_SYNC;
-    }
-    return SMMU_CERROR_NONE;
+    accel->sync_error = SMMU_CERROR_NONE;
+    return error;
 }
 
 /*
@@ -210,17 +203,16 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
         break;
     }
 
-    error = flush(s);
-    if (error) {
+    error = smmuv3_accel_flush(s);
+    if (error || accel->slow.busy) {
         return error;
     }
     switch (CMD_TYPE(cmd)) {
     case SMMU_CMD_SYNC:
         return check_sync(s);
     case SMMU_CMD_CFGI_STE:
-        return cfgi_ste_sid(s, CMD_SID(cmd));
     case SMMU_CMD_CFGI_STE_RANGE:
-        return cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
+        return cfgi(s, cmd);
     default:
         *caches_only = false;
         return SMMU_CERROR_NONE;
@@ -334,10 +326,12 @@ static void set_cmd(Cmd *cmd, const uint64_t words[2])
 bool smmuv3_accel_drain_next(SMMUv3State *s, Cmd *cmd, unsigned *error)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
+    SMMUv3AccelSlow *slow = &s->accel_state->slow;
     SMMUQueue *q = &s->cmdq;
 
-    *error = SMMU_CERROR_NONE;
-    while (!smmuv3_q_empty(q)) {
+    *error = slow->error;
+    slow->error = SMMU_CERROR_NONE;
+    while (!*error && !smmuv3_q_empty(q)) {
         const uint64_t *words;
         bool caches_only;
 
@@ -353,7 +347,7 @@ bool smmuv3_accel_drain_next(SMMUv3State *s, Cmd *cmd, unsigned *error)
         set_cmd(cmd, words);
         trace_smmuv3_cmdq_opcode(smmu_cmd_string(CMD_TYPE(cmd)));
         *error = carry_out(s, words, cmd, &caches_only);
-        if (*error) {
+        if (*error || slow->busy) {
             return false;
         }
         note_work(s, CMD_TYPE(cmd));
@@ -377,6 +371,9 @@ bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
         return false;
     }
     smmuv3_accel_publish(s, A_CMDQ_PROD, s->cmdq.prod);
+    if (s->accel_state->slow.busy) {
+        return false;
+    }
     if (!s->accel_props.drain_us && !drain->in_bh) {
         qemu_bh_schedule(drain->bh);
         return false;
@@ -394,14 +391,15 @@ unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
     SMMUQueue *q = &s->cmdq;
     SMMUCmdError late;
+    int64_t now;
 
     drain->running = false;
-    late = flush(s);
+    late = smmuv3_accel_flush(s);
     smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
-    if (trace_event_get_state_backends(TRACE_SMMUV3_CMDQ_DRAINED)) {
-        trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
-                                  get_clock() - drain->start);
-    }
+    now = get_clock();
+    smmuv3_accel_slow_note(s, now);
+    trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
+                              now - drain->start);
     return late ?: error;
 }
 
@@ -437,6 +435,7 @@ void smmuv3_accel_cmdq_realize(SMMUv3State *s)
     /* Guarded: the SMMU's own registers refuse a CMD_SYNC's message */
     drain->bh = qemu_bh_new_guarded(drain_bh, s,
                                     &DEVICE(s)->mem_reentrancy_guard);
+    smmuv3_accel_slow_realize(s);
     drain->vm_state = qdev_add_vm_change_state_handler(DEVICE(s),
                                                        vm_state_changed, s);
 }
@@ -446,13 +445,16 @@ void smmuv3_accel_cmdq_unrealize(SMMUv3State *s)
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
     qemu_del_vm_change_state_handler(drain->vm_state);
+    smmuv3_accel_slow_unrealize(s);
     qemu_bh_delete(drain->bh);
 }
 
+/* No batch is left from before: each drain ends with a flush */
 void smmuv3_accel_cmdq_reset(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
 
     smmuv3_accel_batch_clear(&accel->batch);
-    accel->atc_timeout = false;
+    accel->sync_error = SMMU_CERROR_NONE;
+    smmuv3_accel_slow_abandon(s);
 }

@@ -54,6 +54,22 @@ typedef struct SMMUv3AccelDrain {
     bool no_cache;              /* QEMU's caches were empty when it read them */
 } SMMUv3AccelDrain;
 
+/* Calls that a thread makes, because the host is slow: smmuv3-accel-slow.c */
+typedef struct SMMUv3AccelSlow {
+    int64_t until;              /* ns; 0 while the host is quick */
+    QEMUBH *bh;                 /* the thread is done, or there is more to do */
+    bool busy;                  /* the queue waits for the job */
+    bool parking;               /* the thread is done, streams have to move */
+    bool abandoned;             /* the queue that the job is for is no more */
+    bool resync;                /* the job invalidates everything */
+    bool resynced;              /* for the command at CMDQ_CONS */
+    uint32_t cons;              /* CMDQ_CONS when the job is complete */
+    SMMUCmdError error;         /* to report at CMDQ_CONS next */
+    int64_t started;            /* ns */
+    QemuThread thread;          /* exists while @busy and not @parking */
+    SMMUv3AccelJob job;         /* the thread's, likewise */
+} SMMUv3AccelSlow;
+
 typedef struct SMMUv3Accel {
     char *name;                 /* for messages */
     Error *migration_blocker;
@@ -65,7 +81,7 @@ typedef struct SMMUv3Accel {
      * needs.
      */
     SMMUv3AccelCaps caps;
-    bool atc_timeout;           /* to be reported at the next CMD_SYNC */
+    SMMUCmdError sync_error;    /* to be reported at the next CMD_SYNC */
 
     /*
      * The host's part: between drains it can be made again from the guest's
@@ -79,6 +95,7 @@ typedef struct SMMUv3Accel {
     bool renumbered;            /* some streams have another StreamID now */
     SMMUv3AccelBatch batch;
     SMMUv3AccelDrain drain;
+    SMMUv3AccelSlow slow;
     bool events_paused;         /* until the guest makes room */
     bool events_full;           /* since then the host may have lost some */
     bool events_refused;        /* by the host, and the user was warned */
@@ -165,6 +182,52 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s);
 void smmuv3_accel_cmdq_realize(SMMUv3State *s);
 void smmuv3_accel_cmdq_unrealize(SMMUv3State *s);
 void smmuv3_accel_cmdq_reset(SMMUv3State *s);
+
+/*
+ * A host that is slow (smmuv3-accel-slow.c)
+ */
+
+void smmuv3_accel_slow_realize(SMMUv3State *s);
+void smmuv3_accel_slow_unrealize(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_flush: have the host carry out what the drain has collected
+ * @s: drained; its batch is empty afterwards
+ *
+ * If the host is slow, a thread makes the call and slow.busy is set.  Then
+ * CMDQ_CONS is at the first of these commands.  The caller must end the drain,
+ * without CMDQ_CONS moved; it will continue with the present command.
+ *
+ * Returns: an error for CMDQ_CONS.ERR, with CMDQ_CONS at the illegal command.
+ */
+SMMUCmdError smmuv3_accel_flush(SMMUv3State *s);
+
+/* The same within the call, for a caller that cannot end the drain */
+SMMUCmdError smmuv3_accel_flush_now(SMMUv3State *s);
+
+/* The same if the batch may not have room for one command for each stream */
+SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s);
+
+/* As smmuv3_accel_flush(): before a CFGI_STE, let streams translate again */
+void smmuv3_accel_slow_resync(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_slow_note: a drain ends, or a call to the host has failed
+ * @s: drained
+ * @now: the time, in ns
+ *
+ * Returns: whether the host is slow now.
+ */
+bool smmuv3_accel_slow_note(SMMUv3State *s, int64_t now);
+
+/* The queue is no more; the thread goes on, and its result is discarded */
+void smmuv3_accel_slow_abandon(SMMUv3State *s);
+
+/*
+ * The last stream leaves: wait until the thread has ended its present call.
+ * Its batch is not complete, so the caller must invalidate everything.
+ */
+void smmuv3_accel_slow_cancel(SMMUv3State *s);
 
 /*
  * The event queue (smmuv3-accel-eventq.c)

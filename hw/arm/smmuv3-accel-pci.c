@@ -115,6 +115,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
      * So leave no TLB entry behind.
      */
     if (vsmmu->n_streams == 1) {
+        smmuv3_accel_slow_cancel(ep->smmu);
         vsmmu->ops->detach(stream->dev, NULL);
         smmuv3_accel_vsmmu_resync(vsmmu);
         smmuv3_accel_eventq_stop(ep->smmu);

@@ -138,6 +138,7 @@ static void free_vdevice(SMMUv3AccelStream *stream)
                                         stream->vdevice_sid, stream->vdevice);
         destroy(vsmmu, &stream->vdevice);
         stream->has_vdevice = false;
+        vsmmu->epoch++;
     }
 }
 
@@ -259,34 +260,49 @@ int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
     return ret;
 }
 
-static int issue_one(SMMUv3AccelVsmmu *vsmmu, uint64_t word0, uint64_t word1)
+SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
+                                             unsigned *n)
 {
-    const SMMUv3HostCmd cmd = {
-        .word = { cpu_to_le64(word0), cpu_to_le64(word1) },
-    };
+    SMMUv3HostCmd *cmd = g_new(SMMUv3HostCmd, 1 + 2 * vsmmu->n_streams);
+    SMMUv3AccelStream *stream;
 
-    return smmuv3_accel_vsmmu_invalidate(vsmmu, &cmd, 1);
+    *n = 0;
+    cmd[(*n)++] = (SMMUv3HostCmd) { { cpu_to_le64(SMMU_CMD_TLBI_NSNH_ALL) } };
+    QLIST_FOREACH(stream, &vsmmu->streams, next) {
+        uint64_t sid = (uint64_t)stream->vdevice_sid << 32;
+
+        if (!stream->has_vdevice) {
+            continue;
+        }
+        cmd[(*n)++] = (SMMUv3HostCmd) {
+            { cpu_to_le64(SMMU_CMD_CFGI_CD_ALL | sid) }
+        };
+        if (FIELD_EX64(stream->now.ste[1], STE1, EATS)) {
+            cmd[(*n)++] = (SMMUv3HostCmd) {
+                { cpu_to_le64(SMMU_CMD_ATC_INV | sid),
+                  cpu_to_le64(SMMUV3_ATC_SIZE_ALL) }
+            };
+        }
+    }
+    return cmd;
+}
+
+void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error)
+{
+    vsmmu->stale = error != 0;
+    trace_smmuv3_accel_resync(vsmmu->name, error);
 }
 
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
 {
-    SMMUv3AccelStream *stream;
-    int ret = issue_one(vsmmu, SMMU_CMD_TLBI_NSNH_ALL, 0);
+    unsigned n;
+    g_autofree SMMUv3HostCmd *cmd = smmuv3_accel_vsmmu_everything(vsmmu, &n);
+    int ret = 0;
 
-    QLIST_FOREACH(stream, &vsmmu->streams, next) {
-        uint64_t sid = (uint64_t)stream->vdevice_sid << 32;
-
-        if (!ret && stream->has_vdevice) {
-            ret = issue_one(vsmmu, SMMU_CMD_CFGI_CD_ALL | sid, 0);
-        }
-        if (!ret && stream->has_vdevice &&
-            FIELD_EX64(stream->now.ste[1], STE1, EATS)) {
-            ret = issue_one(vsmmu, SMMU_CMD_ATC_INV | sid,
-                            SMMUV3_ATC_SIZE_ALL);
-        }
+    for (unsigned i = 0; i < n && !ret; i++) {
+        ret = smmuv3_accel_vsmmu_invalidate(vsmmu, &cmd[i], 1);
     }
-    vsmmu->stale = ret != 0;
-    trace_smmuv3_accel_resync(vsmmu->name, ret);
+    smmuv3_accel_vsmmu_invalidated(vsmmu, ret);
     return ret;
 }
 
@@ -340,7 +356,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
     }
     /* Invalidate stale entries before the stream translates again */
     if (vsmmu->stale && decision->action == SMMUV3_ACCEL_TRANSLATE) {
-        ret = smmuv3_accel_vsmmu_resync(vsmmu);
+        ret = vsmmu->slow ? -ETIMEDOUT : smmuv3_accel_vsmmu_resync(vsmmu);
         if (ret) {
             error_setg_errno(errp, -ret, "the host takes no invalidations");
             park_stream(stream, decision, ret);

@@ -41,6 +41,8 @@ typedef struct SMMUv3AccelVsmmu {
     uint32_t abort_hwpt;
     uint32_t bypass_hwpt;
     bool stale;                 /* invalidations were lost; outlives @viommu */
+    bool slow;                  /* so is the host: the upper half sets it */
+    unsigned epoch;             /* changes when a vDEVICE goes */
     uint32_t veventq;           /* smmuv3-accel-veventq.c; 0 without */
     uint32_t old_veventq;       /* closed, but the host still uses it; or 0 */
     int event_fd;
@@ -77,7 +79,7 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
 
 /**
  * smmuv3_accel_vsmmu_invalidate: have the host carry out commands
- * @vsmmu: with streams
+ * @vsmmu: with streams; may be a copy, and then no lock is needed
  * @cmds: prepared, for streams that have a vDEVICE
  * @n: their number, at least 1
  *
@@ -96,15 +98,30 @@ int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
                                   const SMMUv3HostCmd *cmds, unsigned n);
 
 /**
+ * smmuv3_accel_vsmmu_everything: how to invalidate all that is cached
+ * @vsmmu: with streams
+ * @n: set to the number of commands
+ *
+ * The commands concern what comes from this vSMMU's guest tables: TLB entries,
+ * CDs and, if a stream has ATS, its device's cache (IHI 0070 4.3.4, 4.4, 4.5).
+ *
+ * Returns: the commands, which the caller issues one by one and frees.
+ */
+SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
+                                             unsigned *n);
+
+/* All of these were issued, or one failed with @error, so @vsmmu is stale */
+void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error);
+
+/**
  * smmuv3_accel_vsmmu_resync: invalidate all that the host may have cached
  * @vsmmu: with streams
  *
- * Invalidates what comes from this vSMMU's guest tables: TLB entries, CDs and,
- * if a stream has ATS, its device's cache (IHI 0070 4.3.4, 4.4, 4.5).
+ * Issues smmuv3_accel_vsmmu_everything().
  *
  * Returns: 0, or a negative errno after which @vsmmu is stale.  No stream is
  * moved to a translation while @vsmmu is stale.  Each attempt to move one calls
- * this function again.
+ * this function again, unless the host is slow.
  */
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
 

@@ -119,8 +119,8 @@ void smmuv3_accel_do_cr0(SMMUv3State *s)
         smmuv3_accel_eventq_update(s);
     }
     if (FIELD_EX32(changed, CR0, CMDQEN)) {
-        /* An ATC_INV of the old queue no longer matters */
-        accel->atc_timeout = false;
+        /* What happens to commands of the old queue no longer matters */
+        smmuv3_accel_cmdq_reset(s);
     }
     if (FIELD_EX32(changed, CR0, SMMU_ENABLE)) {
         smmuv3_accel_refresh_all(s);

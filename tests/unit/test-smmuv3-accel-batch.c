@@ -570,15 +570,21 @@ static void expect_done(const Bed *bed, unsigned n, unsigned after)
 
 #define UNTOUCHED 0xdeadbeef
 
-static void expect_flush(Bed *bed, SMMUv3AccelFlush want, uint32_t want_cons)
+static unsigned flush(Bed *bed, uint32_t *cons)
+{
+    return smmuv3_accel_batch_try(&bed->vsmmu, &bed->batch) ?
+           SMMUV3_ACCEL_FLUSH_OK :
+           smmuv3_accel_batch_recover(&bed->vsmmu, &bed->batch, cons);
+}
+
+static void expect_flush(Bed *bed, unsigned want, uint32_t want_cons)
 {
     uint32_t cons = UNTOUCHED;
-    SMMUv3AccelFlush got = smmuv3_accel_batch_flush(&bed->vsmmu, &bed->batch,
-                                                    &cons);
+    unsigned got = flush(bed, &cons);
     g_autofree char *story = rec_story(bed->host);
 
     if (got != want || cons != want_cons) {
-        g_error("flush: %d, CONS 0x%x, expected %d, 0x%x, after: %s", got, cons,
+        g_error("flush: %u, CONS 0x%x, expected %u, 0x%x, after: %s", got, cons,
                 want, want_cons, story);
     }
     g_assert_cmpuint(bed->batch.n, ==, 0);
@@ -799,7 +805,8 @@ static void test_park(void)
         fill(&bed, 1);
         bed.host->inject = fail_later;
         bed.host->opaque = &fail;
-        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        expect_flush(&bed, fails ? SMMUV3_ACCEL_FLUSH_FAILED
+                                 : SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
         g_assert_cmpuint(fail.calls, ==, fails ? nth : 2 + resync);
         for (int i = 0; i < DEVICES; i++) {
             g_assert_cmpint(aborts(&bed, i), ==, fails);
@@ -824,7 +831,7 @@ static void test_park_fails(void)
     bed_init(&bed, true);
     fill(&bed, 3);
     bed.host->inject = nothing_works;
-    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
     for (int i = 0; i < DEVICES; i++) {
         g_assert_true(smmuv3_accel_stream_pending(bed.stream[i]));
     }
@@ -848,7 +855,7 @@ static void test_parked_until_invalidated(void)
         d = bed.stream[0]->now;
         fill(&bed, 3);
         bed.host->inject = could_park ? no_invalidation : nothing_works;
-        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
 
         /* Nothing translates: a host that has failed is not called again */
         rec_forget(bed.host);
@@ -891,7 +898,7 @@ static void test_park_is_reported(void)
         fill(&bed, 1);
         bed.host->inject = fail_first;
         bed.host->opaque = &fail;
-        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
         bed_fini(&bed);
         return;
     }
@@ -934,6 +941,22 @@ static void test_atc_timeout(void)
     bed_fini(&bed);
 }
 
+/* An illegal command follows: the guest gets both errors */
+static void test_atc_timeout_then_illegal(void)
+{
+    uint64_t silent = sid_of(0);
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, ATC_INV | silent << 32, 52, 2);
+    add(&bed, CFGI_CD_ALL | 0x7777ull << 32, 0, 3);
+    bed.host->cmd_error = no_answer;
+    bed.host->opaque = &silent;
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_ILLEGAL |
+                       SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, 3);
+    bed_fini(&bed);
+}
+
 /* A timeout without an ATC_INV is a failure of the host */
 static void test_timeout_without_atc(void)
 {
@@ -947,6 +970,180 @@ static void test_timeout_without_atc(void)
     bed.host->opaque = &fail;
     expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
     g_assert_true(was_done(&bed, NSNH_ALL));
+    bed_fini(&bed);
+}
+
+/*
+ * Jobs: the same in a thread, while other things happen
+ */
+
+static SMMUv3AccelJob *job_of(Bed *bed, bool tried)
+{
+    SMMUv3AccelJob *job = g_new(SMMUv3AccelJob, 1);
+
+    memset(job, 0xa5, sizeof(*job));
+    smmuv3_accel_job_begin(job, &bed->vsmmu, &bed->batch, tried);
+    g_assert_cmpuint(bed->batch.n, ==, 0);
+    return job;
+}
+
+static void expect_end(Bed *bed, SMMUv3AccelJob *job, unsigned want,
+                       uint32_t want_cons)
+{
+    uint32_t cons = UNTOUCHED;
+
+    g_assert_cmpuint(smmuv3_accel_job_end(job, &bed->vsmmu, &cons), ==, want);
+    g_assert_cmphex(cons, ==, want_cons);
+}
+
+static void test_job(void)
+{
+    for (int tried = 0; tried < 2; tried++) {
+        g_autofree SMMUv3AccelJob *job = NULL;
+        g_autofree char *story = NULL;
+        Bed bed;
+
+        bed_init(&bed, true);
+        fill(&bed, 3);
+        job = job_of(&bed, tried);
+        g_assert_cmpuint(bed.host->events->len, ==, 0);
+        smmuv3_accel_job_run(job);
+        expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        expect_done(&bed, 3, 0);
+        story = rec_story(bed.host);
+        g_assert_cmpstr(story, ==, tried ?
+                        "invalidate:1 invalidate:1 invalidate:1" :
+                        "invalidate:3");
+        bed_fini(&bed);
+    }
+}
+
+/* The run of a job moves no stream, and its end says that they have to move */
+static void test_job_fails(void)
+{
+    g_autofree SMMUv3AccelJob *job = NULL;
+    unsigned parked = 0;
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 3);
+    job = job_of(&bed, false);
+    bed.host->inject = no_invalidation;
+    smmuv3_accel_job_run(job);
+    g_assert_false(bed.vsmmu.stale);
+    expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
+    g_assert_true(bed.vsmmu.stale);
+    while (smmuv3_accel_park_next(&bed.vsmmu)) {
+        parked++;
+    }
+    g_assert_cmpuint(parked, ==, DEVICES);
+    for (int i = 0; i < DEVICES; i++) {
+        g_assert_true(aborts(&bed, i));
+    }
+
+    /* A job without commands invalidates everything */
+    bed.host->inject = NULL;
+    rec_forget(bed.host);
+    smmuv3_accel_job_begin(job, &bed.vsmmu, NULL, false);
+    smmuv3_accel_job_run(job);
+    expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    g_assert_cmpuint(bed.host->done->len, ==, 1 + DEVICES);
+    g_assert_false(bed.vsmmu.stale);
+    bed_fini(&bed);
+}
+
+/* Streams that bypass may go on: they use nothing that was not invalidated */
+static void test_bypass_is_not_parked(void)
+{
+    const SMMUv3AccelDecision bypass = smmuv3_accel_decide_disabled(false);
+    Bed bed;
+
+    bed_init(&bed, true);
+    smmuv3_accel_stream_apply(bed.stream[1], sid_of(1), &bypass, &error_abort);
+    fill(&bed, 3);
+    bed.host->inject = no_invalidation;
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
+    g_assert_true(aborts(&bed, 0));
+    g_assert_cmpint(bed.stream[1]->now.action, ==, SMMUV3_ACCEL_BYPASS);
+    g_assert_false(aborts(&bed, 1));
+    bed_fini(&bed);
+}
+
+/* A stream leaves, and the host does not know its StreamID any more */
+static void test_job_stream_leaves(void)
+{
+    for (int before = 0; before < 2; before++) {
+        g_autofree SMMUv3AccelJob *job = NULL;
+        RecFailNth fail = { .nth = 1, .err = -ETIMEDOUT };
+        Bed bed;
+
+        bed_init(&bed, true);
+        add(&bed, NH_ASID, 0, 1);
+        add(&bed, CFGI_CD_ALL | (uint64_t)sid_of(1) << 32, 0, 2);
+        job = job_of(&bed, before);
+        rec_stream_free(bed.stream[1]);
+        bed.stream[1] = NULL;
+        bed.host->inject = before ? NULL : fail_first;
+        bed.host->opaque = &fail;
+        smmuv3_accel_job_run(job);
+        /* Neither the guest nor another stream has done anything wrong */
+        expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_AGAIN, UNTOUCHED);
+        g_assert_false(bed.vsmmu.stale);
+        rec_forget(bed.host);
+        smmuv3_accel_job_run(job);
+        expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_true(was_done(&bed, NSNH_ALL));
+        g_assert_false(bed.vsmmu.stale);
+        bed_fini(&bed);
+    }
+}
+
+/* Another thread cancels the job during its first call */
+static int cancel_job(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    SMMUv3AccelJob *job = opaque;
+
+    qatomic_set(&job->cancelled, true);
+    return -ETIMEDOUT;
+}
+
+static void test_job_cancelled(void)
+{
+    g_autofree SMMUv3AccelJob *job = NULL;
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 10);
+    job = job_of(&bed, false);
+    bed.host->inject = cancel_job;
+    bed.host->opaque = job;
+    smmuv3_accel_job_run(job);
+    g_assert_cmpuint(bed.host->events->len, ==, 1);
+    g_free(job->everything);
+    bed_fini(&bed);
+}
+
+/* While the host is slow, a move of a stream does not invalidate by itself */
+static void test_slow_host(void)
+{
+    SMMUv3AccelDecision d;
+    Bed bed;
+
+    bed_init(&bed, true);
+    d = bed.stream[0]->now;
+    fill(&bed, 3);
+    bed.host->inject = no_invalidation;
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
+    bed.host->inject = NULL;
+    rec_forget(bed.host);
+    bed.vsmmu.slow = true;
+    g_assert_cmpint(smmuv3_accel_stream_apply(bed.stream[0], sid_of(0), &d,
+                                              NULL), ==, -ETIMEDOUT);
+    g_assert_true(aborts(&bed, 0));
+    g_assert_cmpuint(bed.host->done->len, ==, 0);
+    bed.vsmmu.slow = false;
+    smmuv3_accel_stream_apply(bed.stream[0], sid_of(0), &d, &error_abort);
+    g_assert_true(translates(&bed, 0));
     bed_fini(&bed);
 }
 
@@ -1333,7 +1530,7 @@ static void test_random_failures(void)
     for (int round = 0; round < 500; round++) {
         int odds = g_test_rand_int_range(2, 40);
         unsigned n = g_test_rand_int_range(1, 100), until;
-        SMMUv3AccelFlush result;
+        unsigned result;
         SMMUv3AccelBatch batch;
         uint32_t cons = UNTOUCHED;
         Bed bed;
@@ -1357,11 +1554,11 @@ static void test_random_failures(void)
         batch = bed.batch;
         bed.host->inject = at_random;
         bed.host->opaque = &odds;
-        result = smmuv3_accel_batch_flush(&bed.vsmmu, &bed.batch, &cons);
+        result = flush(&bed, &cons);
         g_assert_cmpuint(bed.batch.n, ==, 0);
         g_assert_cmpint(cons != UNTOUCHED, ==,
-                        result == SMMUV3_ACCEL_FLUSH_ILLEGAL);
-        until = result == SMMUV3_ACCEL_FLUSH_ILLEGAL ? cons : n;
+                        !!(result & SMMUV3_ACCEL_FLUSH_ILLEGAL));
+        until = result & SMMUV3_ACCEL_FLUSH_ILLEGAL ? cons : n;
         for (unsigned i = 0; i < batch.n && batch.cons[i] < until; i++) {
             bool atc = (le64_to_cpu(batch.cmd[i].word[0]) & 0xff) == ATC_INV;
 
@@ -1371,7 +1568,7 @@ static void test_random_failures(void)
                 g_autofree char *story = rec_story(bed.host);
 
                 g_error("command %u of %u, 0x%016" PRIx64 " 0x%016" PRIx64
-                        ": not done; flush %d, after: %s", i, n,
+                        ": not done; flush %u, after: %s", i, n,
                         le64_to_cpu(batch.cmd[i].word[0]),
                         le64_to_cpu(batch.cmd[i].word[1]), result, story);
             }
@@ -1431,8 +1628,8 @@ static void test_either_call_fails(void)
     for (int e = 0; e < ARRAY_SIZE(errnos); e++) {
         for (unsigned nth = 1; nth <= 2 + 2 * 3; nth++) {
             RecFailNth fail = { .nth = nth, .err = errnos[e] };
-            SMMUv3AccelFlush result;
             SMMUv3AccelBatch batch;
+            unsigned result;
             uint32_t cons = UNTOUCHED;
             unsigned until;
             Bed bed;
@@ -1444,9 +1641,9 @@ static void test_either_call_fails(void)
             batch = bed.batch;
             bed.host->inject = rec_fail_nth;
             bed.host->opaque = &fail;
-            result = smmuv3_accel_batch_flush(&bed.vsmmu, &bed.batch, &cons);
-            g_assert_cmpint(result, !=, SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT);
-            until = result == SMMUV3_ACCEL_FLUSH_ILLEGAL ? cons : batch.n;
+            result = flush(&bed, &cons);
+            g_assert_false(result & SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT);
+            until = result & SMMUV3_ACCEL_FLUSH_ILLEGAL ? cons : batch.n;
             for (unsigned i = 0; i < until; i++) {
                 if (!done_or_moot(&bed, &batch.cmd[i])) {
                     g_autofree char *story = rec_story(bed.host);
@@ -1632,8 +1829,18 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/batch/park-is-reported",
                     test_park_is_reported);
     g_test_add_func("/smmuv3-accel/batch/atc-timeout", test_atc_timeout);
+    g_test_add_func("/smmuv3-accel/batch/atc-timeout-then-illegal",
+                    test_atc_timeout_then_illegal);
     g_test_add_func("/smmuv3-accel/batch/timeout-without-atc",
                     test_timeout_without_atc);
+    g_test_add_func("/smmuv3-accel/batch/job", test_job);
+    g_test_add_func("/smmuv3-accel/batch/job-fails", test_job_fails);
+    g_test_add_func("/smmuv3-accel/batch/job-stream-leaves",
+                    test_job_stream_leaves);
+    g_test_add_func("/smmuv3-accel/batch/job-cancelled", test_job_cancelled);
+    g_test_add_func("/smmuv3-accel/batch/bypass-is-not-parked",
+                    test_bypass_is_not_parked);
+    g_test_add_func("/smmuv3-accel/batch/slow-host", test_slow_host);
     g_test_add_func("/smmuv3-accel/batch/merge", test_merge);
     g_test_add_func("/smmuv3-accel/batch/pages", test_pages);
     g_test_add_func("/smmuv3-accel/batch/pages-end", test_pages_end);

@@ -1,0 +1,528 @@
+/*
+ * QTest of accel=on: a host whose SMMUv3 does not answer
+ *
+ * A call for invalidations may take a second and fail. QEMU answers QMP
+ * meanwhile, devices leave, the machine is reset and stopped. No test measures
+ * a time: the model of the host holds the call until the test lets it go on, so
+ * that whatever else happens, happens during the call.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/bswap.h"
+#include "smmuv3-host.h"
+
+#define INVALIDATE  "IOMMU_HWPT_INVALIDATE"
+#define N_DEVS      2
+#define TAG(dev)    (0x7a60000ull + (dev))
+
+typedef struct Bed {
+    HostGuest *g;
+    uint64_t pte[N_DEVS];       /* guest-physical, of HOST_VA */
+    uint64_t page[N_DEVS], cd[N_DEVS];
+} Bed;
+
+static void control(Bed *bed, const char *command)
+{
+    qobject_unref(host_control(bed->g, "%s", command));
+}
+
+static void set_pte(Bed *bed, unsigned dev, bool valid)
+{
+    qatomic_set((uint64_t *)host_ram(bed->g, bed->pte[dev]), cpu_to_le64(
+                valid ? host_leaf(3, bed->page[dev], PTE_DATA) : 0));
+}
+
+static void translate(Bed *bed)
+{
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        host_set_ste(bed->g, dev, STE_S1(bed->cd[dev]));
+        host_check_reads(bed->g, dev, HOST_VA, TAG(dev));
+    }
+}
+
+/* One slow call shows that the host is slow: QEMU has to wait for that one */
+static void make_slow(Bed *bed)
+{
+    control(bed, "fail " INVALIDATE "~150000");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(bed->g, 0);
+    control(bed, "fail clear");
+}
+
+/* If QEMU waits for the host, nobody lets the host go on: end the test then */
+#define WATCHDOG_S  120
+
+static Bed *bed_new(const char *smmu_args, bool slow)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = N_DEVS, .smmu_args = smmu_args,
+    };
+    Bed *bed = g_new0(Bed, 1);
+    HostGuest *g = bed->g = host_guest_new(&config);
+
+    alarm(WATCHDOG_S);
+    host_enable(g, 0);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        uint64_t root = host_alloc(g, 4096);
+        uint64_t *pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);
+
+        bed->pte[dev] = (uint8_t *)pte - g->ram + HOST_RAM_BASE;
+        bed->page[dev] = host_new_page(g, TAG(dev));
+        bed->cd[dev] = host_alloc(g, 64);
+        set_pte(bed, dev, true);
+        host_write_cd(g, bed->cd[dev], &(HostCd) {
+            .asid = 1 + dev, .ttb = { root }, .txsz = { 25 },
+            .granule_shift = 12,
+        });
+    }
+    translate(bed);
+    if (slow) {
+        make_slow(bed);
+    }
+    return bed;
+}
+
+static void bed_free(Bed *bed)
+{
+    host_finish(bed->g);
+    g_free(bed);
+    alarm(0);
+}
+
+static void wait_until_held(Bed *bed, unsigned n)
+{
+    for (int i = 0; host_counter(bed->g, "held") < n; i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_usleep(100);
+    }
+}
+
+static uint32_t cons(Bed *bed)
+{
+    return smmu_read(bed->g, 0, SMMU_CMDQ_CONS) & 0xfffff;
+}
+
+/* The guest unmaps HOST_VA of @dev, and the host does not answer */
+static void unmap_held(Bed *bed, unsigned dev)
+{
+    uint32_t before = bed->g->smmu[0].prod;
+
+    control(bed, "fail " INVALIDATE "~hold");
+    set_pte(bed, dev, false);
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_VA(1 + dev, HOST_VA, 1));
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    wait_until_held(bed, 1);
+    g_assert_cmphex(smmu_read(bed->g, 0, SMMU_CMDQ_PROD), ==,
+                    bed->g->smmu[0].prod);
+    g_assert_cmphex(cons(bed), ==, before);
+}
+
+static void release(Bed *bed)
+{
+    control(bed, "fail clear");
+    control(bed, "release");
+}
+
+static void wait_until_consumed(Bed *bed)
+{
+    for (int i = 0; cons(bed) != bed->g->smmu[0].prod; i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_assert_cmphex(smmu_read(bed->g, 0, SMMU_GERROR), ==,
+                        smmu_read(bed->g, 0, SMMU_GERRORN));
+        g_usleep(100);
+    }
+}
+
+static void query(Bed *bed)
+{
+    qtest_qmp_assert_success(bed->g->qts, "{'execute': 'query-status'}");
+    qtest_qmp_assert_success(bed->g->qts, "{'execute': 'query-pci'}");
+}
+
+/* QMP answers while the guest waits; the CMD_SYNC completes after the call */
+static void test_qmp(const void *args)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(args, true);
+    for (unsigned n = 0; n < 3; n++) {
+        uint32_t start = bed->g->smmu[0].prod;
+
+        control(bed, "zero");
+        unmap_held(bed, n % 2);
+        query(bed);
+        /* The guest goes on to fill its queue, and no other call is made */
+        for (unsigned i = 0; i < 20; i++) {
+            smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(1 + i));
+            smmu_cmd(bed->g, 0, CMD_SYNC);
+            smmu_kick(bed->g, 0);
+        }
+        g_assert_cmphex(cons(bed), ==, start);
+        g_assert_cmpuint(host_counter(bed->g, "call." INVALIDATE), ==, 1);
+        release(bed);
+        wait_until_consumed(bed);
+        host_check_faults(bed->g, n % 2, HOST_VA);
+        set_pte(bed, n % 2, true);
+        host_check_reads(bed->g, n % 2, HOST_VA, TAG(n % 2));
+    }
+    bed_free(bed);
+}
+
+/*
+ * A batch that is full, in the middle of what a CMD_SYNC waits for; @streams:
+ * with commands for streams only, of which each may concern several streams
+ */
+static void test_long_batch(const void *streams)
+{
+    enum { PAGES = 1000, QUEUE_LOG2 = 11 };
+    uint64_t queue, *slot;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(",ril=off", true);
+    queue = host_alloc(bed->g, 16ull << QUEUE_LOG2);
+    slot = host_ram(bed->g, queue);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        uint64_t sid = host_sid(bed->g, i % 2);
+
+        *slot++ = cpu_to_le64(streams ? 0x05 | sid << 32
+                                      : 0x12 | (i % 7) << 48);
+        *slot++ = cpu_to_le64(streams ? 1 : HOST_VA + (i * 3 << 12) + 1);
+        *slot++ = cpu_to_le64(0x06 | sid << 32);
+        *slot++ = 0;
+    }
+    *slot++ = cpu_to_le64(0x46);
+    *slot++ = 0;
+    smmu_use_cmdq(bed->g, 0, queue, QUEUE_LOG2);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE "~hold");
+    smmu_write(bed->g, 0, SMMU_CMDQ_PROD, 2 * PAGES + 1);
+    wait_until_held(bed, 1);
+    query(bed);
+    g_assert_cmphex(cons(bed), ==, 0);
+    release(bed);
+    for (int i = 0; cons(bed) != 2 * PAGES + 1; i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_usleep(100);
+    }
+    g_assert_cmpuint(host_counter(bed->g, streams ? "smmu.cmd.CFGI_CD"
+                                                  : "smmu.cmd.TLBI_NH_VA"),
+                     >=, PAGES);
+    g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.CFGI_CD_ALL"), >=, PAGES);
+    bed_free(bed);
+}
+
+/* A device leaves, and the other one goes on */
+static void test_unplug(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    unmap_held(bed, 0);
+    host_guest_unplug(bed->g, 1);
+    query(bed);
+    release(bed);
+    wait_until_consumed(bed);
+    host_check_faults(bed->g, 0, HOST_VA);
+    bed_free(bed);
+}
+
+/*
+ * The device whose StreamID the commands name leaves: the host refuses them,
+ * but the guest has done nothing wrong, and the other device goes on
+ */
+static void test_unplug_named(void)
+{
+    uint32_t sid;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    sid = host_sid(bed->g, 1);
+    control(bed, "fail " INVALIDATE "~hold");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    smmu_cmd(bed->g, 0, CMD_CFGI_CD_ALL(sid));
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    wait_until_held(bed, 1);
+    host_guest_unplug(bed->g, 1);
+    release(bed);
+    wait_until_consumed(bed);
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
+    bed_free(bed);
+}
+
+/* The last device leaves, which waits for the call, and for no further one */
+static void test_unplug_last(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    host_guest_unplug(bed->g, 1);
+    control(bed, "fail " INVALIDATE ":1=ETIMEDOUT");
+    control(bed, "fail " INVALIDATE "~200000");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    host_guest_unplug(bed->g, 0);
+    wait_until_consumed(bed);
+    g_assert_cmpuint(host_objects(bed->g, "viommu"), ==, 0);
+
+    /* It comes back */
+    control(bed, "fail clear");
+    g_assert_null(host_guest_plug(bed->g, 0));
+    host_set_ste(bed->g, 0, STE_S1(bed->cd[0]));
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
+    bed_free(bed);
+}
+
+/* A device arrives */
+static void test_plug(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    host_guest_unplug(bed->g, 1);
+    unmap_held(bed, 0);
+    g_assert_null(host_guest_plug(bed->g, 1));
+    host_check_reads(bed->g, 1, HOST_VA, TAG(1));
+    release(bed);
+    wait_until_consumed(bed);
+    host_check_faults(bed->g, 0, HOST_VA);
+    host_check_reads(bed->g, 1, HOST_VA, TAG(1));
+    bed_free(bed);
+}
+
+/* The old queue's error is none of the new one's */
+static void fail_held(Bed *bed)
+{
+    control(bed, "fail " INVALIDATE ":1+2=EIO");
+    control(bed, "fail " INVALIDATE "~hold");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    wait_until_held(bed, 1);
+}
+
+static void test_reset(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    fail_held(bed);
+    qtest_system_reset(bed->g->qts);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        host_setup_port(bed->g, dev);
+        host_setup_device(bed->g, dev);
+    }
+    smmu_enable(bed->g, 0);
+    smmu_cmd(bed->g, 0, CMD_CFGI_ALL);
+    smmu_cmd(bed->g, 0, CMD_TLBI_NSNH_ALL);
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    query(bed);
+    g_assert_cmphex(cons(bed), ==, 0);
+    control(bed, "release");
+    wait_until_consumed(bed);
+    control(bed, "fail clear");
+    translate(bed);
+    bed_free(bed);
+}
+
+static void test_cmdqen(void)
+{
+    enum { QUEUE_LOG2 = 4, COMMANDS = 3 };
+    uint64_t queue, *slot;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    fail_held(bed);
+    queue = host_alloc(bed->g, 16ull << QUEUE_LOG2);
+    slot = host_ram(bed->g, queue);
+    for (unsigned i = 0; i < COMMANDS; i++) {
+        slot[2 * i] = cpu_to_le64(0x46);
+    }
+    smmu_use_cmdq(bed->g, 0, queue, QUEUE_LOG2);
+    smmu_write(bed->g, 0, SMMU_CMDQ_PROD, COMMANDS);
+    g_assert_cmphex(cons(bed), ==, 0);
+    control(bed, "release");
+    bed->g->smmu[0].prod = COMMANDS;
+    wait_until_consumed(bed);
+    bed_free(bed);
+}
+
+/* The machine stops: nothing completes before it runs again */
+static void test_stop(void)
+{
+    uint32_t before;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    unmap_held(bed, 0);
+    before = cons(bed);
+    qtest_qmp_assert_success(bed->g->qts, "{'execute': 'stop'}");
+    release(bed);
+    for (unsigned i = 0; i < 50; i++) {
+        g_assert_cmphex(cons(bed), ==, before);
+        g_usleep(1000);
+    }
+    qtest_qmp_assert_success(bed->g->qts, "{'execute': 'cont'}");
+    wait_until_consumed(bed);
+    host_check_faults(bed->g, 0, HOST_VA);
+    bed_free(bed);
+}
+
+/* The host refuses a command: CMDQ_CONS stops at that one */
+static void test_illegal(void)
+{
+    uint32_t before;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    /* The batch, then each command alone: the second one fails */
+    control(bed, "fail " INVALIDATE ":1=EIO");
+    control(bed, "fail " INVALIDATE ":3=EIO");
+    control(bed, "fail " INVALIDATE "~hold");
+    before = bed->g->smmu[0].prod;
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(6));
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(7));
+    smmu_kick(bed->g, 0);
+    wait_until_held(bed, 1);
+    g_assert_cmphex(cons(bed), ==, before);
+    control(bed, "release");
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ILL);
+    g_assert_cmphex(cons(bed), ==, before + 1);
+    smmu_ack(bed->g, 0);
+    control(bed, "fail clear");
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
+    bed_free(bed);
+}
+
+/*
+ * The host's queue is dead: each call takes long, and fails. The guest sees one
+ * error, at the CMD_SYNC, and its devices abort. When the host works again, so
+ * do they.
+ */
+static void test_dead(const void *opaque)
+{
+    bool known = opaque;
+    uint32_t at;
+    uint64_t calls;
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, known);
+    g = bed->g;
+    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
+    if (known) {
+        control(bed, "fail " INVALIDATE ":1~hold");
+    } else {
+        /* QEMU waits for the call that shows it, and for no further one */
+        control(bed, "fail " INVALIDATE ":1~150000");
+        control(bed, "fail " INVALIDATE ":2~hold");
+    }
+    set_pte(bed, 0, false);
+    at = g->smmu[0].prod + 1;
+    smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+    smmu_cmd(g, 0, CMD_SYNC);
+    smmu_kick(g, 0);
+    wait_until_held(bed, 1);
+    query(bed);
+    control(bed, "release");
+    for (int i = 0; !(smmu_read(g, 0, SMMU_GERROR) & SMMU_GERROR_CMDQ); i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_usleep(100);
+    }
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
+                    SMMU_CERROR_ABT << 24 | at);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        host_check_faults(g, dev, HOST_VA);
+    }
+
+    /* Linux tries again; as nothing translates, the host is not called */
+    calls = host_counter(g, "call." INVALIDATE);
+    smmu_write(g, 0, SMMU_GERRORN, SMMU_GERROR_CMDQ);
+    for (unsigned i = 0; i < 5; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1 + i));
+        smmu_sync_ok(g, 0);
+    }
+    g_assert_cmpuint(host_counter(g, "call." INVALIDATE), ==, calls);
+
+    /* To translate again everything has to be invalidated, which may wait */
+    control(bed, "fail " INVALIDATE "~hold");
+    smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
+    smmu_cmd(g, 0, CMD_SYNC);
+    smmu_kick(g, 0);
+    wait_until_held(bed, 2);
+    query(bed);
+    control(bed, "release");
+    wait_until_consumed(bed);
+    host_check_faults(g, 0, HOST_VA);
+    g_assert_cmpuint(host_counter(g, "call." INVALIDATE), ==, calls + 1);
+
+    control(bed, "fail clear");
+    set_pte(bed, 0, true);
+    translate(bed);
+    bed_free(bed);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_data_func("/smmuv3-slow/qmp/trap", NULL, test_qmp);
+    qtest_add_data_func("/smmuv3-slow/qmp/main-loop", ",x-drain-us=0",
+                        test_qmp);
+    qtest_add_data_func("/smmuv3-slow/qmp/trapped-reads",
+                        ",x-direct-registers=off", test_qmp);
+    qtest_add_data_func("/smmuv3-slow/long-batch/pages", NULL,
+                        test_long_batch);
+    qtest_add_data_func("/smmuv3-slow/long-batch/streams", "streams",
+                        test_long_batch);
+    qtest_add_func("/smmuv3-slow/unplug", test_unplug);
+    qtest_add_func("/smmuv3-slow/unplug-named", test_unplug_named);
+    qtest_add_func("/smmuv3-slow/unplug-last", test_unplug_last);
+    qtest_add_func("/smmuv3-slow/plug", test_plug);
+    qtest_add_func("/smmuv3-slow/reset", test_reset);
+    qtest_add_func("/smmuv3-slow/cmdqen", test_cmdqen);
+    qtest_add_func("/smmuv3-slow/stop", test_stop);
+    qtest_add_func("/smmuv3-slow/illegal", test_illegal);
+    qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
+    qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
+    return g_test_run();
+}
