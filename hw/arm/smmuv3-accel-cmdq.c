@@ -30,6 +30,7 @@ static SMMUCmdError collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
     SMMUv3AccelBatch *batch = &s->accel_state->batch;
     SMMUQueue *q = &s->cmdq;
 
+    s->accel_state->invalidated |= SMMUV3_ACCEL_INVALIDATED_TLB;
     smmuv3_accel_batch_add(batch, cmd, q->cons & WRAP_INDEX_MASK(q));
     return smmuv3_accel_batch_full(batch) ? smmuv3_accel_flush(s)
                                           : SMMU_CERROR_NONE;
@@ -64,6 +65,7 @@ static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
     if (error || s->accel_state->slow.busy) {
         return error;
     }
+    s->accel_state->invalidated |= SMMUV3_ACCEL_INVALIDATED_CONFIG;
     for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
          stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
         error = collect_for(s, stream, cmd);
@@ -134,6 +136,7 @@ static SMMUCmdError cfgi(SMMUv3State *s, const Cmd *cmd)
     if (s->accel_state->slow.busy) {
         return SMMU_CERROR_NONE;
     }
+    s->accel_state->invalidated |= SMMUV3_ACCEL_INVALIDATED_CONFIG;
     return CMD_TYPE(cmd) == SMMU_CMD_CFGI_STE ?
            cfgi_ste_sid(s, CMD_SID(cmd)) :
            cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
@@ -149,6 +152,10 @@ static SMMUCmdError check_sync(SMMUv3State *s)
     SMMUCmdError error = accel->sync_error;
 
     accel->sync_error = SMMU_CERROR_NONE;
+    if (!error) {
+        smmuv3_accel_eventq_sync(s, accel->invalidated);
+        accel->invalidated = 0;
+    }
     return error;
 }
 
@@ -456,5 +463,6 @@ void smmuv3_accel_cmdq_reset(SMMUv3State *s)
 
     smmuv3_accel_batch_clear(&accel->batch);
     accel->sync_error = SMMU_CERROR_NONE;
+    accel->invalidated = 0;
     smmuv3_accel_slow_abandon(s);
 }

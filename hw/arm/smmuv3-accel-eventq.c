@@ -76,6 +76,9 @@ MemTxResult smmuv3_accel_write_event(SMMUv3State *s, const Evt *evt)
  * Records of the host
  */
 
+/* CMD_SYNCs that look for further events after one has come */
+#define EXPECT_EVENTS 256
+
 static void put_host_event(void *opaque, const SMMUv3HostEvent *event)
 {
     SMMUv3State *s = opaque;
@@ -120,11 +123,15 @@ static void drain_host_events(void *opaque)
     if (was_empty && !smmuv3_q_empty(&s->eventq)) {
         smmuv3_trigger_irq(s, SMMU_IRQ_EVTQ, 0);
     }
+    if (after != before) {
+        accel->events_expected = EXPECT_EVENTS;
+    }
     if (!after) {
         accel->events_full = true;
     } else if (before - after < MIN(before, SMMUV3_HOST_EVENTS_MAX)) {
         accel->events_full = false;     /* the host has no more */
     }
+    accel->events_failed = !alive;
     accel->events_paused = alive && !after;
     if (!alive || accel->events_paused) {
         qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
@@ -170,8 +177,42 @@ void smmuv3_accel_eventq_stop(SMMUv3State *s)
         smmuv3_accel_veventq_close(&accel->vsmmu);
         closed(accel);
     }
-    accel->events_paused = false;
+    accel->events_paused = accel->events_failed = false;
     accel->events_full = false;
+}
+
+/*
+ * Linux hands a record on some time after the fault, so that a record may come
+ * later than this.  QEMU cannot do more than to hand on what there is.
+ *
+ * A read costs a call to the host, which would be a part of each unmap.  So if
+ * only TLB entries were invalidated it is made only while devices cause events:
+ * after an event, for so many CMD_SYNCs.  A storm of events must not hold a
+ * CMD_SYNC back, so further reads have to fit into the time of a drain.
+ */
+void smmuv3_accel_eventq_sync(SMMUv3State *s, unsigned invalidated)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    bool config = invalidated & SMMUV3_ACCEL_INVALIDATED_CONFIG;
+    int64_t end = accel->drain.start + s->accel_props.drain_us * 1000LL;
+    uint32_t prod;
+
+    if (!accel->vsmmu.veventq || !invalidated ||
+        (!config && !accel->events_expected)) {
+        return;
+    }
+    if (accel->events_expected) {
+        accel->events_expected--;
+    }
+    for (unsigned n = 0; n < SMMUV3_ACCEL_VEVENTQ_DEPTH &&
+                         !accel->events_paused && !accel->events_failed;
+         n += SMMUV3_HOST_EVENTS_MAX) {
+        prod = s->eventq.prod;
+        drain_host_events(s);
+        if (s->eventq.prod == prod || get_clock() >= end) {
+            break;
+        }
+    }
 }
 
 void smmuv3_accel_eventq_update(SMMUv3State *s)

@@ -70,6 +70,10 @@ typedef struct SMMUv3AccelSlow {
     SMMUv3AccelJob job;         /* the thread's, likewise */
 } SMMUv3AccelSlow;
 
+/* What commands since the last CMD_SYNC invalidate: a set of bits */
+#define SMMUV3_ACCEL_INVALIDATED_TLB    1u
+#define SMMUV3_ACCEL_INVALIDATED_CONFIG 2u
+
 typedef struct SMMUv3Accel {
     char *name;                 /* for messages */
     Error *migration_blocker;
@@ -82,6 +86,7 @@ typedef struct SMMUv3Accel {
      */
     SMMUv3AccelCaps caps;
     SMMUCmdError sync_error;    /* to be reported at the next CMD_SYNC */
+    unsigned invalidated;       /* SMMUV3_ACCEL_INVALIDATED_* */
 
     /*
      * The host's part: between drains it can be made again from the guest's
@@ -101,6 +106,8 @@ typedef struct SMMUv3Accel {
     bool events_refused;        /* by the host, and the user was warned */
     QEMUTimer *events_close;    /* a vEVENTQ that could not be freed at once */
     unsigned events_close_ms;   /* 0 while there is none */
+    bool events_failed;         /* to be read, likewise */
+    unsigned events_expected;   /* a CMD_SYNC looks for some so many times */
     uint8_t *reg_mem;           /* current registers, for the guest to read */
     EventNotifier zero_written; /* nothing waits for it */
     uint32_t zero_writes;       /* bits of the registers that use it */
@@ -235,6 +242,16 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s);
 
 void smmuv3_accel_eventq_realize(SMMUv3State *s);
 void smmuv3_accel_eventq_unrealize(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_eventq_sync: a CMD_SYNC is about to complete
+ * @s: with or without an event queue
+ * @invalidated: what it waited for
+ *
+ * After it no record of what was invalidated may come (IHI 0070 4.7.3).  So
+ * this forwards what the host has recorded.
+ */
+void smmuv3_accel_eventq_sync(SMMUv3State *s, unsigned invalidated);
 
 /**
  * smmuv3_accel_eventq_update: start or stop the host's events

@@ -502,6 +502,59 @@ static void test_dead(const void *opaque)
     bed_free(bed);
 }
 
+/*
+ * Events before a CMD_SYNC: QEMU is in a call, and the main loop cannot read
+ * the event meanwhile
+ */
+static void *sync_msi(void *opaque)
+{
+    smmu_sync_msi(opaque, 0);
+    return NULL;
+}
+
+static void test_events(void)
+{
+    static const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .smmu_args = ",x-drain-us=100000000",
+    };
+    unsigned events = 0;
+    Bed bed = {};
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = bed.g = host_guest_new(&config);
+    alarm(WATCHDOG_S);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    /* The second time only TLB entries go, but there was an event before */
+    for (unsigned n = 0; n < 2; n++) {
+        GThread *guest;
+        uint32_t *record = host_ram(g, g->smmu[0].eventq + 32 * events++);
+
+        control(&bed, "zero");
+        control(&bed, "fail " INVALIDATE "~hold");
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        if (!n) {
+            smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0)));
+        }
+        guest = g_thread_new("guest", sync_msi, g);
+        wait_until_held(&bed, 1);
+        qobject_unref(host_control(g, "event dma0 0x%x 0 0x%x 0",
+                                   F_TRANSLATION, 0x1000));
+        g_assert_cmphex(qatomic_read(record), ==, 0);
+        release(&bed);
+        g_thread_join(guest);
+        g_assert_cmphex(le32_to_cpu(qatomic_read(record)) & 0xff, ==,
+                        F_TRANSLATION);
+        g_assert_cmphex(smmu_read(g, 0, SMMU_EVENTQ_PROD), ==, events);
+    }
+    host_finish(g);
+    alarm(0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -524,5 +577,6 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/illegal", test_illegal);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
     qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
+    qtest_add_func("/smmuv3-slow/events-before-sync", test_events);
     return g_test_run();
 }
