@@ -318,6 +318,58 @@ static void regions(int dev)
     is_hex(command & 7, 6, "Command after RESET");
 }
 
+/* The offset of a capability in configuration space, or 0 */
+static unsigned find_cap(int dev, unsigned id)
+{
+    const uint64_t config = 7ull << 40;
+    uint8_t at = 0, cap[2];
+
+    rw(dev, false, &at, 1, config + 0x34);
+    while (at) {
+        rw(dev, false, cap, 2, config + at);
+        if (cap[0] == id) {
+            break;
+        }
+        at = cap[1];
+    }
+    return at;
+}
+
+static void power(int dev)
+{
+    const uint64_t config = 7ull << 40;
+    unsigned pm = find_cap(dev, 1);
+    const uint64_t control = config + pm + 4;
+    uint8_t bar[4];
+    uint16_t state;
+
+    is(pm != 0, 1, "There is a capability for power management");
+    is(rw(dev, false, bar, 4, 0), 4, "pread() of BAR 0 in D0");
+    for (unsigned d = 1; d <= 3; d++) {
+        state = d;
+        is(rw(dev, true, &state, 2, control), 2, "pwrite() of power state %u",
+           d);
+        rw(dev, false, &state, 2, control);
+        is(state & 3, d == 3 ? 3 : 0, "  the state");
+    }
+    is(rw(dev, false, bar, 4, 0), -EIO, "pread() of BAR 0 in D3hot");
+    is(rw(dev, true, bar, 4, 0), -EIO, "pwrite() to BAR 0 in D3hot");
+    state = 1;
+    is(rw(dev, true, &state, 2, control), 2, "pwrite() of power state 1");
+    rw(dev, false, &state, 2, control);
+    is(state & 3, 3, "  the state");
+    state = 0;
+    is(rw(dev, true, &state, 2, control), 2, "pwrite() of power state 0");
+    rw(dev, false, &state, 2, control);
+    is(state & 3, 0, "  the state");
+    is(rw(dev, false, bar, 4, 0), 4, "pread() of BAR 0 in D0");
+    state = 3;
+    rw(dev, true, &state, 2, control);
+    is(call(dev, VFIO_DEVICE_RESET, NULL), 0, "RESET in D3hot");
+    rw(dev, false, &state, 2, control);
+    is(state & 3, 0, "  the state");
+}
+
 static void hot_reset(World *w)
 {
     struct {
@@ -362,6 +414,7 @@ void test_vfio(void)
     interrupts(&w);
     features(w.dev);
     regions(w.dev);
+    power(w.dev);
     hot_reset(&w);
     world_close(&w);
 }

@@ -198,11 +198,21 @@ static void put_le(uint8_t *to, uint64_t value, unsigned bytes)
     }
 }
 
-static void identify_controller(HmNvme *n, uint8_t *p)
+/* A number that no other device of this machine has: drivers demand that */
+static uint64_t unique_id(HmDevice *dev)
 {
+    return 0x0123456700000000ull | g_str_hash(dev->name);
+}
+
+static void identify_controller(HmDevice *dev, uint8_t *p)
+{
+    g_autofree char *nqn = g_strdup_printf(
+        "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-%012llx",
+        unique_id(dev) & 0xffffffffffffull);
+
     put_le(p + 0, 0x1b36, 2);           /* VID */
     put_le(p + 2, 0x1af4, 2);           /* SSVID */
-    put_text(p + 4, 20, "host-model");
+    put_text(p + 4, 20, dev->name);     /* serial number */
     put_text(p + 24, 40, "Host model NVMe");
     put_text(p + 64, 8, "1");
     p[77] = 7;                          /* MDTS: 2^7 pages */
@@ -219,25 +229,23 @@ static void identify_controller(HmNvme *n, uint8_t *p)
     put_le(p + 516, 1, 4);              /* NN */
     put_le(p + 520, 0xc, 2);            /* ONCS: DSM, Write Zeroes */
     p[525] = 1;                         /* VWC */
-    put_text(p + 768, 256, "nqn.2014-08.org.nvmexpress:uuid:"
-             "00000000-0000-4000-8000-000000000001");
-    p[768 + 68] = 0;
-    memset(p + 768 + 68, 0, 256 - 68);
+    memcpy(p + 768, nqn, strlen(nqn));
 }
 
-static void identify_namespace(HmNvme *n, uint8_t *p)
+static void identify_namespace(HmDevice *dev, uint8_t *p)
 {
+    HmNvme *n = dev->priv;
+
     put_le(p + 0, n->blocks, 8);        /* NSZE, NCAP, NUSE */
     put_le(p + 8, n->blocks, 8);
     put_le(p + 16, n->blocks, 8);
     p[99] = n->readonly;                /* NSATTR: write protected */
     p[130] = BLOCK_SHIFT;               /* LBAF0.LBADS */
-    put_le(p + 120, 0x0123456789abcdefull, 8);  /* EUI64 */
+    put_le(p + 120, unique_id(dev), 8); /* EUI64 */
 }
 
 static uint16_t identify(HmDevice *dev, const Sqe *sqe)
 {
-    HmNvme *n = dev->priv;
     g_autofree uint8_t *page = g_malloc0(PAGE);
     uint32_t nsid = GUINT32_FROM_LE(sqe->nsid);
 
@@ -246,10 +254,10 @@ static uint16_t identify(HmDevice *dev, const Sqe *sqe)
         if (nsid != 1) {
             return SC_BAD_NAMESPACE;
         }
-        identify_namespace(n, page);
+        identify_namespace(dev, page);
         break;
     case 0x01:
-        identify_controller(n, page);
+        identify_controller(dev, page);
         break;
     case 0x02:                          /* active namespaces above nsid */
         if (nsid >= 0xfffffffe) {
@@ -263,7 +271,7 @@ static uint16_t identify(HmDevice *dev, const Sqe *sqe)
         }
         page[0] = 1;
         page[1] = 8;
-        put_le(page + 4, 0x0123456789abcdefull, 8);
+        put_le(page + 4, unique_id(dev), 8);
         break;
     default:
         return SC_BAD_FIELD;

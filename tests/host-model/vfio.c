@@ -169,9 +169,32 @@ static void reset_function(HmDevice *dev)
     }
 }
 
+/* In D3hot a function answers at its configuration space only */
+static bool is_asleep(HmDevice *dev)
+{
+    return dev->config[CAP_PM + PCI_PM_CTRL] & PCI_PM_CTRL_STATE_MASK;
+}
+
+static void wake_up(HmDevice *dev)
+{
+    dev->config[CAP_PM + PCI_PM_CTRL] &= ~PCI_PM_CTRL_STATE_MASK;
+}
+
+/* It knows D0 and D3hot, and keeps its state: NO_SOFT_RESET */
+static void set_power_state(HmDevice *dev, unsigned state)
+{
+    if (state == 0) {
+        wake_up(dev);
+    } else if (state == 3) {
+        HM_COUNT("device.d3hot");
+        dev->config[CAP_PM + PCI_PM_CTRL] |= state;
+    }
+}
+
 static void reset(HmDevice *dev)
 {
     HM_COUNT("device.reset");
+    wake_up(dev);
     hm_iommufd_reset_prepare(dev);
     reset_function(dev);
     hm_iommufd_reset_done(dev);
@@ -220,7 +243,8 @@ int hm_dma(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf, size_t len,
 {
     uint8_t *at = buf;
 
-    if (!(get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MASTER)) {
+    if (!(get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MASTER) ||
+        is_asleep(dev)) {
         return -EFAULT;
     }
     while (len) {
@@ -263,7 +287,8 @@ void hm_device_msix(HmDevice *dev, unsigned n)
         .access = HM_WRITE,
     };
 
-    if (n >= dev->n_msix || !vfio->msix_on || dev->msix_fd[n] < 0) {
+    if (n >= dev->n_msix || !vfio->msix_on || dev->msix_fd[n] < 0 ||
+        is_asleep(dev)) {
         HM_COUNT("msi.off");
         return;
     }
@@ -517,6 +542,7 @@ static void unbind(HmDevice *dev)
     set_trigger(&dev->err_fd, -1);
     set_trigger(&dev->req_fd, -1);
     put16(dev->config + PCI_COMMAND, 0);
+    wake_up(dev);
     reset_function(dev);
     hm_iommufd_unbind(dev);
     vfio->owner->granted = false;
@@ -840,6 +866,9 @@ static void config_write(HmDevice *dev, unsigned at, const uint8_t *buf,
     for (size_t n = 0; n < len; n++) {
         uint8_t mask = vfio->writable[at + n];
 
+        if (at + n == CAP_PM + PCI_PM_CTRL) {
+            set_power_state(dev, buf[n] & PCI_PM_CTRL_STATE_MASK);
+        }
         if (at + n == CAP_EXP + PCI_EXP_DEVCTL + 1) {
             flr = buf[n] & (PCI_EXP_DEVCTL_BCR_FLR >> 8);
         }
@@ -860,7 +889,8 @@ static ssize_t bar_rw(HmDevice *dev, unsigned bar, uint8_t *buf, size_t len,
         return -EINVAL;
     }
     len = MIN(len, dev->bar_size[bar] - at);
-    if (!(get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY)) {
+    if (!(get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY) ||
+        is_asleep(dev)) {
         return -EIO;
     }
     for (left = len; left; ) {
