@@ -4,16 +4,19 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Which SMMUs the machine supports, what the board sets in them (the guest's
- * MSI doorbell), and their device tree node.
+ * MSI doorbell), their device tree node, and bus numbers.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "hw/arm/fdt.h"
 #include "hw/arm/smmu-primary-bus.h"
 #include "hw/arm/smmuv3.h"
 #include "hw/arm/virt-smmuv3.h"
+#include "hw/pci/pci_bridge.h"
+#include "hw/pci/pci_bus.h"
 #include "hw/platform-bus.h"
 #include "hw/sysbus.h"
 #include "system/device_tree.h"
@@ -210,5 +213,72 @@ void virt_smmuv3_plug(VirtMachineState *vms, DeviceState *dev)
                                  irqs, vms->iommu_phandle);
         qemu_fdt_setprop_cells(ms->fdt, vms->pciehb_nodename, "iommu-map",
                                0x0, vms->iommu_phandle, 0x0, 0x10000);
+    }
+}
+
+static bool count_bridge(PCIDevice *dev, void *opaque, Error **errp)
+{
+    if (IS_PCI_BRIDGE(dev)) {
+        ++*(int *)opaque;
+    }
+    return true;
+}
+
+/* Returns the root bus whose number follows that of @bus, or NULL */
+static PCIBus *next_root_bus(VirtMachineState *vms, PCIBus *bus)
+{
+    PCIBus *other, *next = NULL;
+
+    QLIST_FOREACH(other, &vms->bus->child, sibling) {
+        if (pci_bus_is_root(other) && pci_bus_num(other) > pci_bus_num(bus) &&
+            (!next || pci_bus_num(other) < pci_bus_num(next))) {
+            next = other;
+        }
+    }
+    return next;
+}
+
+static void check_bus_numbers(VirtMachineState *vms, PCIBus *bus)
+{
+    PCIBus *next = next_root_bus(vms, bus);
+    int first = pci_bus_num(bus), end = next ? pci_bus_num(next) : PCI_BUS_MAX;
+    const char *name = BUS(bus)->name;
+    g_autofree char *remedy = NULL;
+    int bridges = 0;
+
+    smmu_each_device_below(bus, count_bridge, &bridges, &error_abort);
+    if (bridges < end - first) {
+        return;
+    }
+    if (!next) {
+        remedy = g_strdup_printf("give '%s' bus_nr=%d or less", name,
+                                 PCI_BUS_MAX - 1 - bridges);
+    } else {
+        remedy = g_strdup_printf("give '%s' bus_nr=%d or more",
+                                 BUS(next)->name, first + 1 + bridges);
+    }
+    warn_report("root bus '%s' has bus numbers %d to %d, but each bridge below "
+                "it (%d) needs one of its own; the guest does not see what is "
+                "behind a bridge without one: %s", name, first, end - 1,
+                bridges, remedy);
+}
+
+/*
+ * Firmware gives each bridge a bus number between that of its root bus and that
+ * of the next root bus.  Without a number, devices behind the bridge have no
+ * StreamID, and the guest does not see them.
+ */
+void virt_smmuv3_check_bus_numbers(VirtMachineState *vms)
+{
+    PCIBus *bus;
+
+    if (vms->iommu != VIRT_IOMMU_SMMUV3_DEV) {
+        return;
+    }
+    check_bus_numbers(vms, vms->bus);
+    QLIST_FOREACH(bus, &vms->bus->child, sibling) {
+        if (pci_bus_is_root(bus)) {
+            check_bus_numbers(vms, bus);
+        }
     }
 }

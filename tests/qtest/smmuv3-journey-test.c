@@ -489,6 +489,71 @@ static void test_same_number(void)
     host_finish(g);
 }
 
+/*
+ * Root complexes that are too close together, and one that is too close to the
+ * end: the user hears which, and what to write. Where there are numbers enough,
+ * QEMU says nothing.
+ */
+typedef struct NumberRow {
+    const char *name;
+    const char *args;
+    const char *say[3];         /* none: no warning */
+} NumberRow;
+
+#define PXB(id, nr)     "-device pxb-pcie,id=" id ",bus=pcie.0,bus_nr=" nr " "
+#define SMMU_ON(bus)    "-device arm-smmuv3,primary-bus=" bus " "
+#define PORT(bus, n)    "-device pcie-root-port,bus=" bus ",chassis=" n " "
+
+static const NumberRow number_rows[] = {
+    { "enough", PXB("a", "1") PXB("b", "4") PXB("c", "253") SMMU_ON("a")
+      PORT("a", "1") PORT("a", "2") PORT("b", "3") PORT("c", "4")
+      PORT("c", "5") },
+    { "adjacent", PXB("c", "40") PXB("b", "9") PXB("a", "8") SMMU_ON("a")
+      PORT("a", "1") PORT("b", "2"),
+      { "'a' has bus numbers 8 to 8, but each bridge below it (1) needs",
+        "give 'b' bus_nr=10 or more" } },
+    { "main", PXB("a", "1") SMMU_ON("a") PORT("pcie.0", "1")
+      PORT("pcie.0", "2"),
+      { "'pcie.0' has bus numbers 0 to 0, but each bridge below it (2) needs",
+        "give 'a' bus_nr=3 or more" } },
+    { "end", PXB("a", "254") SMMU_ON("a") PORT("a", "1") PORT("a", "2"),
+      { "'a' has bus numbers 254 to 255, but each bridge below it (2) needs",
+        "give 'a' bus_nr=253 or less" } },
+    { "switch", PXB("a", "8") PXB("b", "10") SMMU_ON("a")
+      "-device pcie-root-port,id=p,bus=a,chassis=1 "
+      "-device x3130-upstream,id=u,bus=p "
+      "-device xio3130-downstream,bus=u,chassis=2 ",
+      { "'a' has bus numbers 8 to 9, but each bridge below it (3) needs",
+        "give 'b' bus_nr=12 or more" } },
+    { "no-smmu", PXB("a", "8") PXB("b", "9") PORT("a", "1") },
+};
+
+static void test_numbers(const void *opaque)
+{
+    const NumberRow *row = opaque;
+    g_autofree char *path = NULL, *said = NULL;
+    int file = g_file_open_tmp("smmuv3-journey-XXXXXX", &path, NULL);
+    int old = dup(STDERR_FILENO);
+    QTestState *qts;
+
+    g_assert_cmpint(file, >=, 0);
+    dup2(file, STDERR_FILENO);
+    qts = qtest_initf("-machine " SMMUV3_MACHINE " -cpu cortex-a57 -bios %s "
+                      "-nic none %s", smmuv3_firmware(), row->args);
+    dup2(old, STDERR_FILENO);
+    close(old);
+    close(file);
+    qtest_quit(qts);
+    g_assert_true(g_file_get_contents(path, &said, NULL, NULL));
+    unlink(path);
+    g_assert_cmpint(!!strstr(said, "bus numbers"), ==, !!row->say[0]);
+    for (int n = 0; n < ARRAY_SIZE(row->say) && row->say[n]; n++) {
+        if (!strstr(said, row->say[n])) {
+            g_error("no \"%s\" in: %s", row->say[n], said);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -514,5 +579,11 @@ int main(int argc, char **argv)
                         ",share-stage2=on", test_dimm);
     qtest_add_func("/smmuv3-journey/foreign-number", test_foreign_number);
     qtest_add_func("/smmuv3-journey/same-number", test_same_number);
+    for (int n = 0; n < ARRAY_SIZE(number_rows); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-journey/numbers/%s",
+                                                number_rows[n].name);
+
+        qtest_add_data_func(path, &number_rows[n], test_numbers);
+    }
     return g_test_run();
 }

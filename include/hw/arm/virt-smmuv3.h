@@ -60,4 +60,12 @@ void virt_smmuv3_add_fdt_node(const VirtMachineState *vms, hwaddr base,
                               hwaddr size, const int irqs[NUM_SMMU_IRQS],
                               uint32_t phandle);
 
+/**
+ * virt_smmuv3_check_bus_numbers: warn if bridges will get no bus number
+ * @vms: the machine, with all cold-plugged devices
+ *
+ * Does nothing unless a user has created SMMUv3s.
+ */
+void virt_smmuv3_check_bus_numbers(VirtMachineState *vms);
+
 #endif
