@@ -138,6 +138,22 @@ static bool check_description(VirtMachineState *vms, SMMUState *s,
     return true;
 }
 
+/* A pxb-pcie without bus_nr has the number of the machine's own root bus */
+static bool check_number(VirtMachineState *vms, SMMUState *s, const char *name,
+                         Error **errp)
+{
+    if (s->primary_bus != vms->bus &&
+        pci_bus_num(s->primary_bus) == pci_bus_num(vms->bus)) {
+        error_setg(errp, "arm-smmuv3 '%s': primary-bus '%s' has bus number %d, "
+                   "which '%s' has already: write bus_nr=1 or more for its "
+                   "pxb-pcie, with room for the bridges of both", name,
+                   BUS(s->primary_bus)->name, pci_bus_num(vms->bus),
+                   BUS(vms->bus)->name);
+        return false;
+    }
+    return true;
+}
+
 static bool check_interrupts(VirtMachineState *vms, const char *name,
                              Error **errp)
 {
@@ -170,6 +186,7 @@ void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
     }
     if (check_other_iommus(vms, name, errp) &&
         smmu_check_primary_bus(s, errp) &&
+        check_number(vms, s, name, errp) &&
         check_description(vms, s, name, by_dt, errp) &&
         check_interrupts(vms, name, errp)) {
         props->msi_gpa = msi_doorbell(vms);

@@ -554,6 +554,15 @@ static void test_numbers(const void *opaque)
     }
 }
 
+/* Two root buses with one number cannot be told apart by StreamID */
+static void test_number_taken(void)
+{
+    smmuv3_check_refused(SMMUV3_MACHINE, true,
+                         "-device pxb-pcie,id=a,bus=pcie.0 " SMMU_ON("a"),
+                         "primary-bus 'a' has bus number 0, which 'pcie.0' has "
+                         "already: write bus_nr=1");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -585,5 +594,6 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &number_rows[n], test_numbers);
     }
+    qtest_add_func("/smmuv3-journey/number-taken", test_number_taken);
     return g_test_run();
 }
