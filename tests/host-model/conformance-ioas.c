@@ -5,8 +5,11 @@
  */
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "conformance.h"
 
@@ -468,6 +471,63 @@ static void with_hardware(World *w)
     munmap(readonly, PAGE);
 }
 
+/*
+ * RLIMIT_MEMLOCK, for a process without CAP_IPC_LOCK.  The capability counts
+ * when the memory is mapped, the limit when a domain needs it.
+ */
+static bool set_ipc_lock(bool on)
+{
+    struct __user_cap_header_struct header = {
+        .version = _LINUX_CAPABILITY_VERSION_3,
+    };
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &header, data) ||
+        !(data[0].permitted & (1u << CAP_IPC_LOCK))) {
+        return false;
+    }
+    data[0].effective &= ~(1u << CAP_IPC_LOCK);
+    data[0].effective |= (uint32_t)on << CAP_IPC_LOCK;
+    return !syscall(SYS_capset, &header, data);
+}
+
+static void limited(World *w)
+{
+    struct rlimit old, limit;
+    uint32_t ioas, hwpt;
+
+    getrlimit(RLIMIT_MEMLOCK, &old);
+    limit = old;
+    limit.rlim_cur = 8 * PAGE;
+    setrlimit(RLIMIT_MEMLOCK, &limit);
+    ioas_alloc(w->fd, &ioas);
+    unmap(w->fd, w->ioas, 0, UINT64_MAX);
+    is(map(w->fd, w->ioas, RW, VA(0), 16 * PAGE, GIB), 0,
+       "IOAS_MAP above RLIMIT_MEMLOCK with CAP_IPC_LOCK");
+    unmap(w->fd, w->ioas, 0, UINT64_MAX);
+
+    set_ipc_lock(false);
+    is(map(w->fd, w->ioas, RW, VA(0), 8 * PAGE, GIB), 0,
+       "IOAS_MAP of all that RLIMIT_MEMLOCK allows");
+    is(map(w->fd, w->ioas, RW, VA(8), PAGE, 2 * GIB), -ENOMEM,
+       "IOAS_MAP of one page more");
+    unmap(w->fd, w->ioas, 0, UINT64_MAX);
+    is(map(w->fd, w->ioas, RW, VA(0), 9 * PAGE, GIB), -ENOMEM,
+       "IOAS_MAP of more than RLIMIT_MEMLOCK allows");
+    is(map(w->fd, w->ioas, RW, VA(8), 8 * PAGE, 2 * GIB), 0,
+       "IOAS_MAP of all that it allows, after that");
+    unmap(w->fd, w->ioas, 0, UINT64_MAX);
+    is(map(w->fd, ioas, RW, VA(0), 9 * PAGE, GIB), 0,
+       "IOAS_MAP above RLIMIT_MEMLOCK, without a domain");
+    is(hwpt_alloc(w, ioas, IOMMU_HWPT_ALLOC_NEST_PARENT, &hwpt), -ENOMEM,
+       "A HWPT for that IOAS");
+    set_ipc_lock(true);
+    is(hwpt_alloc(w, ioas, IOMMU_HWPT_ALLOC_NEST_PARENT, &hwpt), -ENOMEM,
+       "A HWPT for that IOAS, with CAP_IPC_LOCK");
+    destroy(w->fd, ioas);
+    setrlimit(RLIMIT_MEMLOCK, &old);
+}
+
 void test_ioas(void)
 {
     World w = world_open();
@@ -483,5 +543,6 @@ void test_ioas(void)
     copying(w.fd);
     files(w.fd);
     with_hardware(&w);
+    limited(&w);
     world_close(&w);
 }

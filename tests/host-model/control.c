@@ -329,11 +329,31 @@ static void load_smmu(GKeyFile *file, const char *group, const char *name)
     hm_driver_probe(smmu);
 }
 
+/* Call @open for each number in "fds" of @group */
+static void load_fds(GKeyFile *file, const char *group,
+                     int (*open_fd)(HmDevice *dev, int want), HmDevice *dev)
+{
+    gsize n = 0;
+    g_autofree int *fds = g_key_file_get_integer_list(file, group, "fds", &n,
+                                                      NULL);
+
+    for (gsize i = 0; i < n; i++) {
+        int fd = open_fd(dev, fds[i]);
+
+        if (fd < 0) {
+            hm_bug("[%s] fd %d: %s", group, fds[i], strerror(-fd));
+        }
+    }
+}
+
+static int open_iommufd(HmDevice *unused, int want)
+{
+    return hm_fd_new_ctx(want);
+}
+
 static void load_device(GKeyFile *file, const char *group, const char *name)
 {
     g_autofree char *error = NULL;
-    g_autofree int *fds = NULL;
-    gsize n = 0;
     HmDevice *dev = hm_device_new(name, file, &error);
 
     if (!dev) {
@@ -342,14 +362,7 @@ static void load_device(GKeyFile *file, const char *group, const char *name)
     if (!hm_device_by_name(name)) {
         g_ptr_array_add(hm_devices, dev);
     }
-    fds = g_key_file_get_integer_list(file, group, "fds", &n, NULL);
-    for (gsize i = 0; i < n; i++) {
-        int fd = hm_fd_new_device(dev, fds[i]);
-
-        if (fd < 0) {
-            hm_bug("[%s] fd %d: %s", group, fds[i], strerror(-fd));
-        }
-    }
+    load_fds(file, group, hm_fd_new_device, dev);
 }
 
 static void load(const char *path)
@@ -370,6 +383,8 @@ static void load(const char *path)
     for (char **group = groups; *group; group++) {
         if (g_str_has_prefix(*group, "device ")) {
             load_device(file, *group, *group + strlen("device "));
+        } else if (!strcmp(*group, "iommufd")) {
+            load_fds(file, *group, open_iommufd, NULL);
         } else if (!g_str_has_prefix(*group, "smmu ")) {
             hm_bug("%s: [%s] is neither an smmu nor a device", path, *group);
         }

@@ -6,8 +6,9 @@
  * through HmS2.
  *
  * As in Linux, memory is checked when the first domain is added, not when it is
- * mapped to an IOAS without one.  Unlike in Linux, pages are not pinned: if the
- * owner unmaps memory that is in an IOAS, it is gone.
+ * mapped to an IOAS without one.  Unlike in Linux, pages are not pinned, only
+ * counted against RLIMIT_MEMLOCK: if the owner unmaps memory that is in an
+ * IOAS, it is gone.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,9 +16,11 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -41,6 +44,8 @@ typedef struct HmPages {
     int fd;                             /* -1: not a file */
     uint64_t file_start;                /* offset of the first page */
     void *map;                          /* of the file; NULL until needed */
+    bool unlimited;                     /* by CAP_IPC_LOCK, when it was made */
+    unsigned pins;                      /* areas that need it pinned */
 } HmPages;
 
 typedef struct HmArea {
@@ -49,6 +54,7 @@ typedef struct HmArea {
     unsigned prot;                      /* HM_READ, HM_WRITE */
     HmPages *pages;
     uint64_t start_byte;                /* where in @pages it starts */
+    bool pinned;                        /* a domain needs it */
 } HmArea;
 
 /* A piece of memory to map */
@@ -147,6 +153,40 @@ static GArray *spans_holes(const GArray *spans, uint64_t start, uint64_t last)
  * Pages
  */
 
+/*
+ * The pages that RLIMIT_MEMLOCK counts.  Linux counts those of all processes of
+ * a user.  The model has one process.
+ */
+static uint64_t locked_pages;
+
+/* HOST_MODEL_MEMLOCK, or the limit of this process; in bytes */
+static uint64_t memlock_limit(void)
+{
+    const char *text = g_getenv("HOST_MODEL_MEMLOCK");
+    struct rlimit limit;
+
+    if (text) {
+        return g_ascii_strtoull(text, NULL, 0);
+    }
+    if (getrlimit(RLIMIT_MEMLOCK, &limit)) {
+        hm_bug("getrlimit: %s", strerror(errno));
+    }
+    return limit.rlim_cur;
+}
+
+/* The C library has no wrapper for this call */
+static bool capable_ipc_lock(void)
+{
+    struct __user_cap_header_struct header = {
+        .version = _LINUX_CAPABILITY_VERSION_3,
+    };
+    struct __user_cap_data_struct data[2] = {};
+
+    return !g_getenv("HOST_MODEL_MEMLOCK") &&
+           !syscall(SYS_capget, &header, data) &&
+           (data[0].effective & (1u << CAP_IPC_LOCK));
+}
+
 static HmPages *pages_new(uint64_t start_byte, uint64_t length, bool writable)
 {
     HmPages *pages = g_new0(HmPages, 1);
@@ -154,6 +194,7 @@ static HmPages *pages_new(uint64_t start_byte, uint64_t length, bool writable)
     pages->refs = 1;
     pages->fd = -1;
     pages->writable = writable;
+    pages->unlimited = capable_ipc_lock();
     pages->n = (length + start_byte + HM_PAGE - 1) / HM_PAGE;
     return pages;
 }
@@ -234,17 +275,51 @@ static int pages_map_file(HmPages *pages)
     return 0;
 }
 
-/* Check that the memory is there, because a domain needs it. */
+/*
+ * Check that the memory is there, because a domain needs it, and count it
+ * against RLIMIT_MEMLOCK.  Linux counts what is mapped; the model counts all of
+ * @pages at once.
+ */
 static int pages_pin(HmPages *pages, uint64_t start_byte, uint64_t length)
 {
     uint64_t first = start_byte & -HM_PAGE;
+    int ret = 0;
 
     if (pages->fd >= 0) {
-        return pages_map_file(pages);
+        ret = pages_map_file(pages);
+    } else {
+        length = (start_byte + length - first + HM_PAGE - 1) & -HM_PAGE;
+        if (!user_memory(pages->uptr + first, length, pages->writable)) {
+            ret = -EFAULT;
+        }
     }
-    length = (start_byte + length - first + HM_PAGE - 1) & -HM_PAGE;
-    return user_memory(pages->uptr + first, length, pages->writable) ? 0
-                                                                     : -EFAULT;
+    if (ret) {
+        return ret;
+    }
+    if (!pages->pins && !pages->unlimited) {
+        if (locked_pages + pages->n > memlock_limit() / HM_PAGE) {
+            return -ENOMEM;
+        }
+        locked_pages += pages->n;
+    }
+    pages->pins++;
+    return 0;
+}
+
+static void pages_unpin(HmPages *pages)
+{
+    pages->pins--;
+    if (!pages->pins && !pages->unlimited) {
+        locked_pages -= pages->n;
+    }
+}
+
+static void area_unpin(HmArea *area)
+{
+    if (area->pinned) {
+        area->pinned = false;
+        pages_unpin(area->pages);
+    }
 }
 
 static uint8_t *area_host(const HmArea *area)
@@ -262,6 +337,7 @@ static uint64_t area_length(const HmArea *area)
 
 static void area_free(HmArea *area)
 {
+    area_unpin(area);
     pages_put(area->pages);
     g_free(area);
 }
@@ -461,6 +537,9 @@ static int map_pieces(HmIoas *ioas, const GArray *pieces, uint64_t length,
     for (unsigned i = 0; ioas->domains->len && i < pieces->len; i++) {
         ret = pages_pin(piece[i].pages, piece[i].start_byte, piece[i].length);
         if (ret) {
+            while (i--) {
+                pages_unpin(piece[i].pages);
+            }
             return ret;
         }
     }
@@ -475,6 +554,7 @@ static int map_pieces(HmIoas *ioas, const GArray *pieces, uint64_t length,
         area->prot = prot;
         area->pages = piece[i].pages;
         area->pages->refs++;
+        area->pinned = ioas->domains->len;
         area->start_byte = piece[i].start_byte;
         g_ptr_array_insert(ioas->areas, index + i, area);
         at += piece[i].length;
@@ -724,9 +804,13 @@ int hm_ioas_add_domain(HmIoas *ioas, HmDomain *domain)
 
         ret = pages_pin(area->pages, area->start_byte, area_length(area));
         if (ret) {
+            while (i--) {
+                area_unpin(ioas->areas->pdata[i]);
+            }
             hm_ioas_unreserve(ioas, domain);
             return ret;
         }
+        area->pinned = true;
     }
     ioas->alignment = alignment;
     domain->ioas = ioas;
@@ -744,6 +828,9 @@ void hm_ioas_remove_domain(HmIoas *ioas, HmDomain *domain)
         HmArea *area = ioas->areas->pdata[i];
 
         hm_domain_unmapped(domain, area->iova, area_length(area));
+        if (!ioas->domains->len) {
+            area_unpin(area);
+        }
     }
     hm_ioas_unreserve(ioas, domain);
     update_alignment(ioas);

@@ -90,6 +90,7 @@ void hm_bug(const char *format, ...) G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN;
  *   [smmu NAME]    profile=grace   (see README.md), then single IDRs: idr5=0x…
  *   [device NAME]  kind=dma|nvme  smmu=NAME  sid=0x100  fds=100;101;…  and what
  *                  the kind itself knows
+ *   [iommufd]      fds=90;91;…   each an open of /dev/iommu
  */
 HmSmmu *hm_smmu_by_name(const char *name);      /* NULL if there is none */
 HmDevice *hm_device_by_name(const char *name);  /* NULL if there is none */
@@ -281,6 +282,9 @@ ssize_t hm_veventq_read(HmVeventq *veventq, void *buf, size_t len,
 void hm_veventq_close(HmVeventq *veventq);
 /* From now on, events do not make its fd readable. */
 void hm_veventq_mute(HmVeventq *veventq);
+
+/* A new open of /dev/iommu; @want >= 0 asks for that number. */
+int hm_fd_new_ctx(int want);
 
 /* The context open at @fd; -EBADF, or -EBADFD if it is not a /dev/iommu */
 int hm_fd_ctx(int fd, HmCtx **ctx);

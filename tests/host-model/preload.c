@@ -22,6 +22,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -203,6 +204,11 @@ int hm_fd_new_device(HmDevice *dev, int want)
     return fd;
 }
 
+int hm_fd_new_ctx(int want)
+{
+    return new_fd(HM_FILE_CTX, hm_iommufd_open(), want);
+}
+
 int hm_fd_ctx(int fd, HmCtx **ctx)
 {
     HmFile *file = fd >= 0 && fd < FDS ? files[fd] : NULL;
@@ -303,6 +309,40 @@ int __open64_2(const char *path, int flags)
 {
     return is_iommu(path) ? open_iommufd(flags)
                           : REAL(__open64_2)(path, flags);
+}
+
+/* The limit that the model holds against the program, for its messages */
+static bool fake_limit(__rlimit_resource_t resource, rlim64_t *cur)
+{
+    const char *text = g_getenv("HOST_MODEL_MEMLOCK");
+
+    if (!hm_active() || resource != RLIMIT_MEMLOCK || !text) {
+        return false;
+    }
+    *cur = g_ascii_strtoull(text, NULL, 0);
+    return true;
+}
+
+int getrlimit(__rlimit_resource_t resource, struct rlimit *limit)
+{
+    int ret = REAL(getrlimit)(resource, limit);
+    rlim64_t cur;
+
+    if (!ret && fake_limit(resource, &cur)) {
+        limit->rlim_cur = cur;
+    }
+    return ret;
+}
+
+int getrlimit64(__rlimit_resource_t resource, struct rlimit64 *limit)
+{
+    int ret = REAL(getrlimit64)(resource, limit);
+    rlim64_t cur;
+
+    if (!ret && fake_limit(resource, &cur)) {
+        limit->rlim_cur = cur;
+    }
+    return ret;
 }
 
 /* Some programs check this first, for a message of their own. */
