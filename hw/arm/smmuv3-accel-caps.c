@@ -118,8 +118,9 @@ static bool host_fits_model(const SMMUv3HostInfo *host, Error **errp)
     return true;
 }
 
-static void cap_error(const SMMUv3AccelCaps *caps, SMMUv3AccelCap cap,
-                      unsigned have, unsigned want, Error **errp)
+/* Append to @faults that the host has less of @cap than the guest needs */
+static void cap_fault(GString *faults, const SMMUv3AccelCaps *caps,
+                      SMMUv3AccelCap cap, unsigned have, unsigned want)
 {
     const char *prop = cap_table[cap].property;
     g_autofree char *remedy = NULL;
@@ -137,14 +138,17 @@ static void cap_error(const SMMUv3AccelCaps *caps, SMMUv3AccelCap cap,
         remedy = g_strdup("start QEMU with the device, so that the guest is "
                           "told what its host has");
     }
-    error_setg(errp, "the host SMMUv3 has %s %u, the guest %s %u; %s",
-               cap_table[cap].field, have,
-               caps->frozen ? "was told" : "is to have", want, remedy);
+    g_string_append_printf(faults, "%sthe host SMMUv3 has %s %u, the guest %s "
+                           "%u; %s", faults->len ? "; and " : "",
+                           cap_table[cap].field, have,
+                           caps->frozen ? "was told" : "is to have", want,
+                           remedy);
 }
 
 bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
                                 const SMMUv3HostInfo *host, Error **errp)
 {
+    g_autoptr(GString) faults = g_string_new(NULL);
     SMMUv3AccelCaps met = *caps;
 
     if (!host_fits_model(host, errp)) {
@@ -156,10 +160,13 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
         unsigned want = caps->frozen ? caps->value[i] : caps->need[i];
 
         if (have < want) {
-            cap_error(caps, i, have, want, errp);
-            return false;
+            cap_fault(faults, caps, i, have, want);
         }
         met.value[i] = MIN(met.value[i], have);
+    }
+    if (faults->len) {
+        error_setg(errp, "%s", faults->str);
+        return false;
     }
     if (!met.value[SMMUV3_CAP_GRAN4K] && !met.value[SMMUV3_CAP_GRAN16K] &&
         !met.value[SMMUV3_CAP_GRAN64K]) {

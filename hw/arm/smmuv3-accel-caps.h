@@ -50,7 +50,7 @@ void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
  * smmuv3_accel_caps_add_host: take a host SMMUv3 into account
  * @caps: lowered to what @host has; if frozen, only checked
  * @host: what is known of the physical SMMUv3
- * @errp: names the field that does not fit, and the remedy
+ * @errp: names each field that does not fit, and the remedy
  *
  * IHI 0070 6.3.1 to 6.3.6 (IDR0 to IDR5).  An output address of the guest's
  * stage 1 is an input address of the host's stage 2.  So the guest's IDR5.OAS

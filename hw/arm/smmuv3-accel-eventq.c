@@ -84,6 +84,7 @@ static void put_host_event(void *opaque, const SMMUv3HostEvent *event)
     SMMUv3State *s = opaque;
     Evt evt;
 
+    smmuv3_accel_note_msi_fault(s, event);
     for (int i = 0; i < ARRAY_SIZE(event->word); i++) {
         evt.word[2 * i] = extract64(le64_to_cpu(event->word[i]), 0, 32);
         evt.word[2 * i + 1] = extract64(le64_to_cpu(event->word[i]), 32, 32);

@@ -14,6 +14,7 @@
 #define HW_ARM_SMMUV3_ACCEL_INTERNAL_H
 
 #include "qemu/event_notifier.h"
+#include "qemu/notify.h"
 #include "hw/pci/pci.h"
 #include "migration/vmstate.h"
 #include "system/iommufd.h"
@@ -32,6 +33,7 @@ typedef struct SMMUv3AccelEndpoint {
     int devfn;
     HostIOMMUDeviceIOMMUFD *idev;   /* referenced */
     bool reported;                  /* the user knows the stream's error */
+    bool msi_reported;              /* the user knows that its MSIs fault */
 } SMMUv3AccelEndpoint;
 
 /* Commands that QEMU reads from the guest's queue at once */
@@ -76,6 +78,9 @@ typedef struct SMMUv3AccelSlow {
 
 typedef struct SMMUv3Accel {
     char *name;                 /* for messages */
+    PCIBus *bus;                /* the primary bus */
+    Notifier machine_done;
+    uint64_t msi_faults;        /* the property msi-faults */
     Error *migration_blocker;
     VMStateDescription unmigratable;
 
@@ -137,6 +142,16 @@ bool smmuv3_accel_pci_realize(SMMUv3State *s, Error **errp);
 
 /* Remove all endpoints; their devices are detached, and stay on the bus */
 void smmuv3_accel_pci_unrealize(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_note_msi_fault: is an event of the host a lost MSI?
+ * @s: whose device has caused the event
+ * @event: with a word[]; from the host, so anything may be in it
+ *
+ * Counts the event if a device has written to the host's MSI window, and warns
+ * once for each device.
+ */
+void smmuv3_accel_note_msi_fault(SMMUv3State *s, const SMMUv3HostEvent *event);
 
 /*
  * Streams (smmuv3-accel-ste.c)

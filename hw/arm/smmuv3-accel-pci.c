@@ -4,16 +4,20 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Which devices may be below the SMMU, what address space and MSI doorbell they
- * have, and what happens when a device is added or removed.
+ * have, and what happens when a device is added or removed.  Also warns of an
+ * SMMU without devices, and of devices whose MSIs fault.
  */
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "exec/address-spaces.h"
 #include "hw/arm/smmu-primary-bus.h"
 #include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/vfio/pci.h"
+#include "system/system.h"
+#include "trace.h"
 #include "smmuv3-accel-internal.h"
 
 static bool is_bridge(PCIDevice *dev)
@@ -38,6 +42,7 @@ static bool accept_device(PCIDevice *dev, void *opaque, Error **errp)
     const char *type = object_get_typename(OBJECT(dev));
     g_autofree char *name = qdev_get_human_name(DEVICE(dev));
     g_autofree char *smmu = qdev_get_human_name(DEVICE(s));
+    bool no_iommufd, aliased;
 
     if (is_bridge(dev)) {
         return true;
@@ -51,18 +56,17 @@ static bool accept_device(PCIDevice *dev, void *opaque, Error **errp)
         return false;
     }
     /* The link property always exists, but may be unset */
-    if (!object_property_get_link(OBJECT(dev), "iommufd", NULL)) {
+    no_iommufd = !object_property_get_link(OBJECT(dev), "iommufd", NULL);
+    aliased = !pci_bus_is_express(pci_get_bus(dev));
+    if (no_iommufd || aliased) {
         error_setg(errp, "%s '%s' cannot be behind arm-smmuv3 '%s' with "
-                   "accel=on without an iommufd: add -object "
-                   "iommufd,id=iommufd0 and give the device iommufd=iommufd0",
-                   type, name, smmu);
-        return false;
-    }
-    if (!pci_bus_is_express(pci_get_bus(dev))) {
-        error_setg(errp, "%s '%s' cannot be behind arm-smmuv3 '%s' with "
-                   "accel=on from a conventional PCI bus, where its requests "
-                   "carry the bridge's StreamID: put it on a pcie-root-port",
-                   type, name, smmu);
+                   "accel=on %s%s%s", type, name, smmu,
+                   no_iommufd ? "without an iommufd: add -object "
+                   "iommufd,id=iommufd0 and give the device iommufd=iommufd0" :
+                   "", no_iommufd && aliased ? "; nor " : "",
+                   aliased ? "from a conventional PCI bus, where its requests "
+                   "carry the bridge's StreamID: put it on a pcie-root-port" :
+                   "");
         return false;
     }
     return true;
@@ -98,6 +102,43 @@ static bool get_msi_doorbell(PCIDevice *dev, void *opaque, hwaddr *gpa)
     }
     *gpa = s->accel_props.msi_gpa;
     return true;
+}
+
+/*
+ * A guest that ignores the RMR does not map the host's MSI window.  Then each
+ * MSI of its assigned devices faults, and all that it sees is a silent device.
+ * IHI 0070 7.3.13 to 7.3.16: InputAddr is word 2, RnW is bit 99.
+ */
+void smmuv3_accel_note_msi_fault(SMMUv3State *s, const SMMUv3HostEvent *event)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    uint8_t type = extract64(le64_to_cpu(event->word[0]), 0, 8);
+    uint32_t sid = extract64(le64_to_cpu(event->word[0]), 32, 32);
+    bool read = extract64(le64_to_cpu(event->word[1]), 35, 1);
+    uint64_t addr = le64_to_cpu(event->word[2]);
+    SMMUv3AccelStream *stream = smmuv3_accel_vsmmu_find(&accel->vsmmu, sid);
+    SMMUv3AccelEndpoint *ep;
+
+    if (type < SMMU_EVT_F_TRANSLATION || type > SMMU_EVT_F_PERMISSION || read ||
+        addr - SMMUV3_HOST_MSI_BASE >= SMMUV3_HOST_MSI_SIZE || !stream) {
+        return;
+    }
+    accel->msi_faults++;
+    trace_smmuv3_accel_msi_fault(accel->name, sid, addr, accel->msi_faults);
+    ep = smmuv3_accel_endpoint(stream);
+    if (!ep->msi_reported) {
+        g_autofree char *name =
+            qdev_get_human_name(DEVICE(ep->bus->devices[ep->devfn]));
+
+        ep->msi_reported = true;
+        warn_report("vfio-pci '%s' behind %s: the guest gets no interrupts of "
+                    "it, because it has not mapped the host's MSI window at "
+                    "0x%x (StreamID 0x%x faults at 0x%" PRIx64 "); use a guest "
+                    "that obeys the IORT's RMR (Linux 6.0 or later), boot "
+                    "Linux with iommu.passthrough=1, or put the device on a "
+                    "root complex without an SMMU",
+                    name, accel->name, SMMUV3_HOST_MSI_BASE, sid, addr);
+    }
 }
 
 /*
@@ -231,12 +272,32 @@ static const PCIIOMMUOps accel_iommu_ops = {
  * Devices that are created before their SMMU
  */
 
-bool smmuv3_accel_check_devices(SMMUv3State *s, Error **errp)
+typedef struct DeviceCheck {
+    SMMUv3State *s;
+    GPtrArray *faults;
+} DeviceCheck;
+
+/* Go on after a device that does not fit */
+static bool check_device(PCIDevice *dev, void *opaque, Error **errp)
 {
-    PCIBus *bus = s->smmu_state.primary_bus;
+    DeviceCheck *check = opaque;
+    Error *err = NULL;
+
+    if (!accept_device(dev, check->s, &err)) {
+        smmuv3_fault_take(check->faults, err);
+    }
+    return true;
+}
+
+void smmuv3_accel_check_devices(SMMUv3State *s, GPtrArray *faults)
+{
+    DeviceCheck check = { s, faults };
 
     /* The base class refuses an SMMU without a bus */
-    return !bus || smmu_each_device_below(bus, accept_device, s, errp);
+    if (s->smmu_state.primary_bus) {
+        smmu_each_device_below(s->smmu_state.primary_bus, check_device, &check,
+                               NULL);
+    }
 }
 
 static bool adopt(PCIDevice *dev, void *opaque, Error **errp)
@@ -256,19 +317,68 @@ static bool adopt(PCIDevice *dev, void *opaque, Error **errp)
                             dev->host_iommu_device, errp);
 }
 
+/*
+ * An SMMU without devices
+ */
+
+/* Find an assigned device that no accelerated SMMU is above */
+static int find_elsewhere(Object *obj, void *opaque)
+{
+    PCIDevice **found = opaque;
+    Object *dev = object_dynamic_cast(obj, TYPE_VFIO_PCI);
+
+    if (dev && DEVICE(dev)->realized &&
+        pci_device_root_bus(PCI_DEVICE(dev))->iommu_ops != &accel_iommu_ops) {
+        *found = PCI_DEVICE(dev);
+    }
+    return *found != NULL;
+}
+
+/*
+ * A user who adds accel=on wants it for a device.  If there are devices, but
+ * elsewhere, this user has likely forgotten a bus=.
+ */
+static void hint_if_idle(Notifier *notifier, void *unused)
+{
+    SMMUv3Accel *accel = container_of(notifier, SMMUv3Accel, machine_done);
+    const char *bus = BUS(accel->bus)->name;
+    PCIDevice *dev = NULL;
+
+    if (QLIST_EMPTY(&accel->vsmmu.streams)) {
+        object_child_foreach_recursive(object_get_root(), find_elsewhere, &dev);
+    }
+    if (dev) {
+        const char *other = BUS(pci_device_root_bus(dev))->name;
+        g_autofree char *name = qdev_get_human_name(DEVICE(dev));
+
+        warn_report("%s: no device is behind it, and nothing translates for "
+                    "vfio-pci '%s', which is below '%s': give the device a "
+                    "bus= below '%s', or the SMMU primary-bus=%s",
+                    accel->name, name, other, bus, other);
+    }
+}
+
 bool smmuv3_accel_pci_realize(SMMUv3State *s, Error **errp)
 {
+    SMMUv3Accel *accel = s->accel_state;
     PCIBus *bus = s->smmu_state.primary_bus;
 
     pci_setup_iommu_per_bus(bus, &accel_iommu_ops, s);
+    accel->bus = bus;
+    accel->machine_done.notify = hint_if_idle;
+    qemu_add_machine_init_done_notifier(&accel->machine_done);
     return smmu_each_device_below(bus, adopt, s, errp);
 }
 
 void smmuv3_accel_pci_unrealize(SMMUv3State *s)
 {
+    SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelStream *stream, *next;
 
-    QLIST_FOREACH_SAFE(stream, &s->accel_state->vsmmu.streams, next, next) {
+    if (accel->machine_done.notify) {
+        qemu_remove_machine_init_done_notifier(&accel->machine_done);
+    }
+    QLIST_FOREACH_SAFE(stream, &accel->vsmmu.streams, next, next) {
         remove_endpoint(smmuv3_accel_endpoint(stream));
     }
 }

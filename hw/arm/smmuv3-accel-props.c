@@ -56,9 +56,19 @@ const PropertyInfo smmuv3_prop_ssidsize = {
     .set_default_value = qdev_propinfo_set_default_value_enum,
 };
 
-/* An Error about the SMMU @s, which it names */
+/*
+ * Faults: all of them are looked for, and reported in one Error
+ */
+
+void smmuv3_fault_take(GPtrArray *faults, Error *err)
+{
+    g_ptr_array_add(faults, g_strdup(error_get_pretty(err)));
+    error_free(err);
+}
+
+/* A fault of the SMMU @s, which it names */
 static void G_GNUC_PRINTF(3, 4)
-refuse(Error **errp, SMMUv3State *s, const char *format, ...)
+fault(GPtrArray *faults, SMMUv3State *s, const char *format, ...)
 {
     g_autofree char *name = qdev_get_human_name(DEVICE(s));
     g_autofree char *text = NULL;
@@ -67,10 +77,34 @@ refuse(Error **errp, SMMUv3State *s, const char *format, ...)
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
-    error_setg(errp, "arm-smmuv3 '%s': %s", name, text);
+    g_ptr_array_add(faults,
+                    g_strdup_printf("arm-smmuv3 '%s': %s", name, text));
 }
 
-static bool check_stage(SMMUv3State *s, Error **errp)
+bool smmuv3_fault_report(SMMUv3State *s, const GPtrArray *faults, Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(DEVICE(s));
+    g_autofree char *prefix = g_strdup_printf("arm-smmuv3 '%s': ", name);
+    g_autoptr(GString) all = g_string_new(NULL);
+
+    if (faults->len < 2) {
+        if (faults->len) {
+            error_setg(errp, "%s", (char *)faults->pdata[0]);
+        }
+        return faults->len;
+    }
+    for (guint i = 0; i < faults->len; i++) {
+        const char *text = faults->pdata[i];
+
+        g_string_append_printf(all, "%s(%u) %s", i ? "; " : "", i + 1,
+                               g_str_has_prefix(text, prefix) ?
+                               text + strlen(prefix) : text);
+    }
+    error_setg(errp, "%s%u faults: %s", prefix, faults->len, all->str);
+    return true;
+}
+
+static void check_stage(SMMUv3State *s, GPtrArray *faults)
 {
     bool stage2 = s->stage && (!strcmp("2", s->stage) ||
                                !strcmp("nested", s->stage));
@@ -78,89 +112,109 @@ static bool check_stage(SMMUv3State *s, Error **errp)
     /* For the SMMU of a board any other value has always meant 1 */
     if (s->smmu_state.smmu_per_bus && s->stage && !stage2 &&
         strcmp("1", s->stage)) {
-        refuse(errp, s, "stage=%s is not known: write stage=1, stage=2 or "
-               "stage=nested", s->stage);
-        return false;
+        fault(faults, s, "stage=%s is not known: write stage=1, stage=2 or "
+              "stage=nested", s->stage);
     }
     /* STE.S2FWB, which IDR3.FWB announces, is a field of stage 2 */
     if (s->s2fwb && !stage2) {
-        refuse(errp, s, "s2fwb=on needs stage 2, which stage=%s does not have: "
-               "write stage=nested or stage=2, or leave s2fwb out",
-               s->stage ?: "1");
-        return false;
+        fault(faults, s, "s2fwb=on needs stage 2, which stage=%s does not "
+              "have: write stage=nested or stage=2, or leave s2fwb out",
+              s->stage ?: "1");
     }
-    return true;
 }
 
 /* Refuse what is not implemented yet; never ignore it */
-static bool check_built(SMMUv3State *s, Error **errp)
+static void check_built(SMMUv3State *s, GPtrArray *faults)
 {
     const SMMUv3AccelProps *props = &s->accel_props;
-    const char *missing = props->ats == ON_OFF_AUTO_ON ? "ats=on" :
-                          props->cmdqv == ON_OFF_AUTO_ON ? "cmdqv=on" :
-                          props->ssidsize > SMMUV3_SSIDSIZE_0 ?
-                          "ssidsize above 0" : NULL;
 
-    if (missing) {
-        refuse(errp, s, "%s is not supported yet: leave it out, or set it to "
-               "auto or off (0 for ssidsize)", missing);
-        return false;
+    if (props->ats == ON_OFF_AUTO_ON) {
+        fault(faults, s, "ats=on is not supported yet: leave it out, or write "
+              "ats=auto or ats=off");
     }
-    return true;
+    if (props->cmdqv == ON_OFF_AUTO_ON) {
+        fault(faults, s, "cmdqv=on is not supported yet: leave it out, or "
+              "write cmdqv=auto or cmdqv=off");
+    }
+    if (props->ssidsize > SMMUV3_SSIDSIZE_0) {
+        fault(faults, s, "ssidsize above 0 is not supported yet: leave it out, "
+              "or write ssidsize=auto or ssidsize=0");
+    }
 }
 
-static bool check_accel(SMMUv3State *s, Error **errp)
+static void check_accel(SMMUv3State *s, GPtrArray *faults)
 {
+    /* This comes first in a QEMU without iommufd */
+    smmuv3_accel_check_devices(s, faults);
     if (!s->smmu_state.smmu_per_bus) {
-        refuse(errp, s, "the SMMU that the machine creates cannot have "
-               "accel=on: drop -machine iommu=smmuv3 and write "
-               "-device arm-smmuv3,primary-bus=pcie.0,accel=on");
-        return false;
-    }
-    if (!check_built(s, errp)) {
-        return false;
-    }
-    if (s->stage && strcmp(s->stage, "1")) {
-        refuse(errp, s, "stage=%s is not possible with accel=on, where stage 2 "
-               "belongs to the host: drop stage=", s->stage);
-        return false;
-    }
-    if (s->s2fwb) {
-        refuse(errp, s, "s2fwb=on is not possible with accel=on, where stage 2 "
-               "belongs to the host: drop s2fwb=");
-        return false;
+        fault(faults, s, "the SMMU that the machine creates cannot have "
+              "accel=on: drop -machine iommu=smmuv3 and write "
+              "-device arm-smmuv3,primary-bus=pcie.0,accel=on");
     }
     if (s->accel_props.device_tree) {
-        refuse(errp, s, "accel=on needs a guest that boots by ACPI, since a "
-               "device tree cannot tell it to map the host's MSI window: add "
-               "UEFI firmware (-bios, pflash) and do not write "
-               "-machine acpi=off");
-        return false;
+        fault(faults, s, "accel=on needs a guest that boots by ACPI, since a "
+              "device tree cannot tell it to map the host's MSI window: add "
+              "UEFI firmware (-bios, pflash) and do not write "
+              "-machine acpi=off");
     }
-    return smmuv3_accel_check_devices(s, errp);
+    if (s->stage && strcmp(s->stage, "1")) {
+        fault(faults, s, "stage=%s is not possible with accel=on, where stage "
+              "2 belongs to the host: drop stage=", s->stage);
+    }
+    if (s->s2fwb) {
+        fault(faults, s, "s2fwb=on is not possible with accel=on, where stage "
+              "2 belongs to the host: drop s2fwb=");
+    }
+    check_built(s, faults);
 }
 
 /*
  * VFIO asks for a device's address space once, when the device is realized.  So
  * a device that is assigned before its SMMU is created would use the guest's
- * IOVAs as physical addresses.  VFIO itself refuses one that comes later.
+ * IOVAs as physical addresses.  smmuv3_refuse_assigned() refuses one that comes
+ * later.
  */
+typedef struct EmulatedCheck {
+    SMMUv3State *s;
+    GPtrArray *faults;
+} EmulatedCheck;
+
 static bool check_not_assigned(PCIDevice *dev, void *opaque, Error **errp)
 {
-    g_autofree char *name = qdev_get_human_name(DEVICE(dev));
-    g_autofree char *smmu = qdev_get_human_name(DEVICE(opaque));
+    EmulatedCheck *check = opaque;
+    Error *err = NULL;
 
-    if (object_dynamic_cast(OBJECT(dev), "vfio-pci")) {
-        error_setg(errp, "vfio-pci '%s' cannot be behind arm-smmuv3 '%s', "
-                   "which is emulated and never sees its DMA: add accel=on to "
-                   "the SMMU, or put the device on another root complex",
-                   name, smmu);
-        return false;
+    if (smmuv3_refuse_assigned(check->s, dev, &err)) {
+        smmuv3_fault_take(check->faults, err);
     }
     return true;
 }
 
-static bool check_emulated(SMMUv3State *s, Error **errp)
+bool smmuv3_refuse_assigned(SMMUv3State *s, PCIDevice *dev, Error **errp)
+{
+    g_autofree char *name = qdev_get_human_name(DEVICE(dev));
+    g_autofree char *smmu = qdev_get_human_name(DEVICE(s));
+
+    if (!object_dynamic_cast(OBJECT(dev), "vfio-pci")) {
+        return false;
+    }
+    if (s->smmu_state.smmu_per_bus) {
+        error_setg(errp, "vfio-pci '%s' cannot be behind arm-smmuv3 '%s', "
+                   "which is emulated and never sees its DMA: add accel=on to "
+                   "the SMMU, or put the device on another root complex",
+                   name, smmu);
+    } else {
+        error_setg(errp, "vfio-pci '%s' cannot be behind the SMMUv3 of "
+                   "-machine iommu=smmuv3, which is emulated and never sees its DMA: "
+                   "drop iommu=smmuv3 and write -device "
+                   "arm-smmuv3,primary-bus=BUS,accel=on for the root complex "
+                   "of the device, or put the device on a pxb-pcie with "
+                   "bypass_iommu=on", name);
+    }
+    return true;
+}
+
+static void check_emulated(SMMUv3State *s, GPtrArray *faults)
 {
     const SMMUv3AccelProps *props = &s->accel_props;
     unsigned oas = smmuv3_oas_bits(props->oas);
@@ -169,17 +223,35 @@ static bool check_emulated(SMMUv3State *s, Error **errp)
     if (props->ats == ON_OFF_AUTO_ON || props->cmdqv == ON_OFF_AUTO_ON ||
         props->ril == ON_OFF_AUTO_OFF || props->ssidsize > SMMUV3_SSIDSIZE_0 ||
         (oas && oas != oas2bits(SMMU_IDR5_OAS)) || props->share_stage2) {
-        refuse(errp, s, "ats, cmdqv, oas, ril, share-stage2 and ssidsize are "
-               "for an accelerated SMMU: add accel=on, or leave them out");
-        return false;
+        fault(faults, s, "ats, cmdqv, oas, ril, share-stage2 and ssidsize are "
+              "for an accelerated SMMU: add accel=on, or leave them out");
     }
-    return !s->smmu_state.smmu_per_bus || !s->smmu_state.primary_bus ||
-           smmu_each_device_below(s->smmu_state.primary_bus,
-                                  check_not_assigned, s, errp);
+    if (s->smmu_state.smmu_per_bus && s->smmu_state.primary_bus) {
+        EmulatedCheck check = { s, faults };
+
+        smmu_each_device_below(s->smmu_state.primary_bus, check_not_assigned,
+                               &check, NULL);
+    }
+}
+
+void smmuv3_find_faults(SMMUv3State *s, GPtrArray *faults)
+{
+    if (s->accel) {
+        check_accel(s, faults);
+    } else {
+        check_stage(s, faults);
+        check_emulated(s, faults);
+    }
+    if (s->accel_props.pasid) {
+        fault(faults, s, "pasid=on is an older name: write ssidsize=auto, or "
+              "ssidsize= with a number of SubstreamID bits (and accel=on)");
+    }
 }
 
 bool smmuv3_check_properties(SMMUv3State *s, Error **errp)
 {
-    return check_stage(s, errp) &&
-           (s->accel ? check_accel(s, errp) : check_emulated(s, errp));
+    g_autoptr(GPtrArray) faults = g_ptr_array_new_with_free_func(g_free);
+
+    smmuv3_find_faults(s, faults);
+    return !smmuv3_fault_report(s, faults, errp);
 }

@@ -8,14 +8,14 @@
 #include "qapi/error.h"
 #include "hw/arm/smmuv3-accel.h"
 
-bool smmuv3_accel_check_devices(SMMUv3State *s, Error **errp)
+void smmuv3_accel_check_devices(SMMUv3State *s, GPtrArray *faults)
 {
     g_autofree char *name = qdev_get_human_name(DEVICE(s));
 
-    error_setg(errp, "arm-smmuv3 '%s': accel=on needs iommufd, which this QEMU "
-               "was built without (it exists on Linux only): drop accel=on, or "
-               "use a QEMU with CONFIG_IOMMUFD", name);
-    return false;
+    g_ptr_array_add(faults, g_strdup_printf(
+        "arm-smmuv3 '%s': accel=on needs iommufd, which this QEMU was built "
+        "without (it exists on Linux only): drop accel=on, or use a QEMU with "
+        "CONFIG_IOMMUFD", name));
 }
 
 /* No SMMU with accel=on passes the check above */

@@ -87,6 +87,10 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
     smmuv3_accel_regs_realize(s, ops);
     s->smmu_state.msi_window_base = SMMUV3_HOST_MSI_BASE;
     s->smmu_state.msi_window_size = SMMUV3_HOST_MSI_SIZE;
+    object_property_add_uint64_ptr(OBJECT(s), "msi-faults", &accel->msi_faults,
+                                   OBJ_PROP_FLAG_READ);
+    object_property_set_description(OBJECT(s), "msi-faults", "MSIs of assigned "
+                                    "devices that the guest has not let pass");
     return true;
 }
 

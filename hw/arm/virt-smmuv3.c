@@ -88,6 +88,11 @@ static hwaddr msi_doorbell(const VirtMachineState *vms)
     }
 }
 
+/*
+ * Each of these checks sets @errp and returns false if it finds a fault.  All
+ * are made, so that one start shows all faults.
+ */
+
 /* A machine has only one kind of IOMMU */
 static bool check_other_iommus(VirtMachineState *vms, const char *name,
                                Error **errp)
@@ -111,7 +116,9 @@ static bool check_other_iommus(VirtMachineState *vms, const char *name,
 static bool check_description(VirtMachineState *vms, SMMUState *s,
                               const char *name, bool by_dt, Error **errp)
 {
-    if (by_dt && s->primary_bus != vms->bus) {
+    /* With accel=on a device tree is a fault by itself */
+    if (by_dt && s->primary_bus && s->primary_bus != vms->bus &&
+        !ARM_SMMUV3(s)->accel) {
         error_setg(errp, "arm-smmuv3 '%s': primary-bus '%s' needs a guest that "
                    "boots by ACPI, since the device tree does not show '%s' to "
                    "it: %s, or write primary-bus=pcie.0",
@@ -174,24 +181,37 @@ static bool check_interrupts(VirtMachineState *vms, const char *name,
 void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
                           Error **errp)
 {
+    g_autoptr(GPtrArray) faults = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *name = qdev_get_human_name(dev);
     SMMUv3AccelProps *props = &ARM_SMMUV3(dev)->accel_props;
     bool by_dt = boots_by_device_tree(vms);
     SMMUState *s = ARM_SMMU(dev);
+    Error *err[5] = {};
 
     /* The board creates the machine's own SMMU before those of the user */
     s->smmu_per_bus = phase_check(PHASE_MACHINE_INITIALIZED);
     if (!s->smmu_per_bus) {
         return;
     }
-    if (check_other_iommus(vms, name, errp) &&
-        smmu_check_primary_bus(s, errp) &&
-        check_number(vms, s, name, errp) &&
-        check_description(vms, s, name, by_dt, errp) &&
-        check_interrupts(vms, name, errp)) {
-        props->msi_gpa = msi_doorbell(vms);
-        props->device_tree = by_dt;
+    /* An SMMU of the machine is above all buses */
+    if (check_other_iommus(vms, name, &err[0])) {
+        if (smmu_check_primary_bus(s, &err[1])) {
+            check_number(vms, s, name, &err[2]);
+        }
     }
+    check_description(vms, s, name, by_dt, &err[3]);
+    check_interrupts(vms, name, &err[4]);
+    for (int i = 0; i < ARRAY_SIZE(err); i++) {
+        if (err[i]) {
+            smmuv3_fault_take(faults, err[i]);
+        }
+    }
+    props->msi_gpa = msi_doorbell(vms);
+    props->device_tree = by_dt;
+    if (faults->len) {
+        smmuv3_find_faults(ARM_SMMUV3(dev), faults);
+    }
+    smmuv3_fault_report(ARM_SMMUV3(dev), faults, errp);
 }
 
 bool virt_smmuv3_allows(VirtMachineState *vms, DeviceState *dev, Error **errp)

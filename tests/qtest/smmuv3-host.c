@@ -14,6 +14,7 @@
 #include "qapi/error.h"
 #include "qobject/qjson.h"
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include "smmuv3-host.h"
 #include "smmuv3-test-util.h"
@@ -21,6 +22,7 @@
 
 /* The fd of a device that is plugged at start; others come from the model */
 #define HOST_FD(dev)            (100 + (dev))
+#define HOST_IOMMUFD            90
 
 #define PXB_BUS(vsmmu)          (0x50 * (vsmmu))
 #define PORT_DEVFN(dev)         (0x80 + (dev))
@@ -307,6 +309,9 @@ static void write_host_file(HostGuest *g, const char *path)
             g_string_append_printf(ini, "fds=%u\n", HOST_FD(i));
         }
     }
+    if (c->iommufd_by_fd) {
+        g_string_append_printf(ini, "[iommufd]\nfds=%u\n", HOST_IOMMUFD);
+    }
     g_assert(g_file_set_contents(path, ini->str, ini->len, NULL));
 }
 
@@ -321,12 +326,18 @@ static char *arguments(HostGuest *g, const char *ram)
                            "-object memory-backend-file,id=ram,size=%" PRIu64
                            ",mem-path=%s,share=on %s ",
                            smmuv3_firmware(), (uint64_t)HOST_RAM_SIZE, ram,
-                           c->no_iommufd ? "" : "-object iommufd,id=iommufd0");
+                           c->no_iommufd ? "" : c->iommufd_by_fd ?
+                           "-object iommufd,id=iommufd0,fd="
+                           stringify(HOST_IOMMUFD) :
+                           "-object iommufd,id=iommufd0");
     for (unsigned i = 0; i < c->n_vsmmus; i++) {
         if (i) {
             g_string_append_printf(args, "-device pxb-pcie,id=pxb%u,"
                                    "bus=pcie.0,bus_nr=%u,addr=%u ", i,
                                    PXB_BUS(i), i);
+        }
+        if (c->no_smmu) {
+            continue;
         }
         g_string_append_printf(args, "-device arm-smmuv3,id=s%u,accel=on,"
                                "primary-bus=%s%.0u%s ", i,
@@ -386,6 +397,30 @@ static void connect_control(HostGuest *g, const char *path)
     g->control = fdopen(fd, "r");
 }
 
+/*
+ * A QEMU of another user, without capabilities, who may lock @memlock bytes.  A
+ * test that does not run as root stays its own user.
+ */
+static QTestState *start_limited(HostGuest *g, const char *ram,
+                                 const char *args)
+{
+    g_autofree char *command = g_strdup_printf(
+        "%s %s", geteuid() ? "" : "setpriv --reuid=65534 --regid=65534 "
+        "--clear-groups --inh-caps=-all", getenv("QTEST_QEMU_BINARY"));
+    g_autofree char *limit = g_strdup_printf("%" PRIu64, g->config.memlock);
+    mode_t old = umask(0);
+    QTestState *qts;
+
+    g_assert(!chmod(g->dir, 0777) && !chmod(ram, 0666) &&
+             !chmod(smmuv3_firmware(), 0644));
+    g_setenv("SMMUV3_LIMITED_QEMU", command, true);
+    g_setenv("HOST_MODEL_MEMLOCK", limit, true);
+    qts = qtest_init_with_env("SMMUV3_LIMITED_QEMU", args, true);
+    g_unsetenv("HOST_MODEL_MEMLOCK");
+    umask(old);
+    return qts;
+}
+
 HostGuest *host_guest_new(const HostGuestConfig *config)
 {
     HostGuest *g = g_new0(HostGuest, 1);
@@ -409,7 +444,7 @@ HostGuest *host_guest_new(const HostGuestConfig *config)
     if (config->fail) {
         g_setenv("HOST_MODEL_FAIL", config->fail, true);
     }
-    g->qts = qtest_init(args);
+    g->qts = config->memlock ? start_limited(g, ram, args) : qtest_init(args);
     g_unsetenv("LD_PRELOAD");
     g_unsetenv("HOST_MODEL_FAIL");
 

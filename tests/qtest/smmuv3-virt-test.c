@@ -89,6 +89,7 @@ static const PropertyRow properties[] = {
     { "cmdqv", "OnOffAuto", "\"auto\"" },
     { "msi-gpa", "uint64", "0" },
     { "oas", "OasMode", "\"auto\"" },
+    { "pasid", "bool", "false" },
     { "primary-bus", "link<PCI>", NULL },
     { "ril", "OnOffAuto", "\"auto\"" },
     { "s2fwb", "bool", "false" },

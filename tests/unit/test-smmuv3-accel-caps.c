@@ -227,6 +227,23 @@ static void test_freeze_keeps_the_hosts(void)
     }
 }
 
+/* All that a host lacks is said at once */
+static void test_all_that_lacks(void)
+{
+    SMMUv3HostInfo host = good_host();
+    SMMUv3AccelCaps caps;
+
+    init_auto(&caps);
+    expect_ok(&caps, &host);
+    smmuv3_accel_caps_freeze(&caps);
+    host_set(&host, SMMUV3_CAP_RIL, 0);
+    host_set(&host, SMMUV3_CAP_GRAN16K, 0);
+    host_set(&host, SMMUV3_CAP_ASID16, 0);
+    expect_refused(&caps, &host, "IDR0.ASID16 0, the guest was told 1",
+                   "; and the host SMMUv3 has IDR3.RIL 0, the guest was told 1",
+                   "; and the host SMMUv3 has IDR5.GRAN16K 0, the guest was");
+}
+
 /* When frozen, less is refused; as much or more changes nothing */
 static void test_frozen(void)
 {
@@ -626,6 +643,7 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/caps/freeze-keeps-the-hosts",
                     test_freeze_keeps_the_hosts);
     g_test_add_func("/smmuv3-accel/caps/frozen-is-checked", test_frozen);
+    g_test_add_func("/smmuv3-accel/caps/all-that-lacks", test_all_that_lacks);
     g_test_add_func("/smmuv3-accel/caps/hot-plug-after-baseline",
                     test_hot_plug_after_baseline);
     g_test_add_func("/smmuv3-accel/caps/ril", test_ril);

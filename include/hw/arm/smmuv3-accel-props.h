@@ -23,6 +23,7 @@ typedef struct SMMUv3AccelProps {
     OnOffAuto ril;
     int oas;                    /* a value of smmuv3_prop_oas */
     int ssidsize;               /* a value of smmuv3_prop_ssidsize */
+    bool pasid;                 /* an older name of ssidsize, always refused */
     bool share_stage2;          /* with all SMMUs that have it set */
     /* Reads, and writes that keep 0, need not exit if the host allows that */
     bool direct_registers;
@@ -38,12 +39,42 @@ unsigned smmuv3_oas_bits(int value);
 /**
  * smmuv3_check_properties: can this SMMUv3 be what its properties ask for?
  * @s: any SMMUv3 before it is realized
- * @errp: names the property or the device that does not fit, and the remedy
+ * @errp: names all properties and devices that do not fit, with their remedies
  *
  * Checks the properties, and the devices that are below the SMMU's bus already.
  * Changes nothing, so on error nothing has to be undone.
  */
 bool smmuv3_check_properties(SMMUv3State *s, Error **errp);
+
+/**
+ * smmuv3_find_faults: the same, for a board that finds more faults
+ * @s: as smmuv3_check_properties()
+ * @faults: of char *, owned by the array; each fault found is appended
+ */
+void smmuv3_find_faults(SMMUv3State *s, GPtrArray *faults);
+
+/* Append @err to @faults, and free it */
+void smmuv3_fault_take(GPtrArray *faults, Error *err);
+
+/**
+ * smmuv3_fault_report: put all faults into one Error
+ * @s: the SMMU that they are about
+ * @faults: of char *
+ * @errp: set if there are any
+ *
+ * Returns: whether there are any.
+ */
+bool smmuv3_fault_report(SMMUv3State *s, const GPtrArray *faults, Error **errp);
+
+/**
+ * smmuv3_refuse_assigned: an emulated SMMUv3 refuses an assigned device
+ * @s: an SMMU with accel=off
+ * @dev: a device behind it
+ * @errp: names the device, and what to do; set if it is refused
+ *
+ * Returns: whether it is refused, because QEMU never sees its DMA.
+ */
+bool smmuv3_refuse_assigned(SMMUv3State *s, PCIDevice *dev, Error **errp);
 
 extern const PropertyInfo smmuv3_prop_oas;
 extern const PropertyInfo smmuv3_prop_ssidsize;

@@ -21,12 +21,13 @@ struct Evt;
 
 /**
  * smmuv3_accel_check_devices: does the SMMU support all devices below it?
- * @s: before it is realized, with its primary bus
- * @errp: names the device that does not fit, and the remedy
+ * @s: before it is realized, with its primary bus or without one
+ * @faults: of char *, see smmuv3_find_faults().  Each device that does not fit
+ *          appends a text that names it, and the remedy.
  *
- * Changes nothing.
+ * In a QEMU without iommufd, that is the fault.  Changes nothing.
  */
-bool smmuv3_accel_check_devices(SMMUv3State *s, Error **errp);
+void smmuv3_accel_check_devices(SMMUv3State *s, GPtrArray *faults);
 
 /**
  * smmuv3_accel_realize: make an SMMU an accelerated one

@@ -13,7 +13,8 @@
  * virt_smmuv3_pre_plug: an SMMUv3 is about to be realized
  * @vms: the machine
  * @dev: an arm-smmuv3 with its properties set
- * @errp: why the machine cannot carry it, or cannot describe it to the guest
+ * @errp: why the machine cannot carry it, or cannot describe it to the guest,
+ *        and all else that is wrong with it then
  *
  * Decides whether the machine or the user has created it, and sets what only
  * the board knows.  On error nothing has to be undone.

@@ -1,0 +1,531 @@
+/*
+ * QTest of accel=on: what a person reads
+ *
+ * One start shows all that is wrong with an SMMU, errors of the host come with
+ * their remedy, and a running QEMU says what its guest cannot. Also what a user
+ * without privileges may do, with file descriptors alone. Runs on the host
+ * model, except for the first group.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/units.h"
+#include <glib/gstdio.h>
+#include "hw/pci/pci_regs.h"
+#include "smmuv3-host.h"
+#include "smmuv3-test-util.h"
+
+#define SMMU "-device arm-smmuv3,id=s0,primary-bus=pcie.0"
+/* A QEMU that does start fails at once: no file can be there */
+#define ONE_START SMMUV3_MACHINE ",dumpdtb=/dev/null/none"
+#define PORT " -device pcie-root-port,id=rp,bus=pcie.0,chassis=1"
+
+static void check_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part)) {
+        g_error("\"%s\" is not in: %s", part, text);
+    }
+}
+
+/*
+ * All faults at once
+ */
+
+typedef struct FaultRow {
+    const char *name;
+    const char *machine;
+    bool firmware;
+    const char *args;
+    const char *texts[12];
+    const char *absent;
+} FaultRow;
+
+static const FaultRow fault_rows[] = {
+    { "properties", "", false,
+      SMMU ",accel=on,stage=2,s2fwb=on,ats=on,cmdqv=on,ssidsize=4,pasid=on",
+      { "arm-smmuv3 's0': 7 faults: (1) ",
+        ") accel=on needs a guest that boots by ACPI", ") stage=2 is not ",
+        ") s2fwb=on is not possible", ") ats=on is not supported yet",
+        ") cmdqv=on is not supported yet", ") ssidsize above 0 is not ",
+        "; (7) pasid=on is an older name: write ssidsize=" } },
+    { "devices", "", true,
+      "-device virtio-rng-pci,id=r1 -device virtio-rng-pci,id=r2 "
+      SMMU ",accel=on,stage=2",
+      { "arm-smmuv3 's0': 3 faults: (1) virtio-rng-pci 'r1' cannot be behind ",
+        "; (2) virtio-rng-pci 'r2' cannot be behind ",
+        "; (3) stage=2 is not possible" } },
+    { "board", ",its=off", true,
+      SMMU ",accel=on,pasid=on",
+      { "arm-smmuv3 's0': 2 faults: (1) the machine has no ITS",
+        "; (2) pasid=on is an older name" } },
+    { "no-bus", "", true, "-device arm-smmuv3,id=s0,accel=on,ats=on",
+      { "2 faults: (1) no primary-bus is given", "; (2) ats=on is not " } },
+    { "device", "", true,
+      SMMU ",accel=on -device pcie-pci-bridge,id=br,bus=pcie.0 "
+      "-device vfio-pci,id=v0,host=0000:00:00.0,bus=br,addr=1",
+      { "vfio-pci 'v0' cannot be behind arm-smmuv3 's0' with accel=on without "
+        "an iommufd: add -object iommufd,id=iommufd0",
+        "; nor from a conventional PCI bus" } },
+    { "one", "", true, SMMU ",accel=on,ats=on",
+      { "arm-smmuv3 's0': ats=on is not supported yet" }, "(1)" },
+    { "pasid", "", true, SMMU ",accel=on,pasid=on",
+      { "arm-smmuv3 's0': pasid=on is an older name: write ssidsize=auto, or "
+        "ssidsize= with a number" }, "(1)" },
+    { "emulated", "", true, SMMU ",stage=3,oas=32,pasid=on",
+      { "3 faults: (1) stage=3 is not known",
+        "; (2) ats, cmdqv, oas, ril, share-stage2 and ssidsize are for an ",
+        "; (3) pasid=on is an older name" } },
+};
+
+static void test_faults(const void *opaque)
+{
+    const FaultRow *row = opaque;
+    g_autofree char *args = NULL, *err = NULL;
+    int status;
+
+    args = g_strdup_printf("-machine " ONE_START "%s %s%s -nic none %s",
+                           row->machine, row->firmware ? "-bios " : "",
+                           row->firmware ? smmuv3_firmware() : "", row->args);
+    status = smmuv3_run("QTEST_QEMU_BINARY", args, &err);
+    g_test_message("%d: %s", status, err);
+    g_assert_cmpint(status, ==, 1);
+    for (int i = 0; i < ARRAY_SIZE(row->texts) && row->texts[i]; i++) {
+        check_contains(err, row->texts[i]);
+    }
+    if (row->absent && strstr(err, row->absent)) {
+        g_error("\"%s\" is in: %s", row->absent, err);
+    }
+}
+
+/* pasid=off is what every SMMU has */
+static void test_pasid_off(void)
+{
+    QTestState *qts = qtest_initf("-machine " SMMUV3_MACHINE " -bios %s "
+                                  "-nic none " SMMU ",accel=on,pasid=off",
+                                  smmuv3_firmware());
+
+    qtest_quit(qts);
+}
+
+/*
+ * What stops a start, on the model
+ */
+
+typedef struct HostErrorRow {
+    const char *name;
+    const char *fail;           /* a rule of the model */
+    const char *machine;
+    const char *smmu;           /* NULL: with accel=on */
+    const char *device;         /* NULL: by fd */
+    const char *texts[4];
+} HostErrorRow;
+
+static const HostErrorRow host_error_rows[] = {
+    { "emulated", "", "", SMMU, NULL,
+      { "vfio-pci 'v0' cannot be behind arm-smmuv3 's0', which is emulated and "
+        "never sees its DMA: add accel=on to the SMMU, or put the device on "
+        "another root complex" } },
+    { "machine-smmu", "", ",iommu=smmuv3", "", NULL,
+      { "vfio-pci 'v0' cannot be behind the SMMUv3 of -machine iommu=smmuv3, "
+        "which is emulated and never sees its DMA: drop iommu=smmuv3 and write "
+        "-device arm-smmuv3,primary-bus=BUS,accel=on" } },
+    { "memlock", "IOMMU_IOAS_MAP:1+*=ENOMEM", "", NULL, NULL,
+      { "RLIMIT_MEMLOCK, which is ", "the guest has 128 MiB",
+        "ulimit -l, LimitMEMLOCK=" } },
+    { "bind-einval", "VFIO_DEVICE_BIND_IOMMUFD=EINVAL", "", NULL, NULL,
+      { "the device is in use already", "it has no IOMMU in the host",
+        "\"Firmware has requested this device have a 1:1 IOMMU mapping\"" } },
+    { "bind-eperm", "VFIO_DEVICE_BIND_IOMMUFD=EPERM", "", NULL, NULL,
+      { "another device of its IOMMU group", "bind all of them to vfio-pci" } },
+    { "bind-ebusy", "VFIO_DEVICE_BIND_IOMMUFD=EBUSY", "", NULL, NULL,
+      { "its IOMMU group is open by /dev/vfio/GROUP" } },
+    { "bind-enodev", "VFIO_DEVICE_BIND_IOMMUFD=ENODEV", "", NULL, NULL,
+      { "the device has no IOMMU in the host" } },
+    { "info-eopnotsupp", "IOMMU_GET_HW_INFO=EOPNOTSUPP", "", NULL, NULL,
+      { "the device has no IOMMU in the host" } },
+    { "sysfs-no-iommu", "", "", NULL, "sysfsdev=%s/plain",
+      { "the device has no IOMMU in the host: ",
+        "/plain has no iommu_group" } },
+    { "sysfs-noiommu", "", "", NULL, "sysfsdev=%s/noiommu",
+      { "the device has no IOMMU in the host: ", "'vfio-noiommu'" } },
+    { "sysfs-no-cdev", "", "", NULL, "sysfsdev=%s/nocdev",
+      { "is the device bound to vfio-pci, and does the host's kernel have "
+        "CONFIG_VFIO_DEVICE_CDEV?" } },
+};
+
+/* Three devices as sysfs shows them; the model has none of these files */
+static void make_sysfs(const char *dir)
+{
+    g_autofree char *plain = g_build_filename(dir, "plain", NULL);
+    g_autofree char *fake = g_build_filename(dir, "noiommu/iommu_group", NULL);
+    g_autofree char *name = g_build_filename(fake, "name", NULL);
+    g_autofree char *group = g_build_filename(dir, "nocdev/iommu_group", NULL);
+
+    g_assert(!g_mkdir_with_parents(plain, 0755) &&
+             !g_mkdir_with_parents(fake, 0755) &&
+             !g_mkdir_with_parents(group, 0755) &&
+             g_file_set_contents(name, "vfio-noiommu\n", -1, NULL));
+}
+
+static void remove_tree(const char *dir)
+{
+    g_autofree char *command = g_strdup_printf("rm -r '%s'", dir);
+
+    g_assert_cmpint(system(command), ==, 0);
+}
+
+static void test_host_error(const void *opaque)
+{
+    const HostErrorRow *row = opaque;
+    g_autofree char *dir = g_dir_make_tmp("smmuv3-message-XXXXXX", NULL);
+    g_autofree char *ini = g_build_filename(dir, "host.ini", NULL);
+    g_autofree char *args = NULL, *device = NULL, *err = NULL;
+    int status;
+
+    if (host_skipped()) {
+        rmdir(dir);
+        return;
+    }
+    make_sysfs(dir);
+    g_assert(g_file_set_contents(ini, "[smmu smmu0]\n[device dma0]\nkind=dma\n"
+                                 "smmu=smmu0\nsid=0x100\nfds=100\n", -1,
+                                 NULL));
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    device = g_strdup_printf(row->device ?: "fd=100", dir);
+#pragma GCC diagnostic pop
+    args = g_strdup_printf("-machine " ONE_START "%s -bios %s -nic none "
+                           "-m 128 -object iommufd,id=i0 %s" PORT
+                           " -device vfio-pci,id=v0,iommufd=i0,bus=rp,%s",
+                           row->machine, smmuv3_firmware(),
+                           row->smmu ?: SMMU ",accel=on", device);
+    g_setenv("LD_PRELOAD", getenv("QTEST_HOST_MODEL"), true);
+    g_setenv("HOST_MODEL_PROGRAM", "qemu-system", true);
+    g_setenv("HOST_MODEL_CONFIG", ini, true);
+    g_setenv("HOST_MODEL_FAIL", row->fail, true);
+    g_unsetenv("HOST_MODEL_CONTROL");
+    status = smmuv3_run("QTEST_QEMU_BINARY", args, &err);
+    g_unsetenv("LD_PRELOAD");
+    g_unsetenv("HOST_MODEL_FAIL");
+    remove_tree(dir);
+
+    g_test_message("%d: %s", status, err);
+    g_assert_cmpint(status, ==, 1);
+    for (int i = 0; i < ARRAY_SIZE(row->texts) && row->texts[i]; i++) {
+        check_contains(err, row->texts[i]);
+    }
+}
+
+/*
+ * What a running QEMU says
+ */
+
+typedef struct Told {
+    HostGuest *g;
+    char *path;                 /* of stderr */
+} Told;
+
+static Told told_new(const HostGuestConfig *config)
+{
+    HostGuestConfig c = *config;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *args = NULL;
+    Told t;
+
+    close(g_file_open_tmp("smmuv3-told-XXXXXX", &t.path, &error));
+    g_assert_no_error(error);
+    args = g_strdup_printf("%s 2>>%s", config->args ?: "", t.path);
+    c.args = args;
+    t.g = host_guest_new(&c);
+    return t;
+}
+
+/* All that QEMU has said, to be freed by the caller */
+static char *told_text(const Told *t)
+{
+    char *text;
+
+    g_assert(g_file_get_contents(t->path, &text, NULL, NULL));
+    return text;
+}
+
+static unsigned told_times(const Told *t, const char *part)
+{
+    g_autofree char *text = told_text(t);
+    unsigned n = 0;
+
+    for (char *p = text; (p = strstr(p, part)); p++) {
+        n++;
+    }
+    return n;
+}
+
+static void told_free(Told *t)
+{
+    g_unlink(t->path);
+    g_free(t->path);
+}
+
+/* An SMMU that nothing is behind, while an assigned device is elsewhere */
+static void test_idle(void)
+{
+    static const char hint[] =
+        "arm-smmuv3 's9': no device is behind it, and nothing translates for "
+        "vfio-pci 'dev0', which is below 'pxb1': give the device a bus= below "
+        "'pcie.0', or the SMMU primary-bus=pxb1";
+    static const char smmu[] =
+        "-device arm-smmuv3,id=s9,primary-bus=pcie.0,accel=on";
+    /* Then: the device comes later, has an SMMU, is not the only one */
+    const HostGuestConfig rows[] = {
+        { .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 1, .no_smmu = true,
+          .dev = { { .vsmmu = 1 } }, .args = smmu },
+        { .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 1, .no_smmu = true,
+          .dev = { { .vsmmu = 1, .hotplug = true } }, .args = smmu },
+        { .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 1,
+          .dev = { { .vsmmu = 1 } } },
+        { .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2, .no_smmu = true,
+          .dev = { { .vsmmu = 1 }, {} }, .args = smmu },
+    };
+
+    if (host_skipped()) {
+        return;
+    }
+    for (int row = 0; row < ARRAY_SIZE(rows); row++) {
+        Told t = told_new(&rows[row]);
+
+        g_assert_cmpuint(told_times(&t, hint), ==, row == 0);
+        g_assert_cmpuint(told_times(&t, "no device is behind it"), ==,
+                         row == 0);
+        host_guest_free(t.g);
+        told_free(&t);
+    }
+}
+
+/* Enable MSI-X of @dev, with vector 0 */
+static void enable_msix(HostGuest *g, unsigned dev)
+{
+    uint64_t config = VIRT_ECAM_BASE | g->dev[dev].bus << 20 |
+                      g->dev[dev].devfn << 12;
+    uint64_t table = g->dev[dev].bar + 0x10000;
+    unsigned msix = host_find_cap(g, config, PCI_CAP_ID_MSIX);
+
+    g_assert_cmphex(qtest_readl(g->qts, config + msix + PCI_MSIX_TABLE) &
+                    PCI_MSIX_TABLE_BIR, ==, 2);
+    table += qtest_readl(g->qts, config + msix + PCI_MSIX_TABLE) &
+             PCI_MSIX_TABLE_OFFSET;
+    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, 0x8090040);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+    qtest_writew(g->qts, config + msix + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
+}
+
+static uint64_t msi_faults(HostGuest *g, unsigned i)
+{
+    g_autofree char *path = g_strdup_printf("/machine/peripheral/s%u", i);
+    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'qom-get', 'arguments': "
+                           "{'path': %s, 'property': 'msi-faults'}}", path);
+    uint64_t n = qdict_get_int(rsp, "return");
+
+    qobject_unref(rsp);
+    return n;
+}
+
+/* Wait until the SMMU has counted @n */
+static void expect_msi_faults(HostGuest *g, unsigned i, uint64_t n)
+{
+    for (int tries = 0; msi_faults(g, i) != n && tries < 1000; tries++) {
+        g_usleep(1000);
+    }
+    g_assert_cmpuint(msi_faults(g, i), ==, n);
+}
+
+static void raise_event(HostGuest *g, unsigned dev, unsigned type, bool read,
+                  uint64_t addr)
+{
+    qobject_unref(host_control(g, "event dma%u 0x%x 0x%" PRIx64 " 0x%" PRIx64
+                               " 0", dev, type, (uint64_t)read << 35, addr));
+}
+
+/* A guest that has not mapped the host's MSI window, as one without RMRs */
+static void test_msi_faults(void)
+{
+    static const char text[] = "the guest gets no interrupts of it";
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+    };
+    uint64_t lost;
+    Told t;
+
+    if (host_skipped()) {
+        return;
+    }
+    t = told_new(&config);
+    host_enable(t.g, 0);
+    for (unsigned dev = 0; dev < 2; dev++) {
+        enable_msix(t.g, dev);
+        host_set_ste(t.g, dev, STE_S1(host_one_page_cd(t.g, dev + 1,
+                                      host_new_page(t.g, dev))));
+    }
+    for (unsigned n = 1; n <= 3; n++) {
+        lost = host_counter(t.g, "msi.lost");
+        qobject_unref(host_control(t.g, "msix dma0 0"));
+        g_assert_cmpuint(host_counter(t.g, "msi.lost"), ==, lost + 1);
+        expect_msi_faults(t.g, 0, n);
+        g_assert_cmpuint(told_times(&t, text), ==, 1);
+    }
+    g_assert_cmpuint(told_times(&t, "vfio-pci 'dev0' behind arm-smmuv3 's0'"),
+                     ==, 1);
+    g_assert_cmpuint(told_times(&t, "iommu.passthrough=1"), ==, 1);
+    g_assert_cmpuint(told_times(&t, "Linux 6.0 or later"), ==, 1);
+
+    /* Another device is another warning */
+    qobject_unref(host_control(t.g, "msix dma1 0"));
+    expect_msi_faults(t.g, 0, 4);
+    g_assert_cmpuint(told_times(&t, "vfio-pci 'dev1' behind arm-smmuv3 's0'"),
+                     ==, 1);
+
+    /* The ends of the window; what is no translation fault, and no write */
+    raise_event(t.g, 0, F_TRANSLATION, false, 0x8000000 - 1);
+    raise_event(t.g, 0, F_TRANSLATION, false, 0x8100000);
+    raise_event(t.g, 0, F_TRANSLATION, false, -1ull);
+    raise_event(t.g, 0, F_TRANSLATION, false, 0);
+    raise_event(t.g, 0, F_TRANSLATION, true, 0x8000040);
+    raise_event(t.g, 0, 0xf, false, 0x8000040);
+    raise_event(t.g, 0, 0x14, false, 0x8000040);
+    raise_event(t.g, 0, F_TRANSLATION, false, 0x8000000);
+    raise_event(t.g, 0, 0x13, false, 0x80fffff);
+    expect_msi_faults(t.g, 0, 6);
+    g_assert_cmpuint(told_times(&t, text), ==, 2);
+
+    /* With bypass, the remedy, they arrive */
+    lost = host_counter(t.g, "msi.lost");
+    host_set_ste(t.g, 0, STE_BYPASS);
+    qobject_unref(host_control(t.g, "msix dma0 0"));
+    g_assert_cmpuint(host_counter(t.g, "msi.lost"), ==, lost);
+    g_assert_cmpuint(msi_faults(t.g, 0), ==, 6);
+    host_finish(t.g);
+    told_free(&t);
+}
+
+/*
+ * A user without privileges
+ */
+
+/* The limit is enough: all works, and what is unplugged is given back */
+static void test_memlock_enough(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 3,
+        .dev = { {}, { .vsmmu = 1 }, { .vsmmu = 1, .hotplug = true } },
+        .memlock = HOST_RAM_SIZE + 64 * MiB,
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_enable(g, 1);
+    for (int round = 0; round < 3; round++) {
+        g_assert_null(host_guest_plug(g, 2));
+        for (unsigned dev = 0; dev < 3; dev++) {
+            unsigned asid = 8 * round + dev + 1;    /* a new one: no TLBI */
+
+            host_set_ste(g, dev, STE_S1(host_one_page_cd(g, asid,
+                                        host_new_page(g, dev))));
+            host_check_reads(g, dev, HOST_VA, dev);
+        }
+        host_guest_unplug(g, 2);
+    }
+    host_finish(g);
+}
+
+/* The limit is too low: device_add says so, and the machine goes on */
+static void test_memlock_low(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .dev = { { .hotplug = true } }, .memlock = 16 * MiB,
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    for (int round = 0; round < 2; round++) {
+        g_autofree char *error = host_guest_plug(g, 0);
+
+        g_assert_nonnull(error);
+        check_contains(error, "RLIMIT_MEMLOCK, which is 16384 KiB");
+        check_contains(error, "the guest has 256 MiB");
+        qtest_qmp_assert_success(g->qts, "{ 'execute': 'query-status' }");
+    }
+    host_finish(g);
+}
+
+/* Nothing is opened by name, and QEMU may do nothing else that it need not */
+static void test_by_fd(void)
+{
+    static const char sandbox[] = "-sandbox on,obsolete=deny,"
+        "elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+    g_autofree char *err = NULL;
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+        .dev = { {}, { .hotplug = true } }, .iommufd_by_fd = true,
+        .memlock = HOST_RAM_SIZE + 64 * MiB,
+        .fail = "open./dev/iommu:1+*=EACCES",
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    if (smmuv3_run("QTEST_QEMU_BINARY", "-sandbox on -version", &err)) {
+        g_test_message("without -sandbox: this QEMU has none");
+    } else {
+        config.args = sandbox;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    g_assert_null(host_guest_plug(g, 1));
+    for (unsigned dev = 0; dev < 2; dev++) {
+        host_set_ste(g, dev, STE_S1(host_one_page_cd(g, dev + 1,
+                                    host_new_page(g, dev))));
+        host_check_reads(g, dev, HOST_VA, dev);
+        host_flr(g, dev);
+        host_check_reads(g, dev, HOST_VA, dev);
+        host_check_faults(g, dev, HOST_VA + 0x1000);
+    }
+    qtest_system_reset(g->qts);
+    g_assert_cmpuint(host_counter(g, "call.open./dev/iommu"), ==, 0);
+    host_guest_free(g);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    for (int i = 0; i < ARRAY_SIZE(fault_rows); i++) {
+        g_autofree char *path = g_strdup_printf("smmuv3-message/faults/%s",
+                                                fault_rows[i].name);
+
+        qtest_add_data_func(path, &fault_rows[i], test_faults);
+    }
+    qtest_add_func("smmuv3-message/pasid-off", test_pasid_off);
+    for (int i = 0; i < ARRAY_SIZE(host_error_rows); i++) {
+        g_autofree char *path = g_strdup_printf("smmuv3-message/host/%s",
+                                                host_error_rows[i].name);
+
+        qtest_add_data_func(path, &host_error_rows[i], test_host_error);
+    }
+    qtest_add_func("smmuv3-message/idle", test_idle);
+    qtest_add_func("smmuv3-message/msi-faults", test_msi_faults);
+    qtest_add_func("smmuv3-message/memlock/enough", test_memlock_enough);
+    qtest_add_func("smmuv3-message/memlock/low", test_memlock_low);
+    qtest_add_func("smmuv3-message/by-fd", test_by_fd);
+    return g_test_run();
+}
