@@ -23,11 +23,13 @@ lock() {
 
 # Link our device lists into the QEMU tree $1, for --with-devices-aarch64.
 link_configs() {
-    local f name exclude
+    local f cpu name exclude
     exclude=$(cd "$1" && realpath "$(git rev-parse --git-path info/exclude)")
     for f in "$top"/configs/*.mak; do
-        name=configs/devices/aarch64-softmmu/$(basename "$f")
-        ln -sfnr "$f" "$1/$name"
-        grep -qxsF "/$name" "$exclude" || echo "/$name" >> "$exclude"
+        for cpu in aarch64 arm; do
+            name=configs/devices/$cpu-softmmu/$(basename "$f")
+            ln -sfnr "$f" "$1/$name"
+            grep -qxsF "/$name" "$exclude" || echo "/$name" >> "$exclude"
+        done
     done
 }
