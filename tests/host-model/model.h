@@ -153,18 +153,30 @@ enum {
 
 #define HM_NO_PASID UINT32_MAX
 
+/*
+ * What the endpoint gets for an ATS request (3.9.1.2).  Success may allow
+ * nothing: R=W=0, and hm_smmu_translate() returns -EFAULT.
+ */
+typedef enum HmAtsReply {
+    HM_ATS_SUCCESS,
+    HM_ATS_UR,                          /* Unsupported Request */
+    HM_ATS_CA,                          /* Completer Abort */
+} HmAtsReply;
+
 typedef struct HmTranslation {
     /* in */
     uint32_t sid;
     uint32_t ssid;                      /* HM_NO_PASID: without SubstreamID */
     uint64_t iova;
     unsigned access;                    /* HM_READ ... of the transaction */
-    bool ats_request;                   /* ATS translation request: no events */
+    bool ats_request;                   /* an ATS translation request */
     bool ats_translated;                /* @iova came from an ATS request */
     /* out, if the translation succeeds */
     void *host;                         /* or HM_DOORBELL */
     uint64_t len;                       /* bytes from there with this mapping */
     unsigned prot;                      /* HM_READ|HM_WRITE|HM_EXEC allowed */
+    /* out, of an ATS request in any case */
+    HmAtsReply reply;
 } HmTranslation;
 
 /*
@@ -195,6 +207,12 @@ uint64_t *hm_smmu_ste(HmSmmu *smmu, uint32_t sid);
  *          architecture records one, went to the event queue.
  */
 int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t);
+
+/*
+ * The same by what the tables say now: no cache is used or filled, nothing is
+ * counted or recorded, and no descriptor changes.
+ */
+int hm_smmu_translate_fresh(HmSmmu *smmu, HmTranslation *t);
 
 /*
  * Put a command (IHI 0070 chapter 4, with physical StreamID and VMID) into the

@@ -166,9 +166,8 @@ static bool ste_legal(const Walk *w)
             return false;
         }
         if (ssidsize && cdmax &&
-            (cdmax > ssidsize || STE0_S1FMT(w->ste[0]) == 3 ||
-             (STE0_S1FMT(w->ste[0]) && !(config->idr[0] & IDR0_CD2L)) ||
-             STE1_S1DSS(w->ste[1]) == 3)) {
+            (cdmax > ssidsize ||
+             (STE0_S1FMT(w->ste[0]) && !(config->idr[0] & IDR0_CD2L)))) {
             return false;
         }
         if (strw != STRW_EL1 &&
@@ -182,14 +181,10 @@ static bool ste_legal(const Walk *w)
             return false;
         }
     }
-    if (config->idr[0] & IDR0_ATS) {
-        if (eats == 3 ||
-            (eats == EATS_SPLIT &&
-             cfg != (STE_CONFIG_BYPASS | STE_CONFIG_S1 | STE_CONFIG_S2))) {
-            return false;
-        }
-    }
-    return true;
+    /* EATS has no meaning in a bypass STE, and 3 is 0 without DPT. */
+    return !(config->idr[0] & IDR0_ATS) || !(cfg & 3) || eats != EATS_SPLIT ||
+           (cfg == (STE_CONFIG_BYPASS | STE_CONFIG_S1 | STE_CONFIG_S2) &&
+            !(w->ste[2] & STE2_S2S) && !(config->idr[0] & IDR0_NS1ATS));
 }
 
 unsigned smmu_oas(const HmSmmu *smmu)
@@ -275,6 +270,8 @@ static bool load_cd(Walk *w, uint32_t ssid)
     unsigned fmt = STE0_S1FMT(w->ste[0]);
     const Config *c;
 
+    /* 5.2: the reserved format is a linear table. */
+    fmt = fmt == S1FMT_RESERVED ? S1FMT_LINEAR : fmt;
     if (!w->fresh) {
         c = g_hash_table_lookup(w->smmu->cd_cache, &key);
         if (c) {
@@ -287,7 +284,7 @@ static bool load_cd(Walk *w, uint32_t ssid)
     if (STE0_S1CDMAX(w->ste[0]) && fmt &&
         IDR1_SSIDSIZE(w->smmu->config.idr[1])) {
         /* Leaf tables have 4K or 64K, and are aligned to their size. */
-        unsigned span = fmt == 1 ? 6 : 10;
+        unsigned span = fmt == S1FMT_4K ? 6 : 10;
 
         if (!fetch_l1cd(w, ssid, span, &l1cd)) {
             return false;

@@ -38,6 +38,7 @@ static inline uint64_t low_mask(unsigned length)
 #define IDR0_GET_HTTU(v)    field(v, 6, 2)
 #define IDR0_HYP            (1u << 9)
 #define IDR0_ATS            (1u << 10)
+#define IDR0_NS1ATS         (1u << 11)
 #define IDR0_ASID16         (1u << 12)
 #define IDR0_MSI            (1u << 13)
 #define IDR0_PRI            (1u << 16)
@@ -78,11 +79,13 @@ static inline uint64_t low_mask(unsigned length)
 #define STE1_PRIVCFG(w)     field(w, 48, 2)
 #define STE1_INSTCFG(w)     field(w, 50, 2)
 #define STE2_S2VMID(w)      field(w, 0, 16)
+#define STE2_S2S            (1ull << 57)
 #define STE2_S2R            (1ull << 58)
 #define STE3_S2TTB          0x000ffffffffffff0ull
 
-enum { S1DSS_TERMINATE, S1DSS_BYPASS, S1DSS_SSID0 };
-enum { EATS_NONE, EATS_FULL, EATS_SPLIT };
+enum { S1FMT_LINEAR, S1FMT_4K, S1FMT_64K, S1FMT_RESERVED };
+enum { S1DSS_TERMINATE, S1DSS_BYPASS, S1DSS_SSID0, S1DSS_RESERVED };
+enum { EATS_NONE, EATS_FULL, EATS_SPLIT, EATS_DPT };
 enum { STRW_EL1 = 0, STRW_EL2 = 2 };
 
 /* CD (5.4) */
@@ -110,6 +113,7 @@ enum { STRW_EL1 = 0, STRW_EL2 = 2 };
 enum {
     EVT_NONE                = 0,        /* terminated without a record */
     EVT_C_BAD_STE           = 0x04,
+    EVT_F_BAD_ATS_TREQ      = 0x05,
     EVT_F_STREAM_DISABLED   = 0x06,
     EVT_F_TRANS_FORBIDDEN   = 0x07,
     EVT_C_BAD_SUBSTREAMID   = 0x08,
@@ -230,7 +234,6 @@ typedef struct Walk {
      * what the tables say now.
      */
     bool fresh;
-    bool quiet;                         /* no events: an ATS request */
     unsigned hits;                      /* HIT_* */
     bool s2_stale;
     unsigned access;                    /* of the transaction, with overrides */

@@ -172,12 +172,15 @@ static bool resolve_substream(Walk *w, uint32_t *ssid)
     }
     *ssid = w->ssv ? w->t->ssid : 0;
     if (w->ssv) {
-        if (!w->s1 || !cdmax || *ssid >> cdmax ||
-            (dss == S1DSS_SSID0 && !*ssid)) {
+        if (!w->s1 || !cdmax || *ssid >> cdmax) {
             return walk_fault(w, EVT_C_BAD_SUBSTREAMID, false, CLASS_IN, 0);
         }
+        /* That CD serves those without a SubstreamID (7.3.7). */
+        if (dss == S1DSS_SSID0 && !*ssid) {
+            return walk_fault(w, EVT_F_STREAM_DISABLED, false, CLASS_IN, 0);
+        }
     } else if (w->s1 && cdmax) {
-        if (dss == S1DSS_TERMINATE) {
+        if (dss == S1DSS_TERMINATE || dss == S1DSS_RESERVED) {
             return walk_fault(w, EVT_F_STREAM_DISABLED, false, CLASS_IN, 0);
         }
         w->s1 = dss == S1DSS_SSID0;
@@ -309,7 +312,7 @@ static bool translate(Walk *w)
     if (t->ats_request &&
         (!(cfg & 3) || STE1_EATS(w->ste[1]) != EATS_FULL ||
          !(w->smmu->config.idr[0] & IDR0_ATS))) {
-        return walk_fault(w, EVT_NONE, false, CLASS_IN, 0);
+        return walk_fault(w, EVT_F_BAD_ATS_TREQ, false, CLASS_IN, 0);
     }
 
     override_attributes(w);
@@ -356,8 +359,12 @@ static bool translate(Walk *w)
 
 static bool recorded(const Walk *w)
 {
-    if (w->event == EVT_NONE || w->t->ats_request) {
+    if (w->event == EVT_NONE) {
         return false;
+    }
+    /* 7.3.6: the only one that a request can leave, without REC_CFG_ATS */
+    if (w->t->ats_request) {
+        return w->event == EVT_F_BAD_ATS_TREQ;
     }
     if (w->event >= EVT_F_TRANSLATION) {
         /* CD.R and STE.S2R can suppress only the events of these faults. */
@@ -377,6 +384,9 @@ static void record(Walk *w)
 
     if (w->ssv) {
         event[0] |= 1u << 11 | field(t->ssid, 0, 20) << 12;
+    }
+    if (w->event == EVT_F_BAD_ATS_TREQ) {
+        event[2] = t->iova & ~low_mask(12);
     }
     if (w->event >= EVT_F_WALK_EABT || w->event == EVT_F_TRANS_FORBIDDEN) {
         event[1] |= w->access & HM_PRIV ? 1ull << 33 : 0;
@@ -452,6 +462,46 @@ static bool as_tables_say(const Walk *w, bool ok)
     return false;
 }
 
+/* 3.9.1.2: how a request that got no translation is answered */
+static HmAtsReply ats_reply(const Walk *w)
+{
+    switch (w->event) {
+    case EVT_F_BAD_ATS_TREQ:
+        return HM_ATS_UR;
+    case EVT_NONE:
+        /* STE.Config says abort, or there is no memory. */
+        return STE0_CONFIG(w->ste[0]) & STE_CONFIG_BYPASS ? HM_ATS_SUCCESS
+                                                          : HM_ATS_UR;
+    case EVT_F_TRANSLATION:
+    case EVT_F_ADDR_SIZE:
+    case EVT_F_ACCESS:
+    case EVT_F_PERMISSION:
+        return HM_ATS_SUCCESS;
+    default:
+        return HM_ATS_CA;
+    }
+}
+
+static void set_result(const Walk *w, HmTranslation *t)
+{
+    t->host = w->host;
+    t->len = w->len;
+    t->prot = w->prot;
+    t->reply = HM_ATS_SUCCESS;
+}
+
+int hm_smmu_translate_fresh(HmSmmu *smmu, HmTranslation *t)
+{
+    Walk w = { .smmu = smmu, .t = t, .fresh = true };
+
+    if (!translate(&w)) {
+        t->reply = ats_reply(&w);
+        return -EFAULT;
+    }
+    set_result(&w, t);
+    return 0;
+}
+
 int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t)
 {
     Walk w = { .smmu = smmu, .t = t };
@@ -463,14 +513,13 @@ int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t)
     }
     if (!ok) {
         HM_COUNT("smmu.fault");
+        t->reply = ats_reply(&w);
         if (recorded(&w)) {
             record(&w);
         }
         return -EFAULT;
     }
-    t->host = w.host;
-    t->len = w.len;
-    t->prot = w.prot;
+    set_result(&w, t);
     /*
      * A write ends within the 4K page.  After an ATS request the endpoint may
      * write to all of the range, and the SMMU does not see that.

@@ -680,27 +680,34 @@ static void test_overrides(void)
 
 static void test_legal_ste(void)
 {
+    enum { NO_EVENT = 0xff };
     static const struct {
         const char *profile;
         unsigned config;
-        uint64_t w0, w1;
-        bool good;
+        uint64_t w0, w1, w2;
+        unsigned event;                         /* 0: legal */
     } rows[] = {
-        { "grace", NESTED, 0, 0, true },
-        { "grace", NESTED, 3 << 4, 3, true },
-        { "grace", NESTED, 20ull << 59, 2, true },
-        { "grace", NESTED, 21ull << 59, 2, false },
-        { "grace", NESTED, 5ull << 59, 3, false },
-        { "grace", NESTED, 5ull << 59 | 3 << 4, 2, false },
-        { "grace", NESTED, 0, 1ull << 28, true },
-        { "grace", NESTED, 0, 2ull << 28, true },
-        { "grace", NESTED, 0, 3ull << 28, false },
-        { "grace", S2, 0, 2ull << 28, false },
-        { "grace", S2, 0, 1ull << 28, true },
-        { "grace", NESTED, 0, 1ull << 30, false },
-        { "grace", NESTED, 0, 2ull << 30, false },
-        { "onestage", NESTED, 0, 0, false },
-        { "onestage", S2, 0, 0, false },
+        { "grace", NESTED, 0, 0, 0, 0 },
+        { "grace", NESTED, 3 << 4, 3, 0, 0 },
+        { "grace", NESTED, 20ull << 59, 2, 0, 0 },
+        { "grace", NESTED, 21ull << 59, 2, 0, 4 },
+        { "grace", NESTED, 31ull << 59, 2, 0, 4 },
+        /* S1DSS 3 is 0, S1Fmt 3 is a linear table. */
+        { "grace", NESTED, 5ull << 59, 3, 0, 6 },
+        { "grace", NESTED, 5ull << 59 | 3 << 4, 2, 0, 0 },
+        { "grace", NESTED, 0, 1ull << 28, 0, 0 },
+        { "grace", NESTED, 0, 2ull << 28, 0, 0 },
+        { "grace", NESTED, 0, 2ull << 28, BIT(57), 4 },
+        { "grace", NESTED, 0, 1ull << 28, BIT(57), 0 },
+        { "grace", NESTED, 0, 3ull << 28, 0, 0 },
+        { "grace", S2, 0, 2ull << 28, 0, 4 },
+        { "grace", S2, 0, 1ull << 28, 0, 0 },
+        { "grace", S2, 0, 3ull << 28, 0, 0 },
+        { "grace", ABORT, 0, 2ull << 28, 0, NO_EVENT },
+        { "grace", NESTED, 0, 1ull << 30, 0, 4 },
+        { "grace", NESTED, 0, 2ull << 30, 0, 4 },
+        { "onestage", NESTED, 0, 0, 0, 4 },
+        { "onestage", S2, 0, 0, 0, 4 },
     };
 
     for (unsigned i = 0; i < N(rows); i++) {
@@ -712,9 +719,11 @@ static void test_legal_ste(void)
         map(&s, RAM + 0x3000, RAM + 0x3000, 3, PAGE);
         ste[0] |= rows[i].w0;
         ste[1] = rows[i].w1;
-        expect(go(w, RAM + 0x3000), rows[i].good ? RAM + 0x3000 : NONE,
+        ste[2] |= rows[i].w2;
+        expect(go(w, RAM + 0x3000), rows[i].event ? NONE : RAM + 0x3000,
                "row %u", i);
-        expect(w->event[0], rows[i].good ? 0 : E0(4, SID), "row %u", i);
+        expect(w->event[0], !rows[i].event || rows[i].event == NO_EVENT ? 0
+                            : E0(rows[i].event, SID), "row %u", i);
     }
     {
         g_world *w = world("grace");
@@ -812,7 +821,10 @@ static void test_legal_models(void)
         { 5, 0, 1 << 10, 0x3f, 12, 0, 0x0a, 0 },
         { 5, 0, 0, 0x3f, 12 | 1 << 6, 0, 0x0a, 0 },
         { 0, BIT(19), 0, 0, 0, 2, 0x04, 5ull << 59 | 1 << 4 },  /* CD2L */
+        { 0, BIT(19), 0, 0, 0, 2, 0x04, 5ull << 59 | 3 << 4 },
         { 0, BIT(19), 0, 0, 0, 2, 0x10, 5ull << 59 },
+        { 0, 0, BIT(11), 0, 0, 2ull << 28, 0x04, 0 },           /* NS1ATS */
+        { 0, BIT(10), 0, 0, 0, 2ull << 28, 0x10, 0 },           /* ATS */
         { 0, 2, 0, 0, 0, 0, 0x04, 0 },                             /* S1P */
         { 0, 0, BIT(9), 0, 0, 2ull << 30, 0x04, 0 },               /* HYP */
         /* Without substreams, their fields are ignored. */
@@ -848,7 +860,7 @@ static void test_legal_models(void)
 
 static void test_substreams(void)
 {
-    enum { TERMINATE, BYPASS1, SSID0 };
+    enum { TERMINATE, BYPASS1, SSID0, RESERVED };
     enum { CD = 1000, IPA = 2000 };     /* or the event */
     static const struct {
         unsigned cdmax, dss;
@@ -863,7 +875,10 @@ static void test_substreams(void)
         { 3, TERMINATE, HM_NO_PASID, 6 },
         { 3, BYPASS1, HM_NO_PASID, IPA },
         { 3, SSID0, HM_NO_PASID, CD + 0 },
-        { 3, SSID0, 0, 8 },
+        { 3, SSID0, 0, 6 },
+        { 3, RESERVED, HM_NO_PASID, 6 },
+        { 3, RESERVED, 0, CD + 0 },
+        { 3, RESERVED, 5, CD + 5 },
         { 3, TERMINATE, 0, CD + 0 },
         { 3, BYPASS1, 0, CD + 0 },
         { 3, SSID0, 1, CD + 1 },
@@ -945,8 +960,12 @@ static void test_no_stage1(void)
     expect_event(w, "nothing there", 0, 0, 0, 0);
     /* A second access finds nothing there either. */
     expect(go(w, 0x20), NONE, "nothing there");
-    ste[1] |= 1ull << 28;
+    /* A bypass STE has no EATS, so none of its values is bad. */
+    ste[1] |= 2ull << 28;
     flush(w);
+    last.host = NULL;
+    go(w, host);
+    expect((uintptr_t)last.host, host, "EATS");
 }
 
 /* Stage 1 of the host: CD and tables are memory of the process. */
@@ -1013,7 +1032,7 @@ static void test_cd_tables(void)
         unsigned fmt, cdmax;
         uint32_t ssid;
     } rows[] = {
-        { 0, 1, 1 }, { 0, 8, 255 }, { 0, 8, 64 },
+        { 0, 1, 1 }, { 0, 8, 255 }, { 0, 8, 64 }, { 3, 8, 64 },
         { 1, 8, 0 }, { 1, 8, 63 }, { 1, 8, 64 }, { 1, 8, 255 },
         { 1, 10, 0x3ff },
         { 2, 8, 255 }, { 2, 11, 1023 }, { 2, 11, 1024 }, { 2, 20, 0xfffff },
@@ -1027,7 +1046,7 @@ static void test_cd_tables(void)
         uint64_t table = alloc(w, 64 * KiB), cd = table, *ste, *l1 = NULL;
         uint32_t ssid = rows[i].ssid;
 
-        if (rows[i].fmt) {
+        if (rows[i].fmt % 3) {
             l1 = mem(w, table) + (ssid >> span);
             cd = alloc(w, 64ull << span);
             *l1 = cd;                           /* V=0 */
@@ -1086,10 +1105,13 @@ static void test_ats(void)
     static const struct {
         unsigned config, eats;
         bool ats;
+        bool event;                             /* F_BAD_ATS_TREQ */
     } rows[] = {
-        { NESTED, 1, true }, { NESTED, 0, false }, { NESTED, 2, false },
-        { S2, 1, true }, { S2, 0, false },
-        { BYPASS, 1, false }, { ABORT, 1, false },
+        { NESTED, 1, true }, { NESTED, 0, false, true },
+        { NESTED, 2, false, true }, { NESTED, 3, false, true },
+        { S2, 1, true }, { S2, 0, false, true }, { S2, 3, false, true },
+        { BYPASS, 1, false, true }, { BYPASS, 0, false, true },
+        { ABORT, 1, false, false }, { ABORT, 0, false, false },
     };
 
     for (unsigned i = 0; i < N(rows); i++) {
@@ -1114,12 +1136,16 @@ static void test_ats(void)
         }
         expect(hm_smmu_translate(w->smmu, &t), rows[i].ats ? 0 : -EFAULT,
                "row %u", i);
-        expect(w->events, 0, "row %u: a request records nothing", i);
+        expect(t.reply, rows[i].ats ? HM_ATS_SUCCESS : HM_ATS_UR, "row %u", i);
+        expect_event(w, "request", rows[i].event ? E0(5, SID) : 0, 0,
+                     rows[i].event ? t.iova : 0, 0);
+        w->events = 0;
         expect(w->dirties, 0, "row %u", i);
         if (rows[i].ats) {
             expect((uintptr_t)t.host, (uintptr_t)mem(w, page), "row %u", i);
             t.iova = 0x8000;
             expect(hm_smmu_translate(w->smmu, &t), -EFAULT, "row %u", i);
+            expect(t.reply, HM_ATS_SUCCESS, "row %u: R=W=0", i);
             expect(w->events, 0, "row %u", i);
         }
         if (rows[i].ats && rows[i].config == NESTED) {
@@ -1175,6 +1201,70 @@ static void test_ats(void)
             expect(w->events, 0, "nowhere");
         } else {
             expect_event(w, "forbidden", E0(7, SID), 0, t.iova, 0);
+        }
+    }
+}
+
+/* Requests with and without a SubstreamID: S1DSS, and bad configurations */
+static void test_ats_substreams(void)
+{
+    enum { TERMINATE, BYPASS1, SSID0, RESERVED };
+    enum { OK, NOTHING, CA };                   /* NOTHING: R=W=0 */
+    enum { EMPTY = 6, BAD = 7 };                /* a CD with V=0; S1DSS aside */
+    static const struct {
+        unsigned config, dss;
+        uint32_t ssid;
+        unsigned want;
+        uint32_t cd;                            /* if OK; NO_PASID: identity */
+    } rows[] = {
+        { NESTED, TERMINATE, HM_NO_PASID, CA },
+        { NESTED, RESERVED, HM_NO_PASID, CA },
+        { NESTED, BYPASS1, HM_NO_PASID, OK, HM_NO_PASID },
+        { NESTED, SSID0, HM_NO_PASID, OK, 0 },
+        { NESTED, SSID0, 0, CA },
+        { NESTED, TERMINATE, 0, OK, 0 },
+        { NESTED, BYPASS1, 5, OK, 5 },
+        { NESTED, TERMINATE, EMPTY, NOTHING },
+        { NESTED, TERMINATE, BAD, CA },
+        { NESTED, TERMINATE, 8, CA },
+        { NESTED, SSID0, 0xfffff, CA },
+        { S2, TERMINATE, HM_NO_PASID, OK, HM_NO_PASID },
+        { S2, TERMINATE, 1, CA },
+    };
+
+    for (unsigned i = 0; i < N(rows); i++) {
+        g_world *w = world("grace");
+        uint64_t cds = alloc(w, 8 * 64), *ste, va = RAM + 0x9000;
+        HmTranslation t = { .sid = SID, .ssid = rows[i].ssid, .iova = va,
+                            .access = HM_READ, .ats_request = true };
+
+        for (unsigned n = 0; n < 8; n++) {
+            Space s = space(w, 12, 25, n + 1);
+
+            if (n != EMPTY) {
+                map(&s, va, RAM + MiB + 0x1000 * n, 3, PAGE);
+            }
+            set_cd(&s, cds + 64 * n);
+        }
+        mem(w, cds + 64 * BAD)[0] &= ~CD_V;
+        ste = set_ste(w, SID, rows[i].config, cds, 1);
+        ste[0] |= s1cdmax(3);
+        ste[1] = rows[i].dss | 1ull << 28;
+        w->events = 0;
+        for (unsigned fresh = 0; fresh < 3; fresh++) {
+            int ret = fresh == 0 ? hm_smmu_translate_fresh(w->smmu, &t)
+                                 : hm_smmu_translate(w->smmu, &t);
+
+            expect(ret, rows[i].want == OK ? 0 : -EFAULT, "row %u", i);
+            expect(t.reply, rows[i].want == CA ? HM_ATS_CA : HM_ATS_SUCCESS,
+                   "row %u", i);
+            if (rows[i].want == OK) {
+                expect((uint8_t *)t.host - w->ram + RAM,
+                       rows[i].cd == HM_NO_PASID ? va
+                       : RAM + MiB + 0x1000 * rows[i].cd, "row %u", i);
+                expect(t.prot & 3, HM_READ | HM_WRITE, "row %u", i);
+            }
+            expect(w->events, 0, "row %u: no record", i);
         }
     }
 }
@@ -1268,6 +1358,7 @@ void add_walk_tests(void)
     g_test_add_func("/smmu/stage1-alone", test_stage1_alone);
     g_test_add_func("/smmu/cd-tables", test_cd_tables);
     g_test_add_func("/smmu/ats", test_ats);
+    g_test_add_func("/smmu/ats-substreams", test_ats_substreams);
     g_test_add_func("/smmu/dirty-callback", test_dirty_callback);
     g_test_add_func("/smmu/profiles", test_profiles);
 }
