@@ -32,6 +32,7 @@
 #define IDR0_ATS            (1u << 10)
 #define IDR0_ASID16         (1u << 12)
 #define IDR0_VMID16         (1u << 18)
+#define IDR0_CD2L           (1u << 19)
 #define IDR0_STALL(idr0)    (((idr0) >> 24) & 3)
 #define IDR1_SSIDSIZE(idr1) (((idr1) >> 6) & 0x1f)
 #define IDR1_ATTR_TYPES_OVR (1u << 27)
@@ -134,10 +135,13 @@ enum {
 /* The largest allocation of Linux's kmalloc() */
 #define KMALLOC_MAX         (4u << 20)
 
+/* CTXDESC_LINEAR_CDMAX: SubstreamIDs with one level of CDs */
+#define LINEAR_CDMAX        10
+
 struct HmDriver {
     HmSmmu *smmu;
     bool s1, s2, nesting;
-    bool coherent, canwbs, s2fwb, ats, ril, ds, hd;
+    bool coherent, canwbs, s2fwb, ats, ril, ds, hd, cd2l;
     bool stall_force, attr_types_ovr;
     unsigned asid_bits, vmid_bits, ssid_bits;
     unsigned oas;
@@ -159,6 +163,7 @@ typedef struct HmMaster {
     HmDevice *dev;
     HmDriver *driver;
     bool ats_enabled;
+    unsigned ssid_bits;
     bool cd_table_in_ste;               /* as Linux sees it */
     GHashTable *ssids;                  /* CDs in use */
 
@@ -575,6 +580,7 @@ typedef struct HmAttach {
     HmDomain *old;
     uint32_t ssid;
     bool disable_ats;
+    bool cd_needs_ats;
     bool ats;
     HmViommu *viommu;
     uint64_t vsid;
@@ -611,18 +617,12 @@ static int find_vsid(HmAttach *attach)
     return config == CONFIG_ABORT || config == CONFIG_BYPASS ? 0 : -ENOENT;
 }
 
-static int attach_prepare(HmAttach *attach)
+static int add_user(HmAttach *attach, HmDomain *tlb)
 {
-    HmDomain *tlb = tlb_domain(attach->domain);
     HmMaster *master = attach->master;
-    HmDomainUser user = { master, attach->domain, attach->ssid, false };
+    HmDomainUser user = { master, attach->domain, attach->ssid, attach->ats };
     int ret;
 
-    attach->ats = tlb && !attach->disable_ats &&
-                  hm_driver_ats_supported(master->dev);
-    if (!tlb) {
-        return 0;
-    }
     if (attach->domain->type == HM_DOMAIN_NESTED) {
         ret = find_vsid(attach);
         if (ret) {
@@ -632,9 +632,24 @@ static int attach_prepare(HmAttach *attach)
     if (tlb->enforce_cc && !master->driver->canwbs) {
         return -EINVAL;
     }
-    user.ats = attach->ats;
     g_array_append_val(tlb->users, user);
     return 0;
+}
+
+/* The device's ATS goes off before its STE changes: attach_commit() flushes. */
+static int attach_prepare(HmAttach *attach)
+{
+    HmDomain *tlb = tlb_domain(attach->domain);
+    HmMaster *master = attach->master;
+    int ret;
+
+    attach->ats = (tlb || attach->cd_needs_ats) && !attach->disable_ats &&
+                  hm_driver_ats_supported(master->dev);
+    ret = tlb ? add_user(attach, tlb) : 0;
+    if (!ret && !attach->ats && master->ats_enabled) {
+        hm_pci_set_ats(master->dev, false);
+    }
+    return ret;
 }
 
 static void remove_user(HmAttach *attach)
@@ -669,6 +684,9 @@ static void attach_commit(HmAttach *attach)
         atc_inv_all(master, attach->ssid);
     } else if (attach->ats || master->ats_enabled) {
         atc_inv_all(master, HM_RID);
+    }
+    if (attach->ats && !master->ats_enabled) {
+        hm_pci_set_ats(master->dev, true);
     }
     remove_user(attach);
     master->ats_enabled = attach->ats;
@@ -739,6 +757,8 @@ static int attach_blocked(HmAttach *attach)
     uint64_t ste[8];
 
     master->viommu = NULL;
+    /* A PASID may use ATS. */
+    attach->cd_needs_ats = g_hash_table_size(master->ssids);
     attach_prepare(attach);
     make_abort_ste(ste);
     /* The CDs of PASIDs need a CD table that stays. */
@@ -802,6 +822,9 @@ static int set_pasid(HmMaster *master, uint32_t pasid, HmDomain *domain,
         (!master->cd_table_in_ste &&
          driver_domain(master)->type != HM_DOMAIN_BLOCKED)) {
         return -EINVAL;
+    }
+    if (pasid >> master->ssid_bits) {
+        return -ENOMEM;
     }
     ret = attach_prepare(&attach);
     if (ret) {
@@ -927,7 +950,7 @@ void hm_group_detach(HmDevice *dev)
 int hm_group_attach_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
 {
     HmMaster *master = master_of(dev);
-    unsigned bits = hm_driver_pasid_bits(dev);
+    uint32_t max = hm_driver_max_pasids(dev);
     void *key = (void *)(uintptr_t)pasid;
     int ret = 0;
 
@@ -937,13 +960,13 @@ int hm_group_attach_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
     if (master->group->recovering) {
         return -EBUSY;
     }
-    if (bits && pasid >= 1u << bits) {
+    if (max && pasid >= max) {
         return -EINVAL;
     }
     if (g_hash_table_contains(master->group->pasids, key)) {
         return -EBUSY;
     }
-    if (bits) {
+    if (max) {
         ret = set_pasid(master, pasid, domain, NULL);
     }
     if (!ret) {
@@ -968,7 +991,7 @@ int hm_group_replace_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain)
     if (!old) {
         return -EINVAL;
     }
-    if (old != domain && hm_driver_pasid_bits(dev)) {
+    if (old != domain && hm_driver_max_pasids(dev)) {
         ret = set_pasid(master, pasid, domain, old);
     }
     if (!ret) {
@@ -983,7 +1006,7 @@ void hm_group_detach_pasid(HmDevice *dev, uint32_t pasid)
     void *key = (void *)(uintptr_t)pasid;
     HmDomain *domain = g_hash_table_lookup(master->group->pasids, key);
 
-    if (domain && !master->blocked && hm_driver_pasid_bits(dev)) {
+    if (domain && !master->blocked && hm_driver_max_pasids(dev)) {
         set_pasid(master, pasid, NULL, domain);
     }
     g_hash_table_remove(master->group->pasids, key);
@@ -1073,12 +1096,13 @@ bool hm_driver_dirty_capable(HmDevice *dev)
 
 bool hm_driver_ats_supported(HmDevice *dev)
 {
-    return dev->ats && hm_driver_of(dev)->ats;
+    return dev->ats && dev->rc_ats && hm_driver_of(dev)->ats;
 }
 
-unsigned hm_driver_pasid_bits(HmDevice *dev)
+uint32_t hm_driver_max_pasids(HmDevice *dev)
 {
-    return MIN(dev->pasid_bits, hm_driver_of(dev)->ssid_bits);
+    return dev->pasid_bits ? 1u << MIN(dev->pasid_bits,
+                                       hm_driver_of(dev)->ssid_bits) : 0;
 }
 
 /*
@@ -1757,6 +1781,7 @@ void hm_driver_probe(HmSmmu *smmu)
     driver->canwbs = config->canwbs;
     driver->s2fwb = idr[3] & IDR3_FWB;
     driver->ats = idr[0] & IDR0_ATS;
+    driver->cd2l = idr[0] & IDR0_CD2L;
     driver->ril = idr[3] & IDR3_RIL;
     driver->ds = idr[5] & IDR5_DS;
     driver->hd = IDR0_HTTU(idr[0]) >= 2;
@@ -1833,6 +1858,14 @@ void hm_driver_device_probe(HmDevice *dev)
     master->ssids = g_hash_table_new(NULL, NULL);
     g_ptr_array_add(master->driver->masters, master);
     dev->master = master;
+    hm_pci_enable_pasid(dev);
+    master->ssid_bits = MIN(dev->pasid_bits, master->driver->ssid_bits);
+    if (!master->driver->cd2l) {
+        master->ssid_bits = MIN(master->ssid_bits, LINEAR_CDMAX);
+    }
+    if (hm_driver_ats_supported(dev)) {
+        hm_pci_prepare_ats(dev, __builtin_ctzll(master->driver->page_size));
+    }
 
     make_abort_ste(hm_smmu_ste(dev->smmu, dev->sid));
     master->group = group_join(master);

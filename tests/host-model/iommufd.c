@@ -9,6 +9,7 @@
  */
 
 #define _GNU_SOURCE
+#include <linux/pci_regs.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -744,30 +745,11 @@ int hm_iommufd_detach(HmDevice *dev, uint32_t pasid)
     return 0;
 }
 
-/* The PASID features that the device's configuration space enables */
-static uint32_t pasid_caps(HmDevice *dev)
-{
-    unsigned at = 0x100;
-    uint32_t caps = 0;
-
-    for (int i = 0; at >= 0x100 && i < 64; i++) {
-        const uint8_t *cap = &dev->config[at & 0xffc];
-
-        if ((cap[0] | cap[1] << 8) == 0x1b) {
-            caps |= cap[6] & 2 ? IOMMU_HW_CAP_PCI_PASID_EXEC : 0;
-            caps |= cap[6] & 4 ? IOMMU_HW_CAP_PCI_PASID_PRIV : 0;
-            break;
-        }
-        at = (cap[2] | cap[3] << 8) >> 4;
-    }
-    return caps;
-}
-
 static int ioctl_hw_info(HmCall *call)
 {
     struct iommu_hw_info *cmd = call->cmd;
     struct iommu_hw_info_arm_smmuv3 info;
-    uint32_t len;
+    uint32_t len, max_pasids;
     HmIdev *idev;
     int ret;
 
@@ -799,9 +781,19 @@ static int ioctl_hw_info(HmCall *call)
     if (!hm_driver_ats_supported(idev->dev)) {
         cmd->out_capabilities |= IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED;
     }
-    cmd->out_max_pasid_log2 = hm_driver_pasid_bits(idev->dev);
-    if (cmd->out_max_pasid_log2) {
-        cmd->out_capabilities |= pasid_caps(idev->dev);
+    /* Exec and Priv are those that the host enabled, even for one PASID. */
+    max_pasids = hm_driver_max_pasids(idev->dev);
+    cmd->out_max_pasid_log2 = 0;
+    if (max_pasids) {
+        unsigned control = hm_pci_pasid_control(idev->dev);
+
+        cmd->out_max_pasid_log2 = __builtin_ctz(max_pasids);
+        if (control & PCI_PASID_CTRL_EXEC) {
+            cmd->out_capabilities |= IOMMU_HW_CAP_PCI_PASID_EXEC;
+        }
+        if (control & PCI_PASID_CTRL_PRIV) {
+            cmd->out_capabilities |= IOMMU_HW_CAP_PCI_PASID_PRIV;
+        }
     }
     return hm_respond(call, sizeof(*cmd));
 }

@@ -235,7 +235,11 @@ bool hm_driver_coherent(HmDevice *dev);
 bool hm_driver_canwbs(HmDevice *dev);
 bool hm_driver_dirty_capable(HmDevice *dev);
 bool hm_driver_ats_supported(HmDevice *dev);
-unsigned hm_driver_pasid_bits(HmDevice *dev);
+/*
+ * dev->iommu->max_pasids: 0 if the device has no PASID capability, and 1 if the
+ * SMMU has no SubstreamIDs
+ */
+uint32_t hm_driver_max_pasids(HmDevice *dev);
 /* The physical SMMU that @dev is behind */
 HmDriver *hm_driver_of(HmDevice *dev);
 int hm_driver_hw_info(HmDevice *dev, uint32_t *type,

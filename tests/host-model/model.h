@@ -14,6 +14,7 @@
  *   driver.c    Linux's arm-smmu-v3 driver: domains, STEs, vIOMMU, commands
  *   smmu.c      the physical SMMUv3: tables, caches, commands, events
  *   vfio.c      Linux's vfio-pci: regions, interrupts, reset, configuration
+ *   pci-config.c  extended configuration space, ATS and PASID capabilities
  *   dma.c       an endpoint that moves any byte on demand
  *   nvme.c      an endpoint that is an NVMe controller over a file
  *
@@ -49,6 +50,7 @@ typedef struct HmS2 HmS2;               /* a stage 2 as hardware sees it */
 typedef struct HmIoas HmIoas;
 typedef struct HmVeventq HmVeventq;
 typedef struct HmVfioFile HmVfioFile;   /* an open VFIO device fd */
+typedef struct HmPci HmPci;             /* extended configuration space */
 
 /*
  * control.c: configuration, counters, failures, log
@@ -346,8 +348,10 @@ struct HmDevice {
     uint32_t sid;                       /* physical StreamID */
     char *group;                        /* its IOMMU group's name; NULL: own */
     bool no_sysfs;                      /* the program sees no sysfs for it */
-    bool ats;                           /* host enabled ATS (ini: ats=true) */
-    unsigned pasid_bits;                /* host enabled PASID (ini: pasid=N) */
+    bool ats;                           /* has an ATS capability */
+    bool rc_ats;                        /* IORT: its root complex does ATS */
+    unsigned pasid_bits;                /* has a PASID capability: its width */
+    bool pasid_exec, pasid_priv;
     unsigned n_sids;                    /* if more, VDEVICE_ALLOC fails */
     bool ignores_resets;                /* goes on with what it was doing */
 
@@ -361,6 +365,7 @@ struct HmDevice {
     int intx_fd, err_fd, req_fd;
     HmCtx *ctx;                         /* bound to; NULL if not */
     void *vfio;                         /* vfio.c's own */
+    HmPci *pci;                         /* pci-config.c's own */
     void *priv;                         /* the endpoint's own */
 
     /* iommufd.c and driver.c */
@@ -374,6 +379,34 @@ struct HmDevice {
  * it).
  */
 HmDevice *hm_device_new(const char *name, GKeyFile *config, char **error);
+
+/*
+ * pci-config.c: bytes 0x100 to 0xfff of configuration space
+ */
+
+/*
+ * Lay out the capabilities of the function.  @ext_caps (or NULL) names them in
+ * the order of the chain, and @ext_end is where the last one points to.  False
+ * if that is impossible; *error says why (the caller frees it).
+ */
+bool hm_pci_init(HmDevice *dev, const char *ext_caps, unsigned ext_end,
+                 char **error);
+/* The function is reset, and Linux restores what it had enabled. */
+void hm_pci_reset(HmDevice *dev);
+
+/* What the function obeys: ATS Enable; the control register of PASID */
+bool hm_pci_does_ats(const HmDevice *dev);
+unsigned hm_pci_pasid_control(const HmDevice *dev);
+
+/* Linux: pci_enable_pasid(), pci_prepare_ats(), pci_enable_ats(), _disable_ */
+void hm_pci_enable_pasid(HmDevice *dev);
+void hm_pci_prepare_ats(HmDevice *dev, unsigned page_shift);
+void hm_pci_set_ats(HmDevice *dev, bool enable);
+
+/* VFIO opens the device, and then reads and writes a byte of it. */
+void hm_pci_open(HmDevice *dev);
+uint8_t hm_pci_read(HmDevice *dev, unsigned at);
+void hm_pci_write(HmDevice *dev, unsigned at, uint8_t value);
 
 /* vfio.c: file operations on an open device fd, as in the kernel */
 HmVfioFile *hm_vfio_open(HmDevice *dev);

@@ -35,7 +35,7 @@ typedef struct HmVfio {
     uint32_t devid;
     bool msix_on;
     bool host_resets;                   /* the host is resetting it */
-    uint8_t writable[4096];             /* bits of config[] that QEMU may set */
+    uint8_t writable[PCI_CFG_SPACE_SIZE];   /* bits that QEMU may set */
 } HmVfio;
 
 static uint16_t get16(const uint8_t *p)
@@ -103,6 +103,9 @@ static void init_config(HmDevice *dev, HmVfio *vfio)
     put32(c + CAP_EXP + PCI_EXP_LNKCAP, 1 | 1 << 4);
     put16(c + CAP_EXP + PCI_EXP_LNKSTA, 1 | 1 << 4);
     put16(w + CAP_EXP + PCI_EXP_DEVCTL, 0x7fff);
+    /* PASIDs are prefixes of TLPs. */
+    put32(c + CAP_EXP + PCI_EXP_DEVCAP2,
+          dev->pasid_bits ? PCI_EXP_DEVCAP2_EE_PREFIX : 0);
 }
 
 static const HmEndpointOps *find_kind(const char *kind)
@@ -125,11 +128,29 @@ static uint64_t key(GKeyFile *file, const char *group, const char *name,
     return text ? g_ascii_strtoull(text, NULL, 0) : otherwise;
 }
 
+/* 1, on, yes, true; or 0, off, no, false */
+static bool key_bool(GKeyFile *file, const char *group, const char *name,
+                     bool otherwise)
+{
+    g_autofree char *text = g_key_file_get_string(file, group, name, NULL);
+
+    if (!text) {
+        return otherwise;
+    }
+    g_strstrip(text);
+    if (!strcmp(text, "on") || !strcmp(text, "yes") || !strcmp(text, "true")) {
+        return true;
+    }
+    return g_ascii_strtoull(text, NULL, 0);
+}
+
 HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
 {
     g_autofree char *group = g_strconcat("device ", name, NULL);
     g_autofree char *kind = g_key_file_get_string(file, group, "kind", NULL);
     g_autofree char *smmu = g_key_file_get_string(file, group, "smmu", NULL);
+    g_autofree char *ext_caps = g_key_file_get_string(file, group, "ext_caps",
+                                                      NULL);
     HmDevice *dev = g_new0(HmDevice, 1);
     HmVfio *vfio = g_new0(HmVfio, 1);
 
@@ -146,13 +167,17 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
     dev->group = g_key_file_get_string(file, group, "group", NULL);
     dev->no_sysfs = key(file, group, "no_sysfs", 0);
     dev->ignores_resets = key(file, group, "ignores_resets", 0);
-    dev->ats = key(file, group, "ats", 0);
+    dev->ats = key_bool(file, group, "ats", false);
+    dev->rc_ats = key_bool(file, group, "rc_ats", true);
     dev->pasid_bits = key(file, group, "pasid", 0);
+    dev->pasid_exec = key_bool(file, group, "pasid_exec", false);
+    dev->pasid_priv = key_bool(file, group, "pasid_priv", false);
     dev->intx_fd = dev->err_fd = dev->req_fd = -1;
     for (int n = 0; n < HM_MSIX_MAX; n++) {
         dev->msix_fd[n] = -1;
     }
-    if (!dev->ops->init(dev, file, group, error)) {
+    if (!hm_pci_init(dev, ext_caps, key(file, group, "ext_end", 0), error) ||
+        !dev->ops->init(dev, file, group, error)) {
         return NULL;
     }
     dev->bar_size[MSIX_BAR] = MSIX_SIZE;
@@ -165,6 +190,7 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
 static void reset_function(HmDevice *dev)
 {
     if (!dev->ignores_resets) {
+        hm_pci_reset(dev);
         dev->ops->reset(dev);
     }
 }
@@ -612,6 +638,7 @@ static int do_bind(HmVfioFile *file, uint64_t arg)
     file->granted = true;
     put16(dev->config + PCI_COMMAND, PCI_COMMAND_MEMORY);
     reset_function(dev);
+    hm_pci_open(dev);
     return 0;
 }
 
@@ -866,6 +893,10 @@ static void config_write(HmDevice *dev, unsigned at, const uint8_t *buf,
     for (size_t n = 0; n < len; n++) {
         uint8_t mask = vfio->writable[at + n];
 
+        if (at + n >= PCI_CFG_SPACE_SIZE) {
+            hm_pci_write(dev, at + n, buf[n]);
+            continue;
+        }
         if (at + n == CAP_PM + PCI_PM_CTRL) {
             set_power_state(dev, buf[n] & PCI_PM_CTRL_STATE_MASK);
         }
@@ -935,7 +966,10 @@ static ssize_t region_rw(HmVfioFile *file, uint8_t *buf, size_t len,
     if (is_write) {
         config_write(dev, at, buf, len);
     } else {
-        memcpy(buf, dev->config + at, len);
+        for (size_t n = 0; n < len; n++) {
+            buf[n] = at + n < PCI_CFG_SPACE_SIZE ? dev->config[at + n]
+                                                 : hm_pci_read(dev, at + n);
+        }
     }
     return len;
 }
