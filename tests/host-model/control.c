@@ -552,6 +552,9 @@ static void answer(GString *json, char **words)
     } else if (!strcmp(verb, "watch") && dev && words[2]) {
         hm_driver_watch(dev, g_ascii_strtoull(words[2], NULL, 0));
         g_string_append(json, "{}");
+    } else if ((!strcmp(verb, "dma") || !strcmp(verb, "atc")) && dev &&
+               hm_dma_control(dev, words, json)) {
+        return;
     } else if (!strcmp(verb, "request") && dev) {
         g_string_append_printf(json, "{\"ret\": %d}", hm_device_request(dev));
     } else if (!strcmp(verb, "reset") && dev && words[2]) {

@@ -30,10 +30,11 @@
 #define DMA_OP_READ         1           /* memory to buffer */
 #define DMA_OP_WRITE        2           /* buffer to memory */
 #define DMA_OP_ADD          3           /* 8 bytes + DMA_VALUE, old to buffer */
-#define DMA_OP_ATS          4           /* translate DMA_IOVA, to ATC */
-#define DMA_OP_ATS_READ     5           /* read through the ATC */
+#define DMA_OP_ATS          4           /* request DMA_IOVA to read, into ATC */
+#define DMA_OP_ATS_READ     5           /* by what the ATC holds, or fault */
 #define DMA_OP_ATS_WRITE    6
 #define DMA_OP_MSIX         7           /* raise vector DMA_VALUE */
+#define DMA_OP_ATS_RW       8           /* request DMA_IOVA to write as well */
 
 /* A write of the IOVA is a whole transfer of 8 bytes. */
 #define DMA_READ64          0x20        /* to DMA_RESULT */
@@ -44,8 +45,22 @@
 #define DMA_STATUS          0x38
 #define DMA_OK              1
 #define DMA_FAULT           2
-#define DMA_BAD             3           /* no such operation, or length */
+#define DMA_BAD             3           /* no such operation, length, PASID */
 #define DMA_RESULT          0x40
+
+/* Attributes of the next transfers.  Reset: 0 */
+#define DMA_FLAGS           0x48
+#define DMA_PRIV            1           /* only with a PASID, and if the */
+#define DMA_EXEC            2           /* host has enabled that; reads only */
+#define DMA_USE_ATC         4           /* request, cache, send translated */
+
+#define DMA_ATC_ENTRIES     0x50        /* read-only: in the ATC */
+/* The last ATS request: the answer, and what it allows (1 read, 2 write) */
+#define DMA_ATS_REPLY       0x58
+#define DMA_ATS_SUCCESS     0x100
+#define DMA_ATS_UR          0x200       /* Unsupported Request */
+#define DMA_ATS_CA          0x300       /* Completer Abort */
+#define DMA_ATS_SIZE        0x60        /* bytes that it covers */
 
 /*
  * While DMA_PROBE is 1, the engine reads 8 bytes at DMA_IOVA at each moment at

@@ -217,6 +217,13 @@ int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t);
 int hm_smmu_translate_fresh(HmSmmu *smmu, HmTranslation *t);
 
 /*
+ * An endpoint uses a translation that it has cached: @t as of an ATS request,
+ * with its result.  If the tables do not say so any more, this is counted
+ * ("smmu.stale", "atc.stale") and logged.
+ */
+void hm_smmu_check_atc(HmSmmu *smmu, const HmTranslation *t);
+
+/*
  * Put a command (IHI 0070 chapter 4, with physical StreamID and VMID) into the
  * command queue.  It takes effect at the next hm_smmu_sync() at the latest.
  */
@@ -334,7 +341,7 @@ typedef struct HmEndpointOps {
      * hardware could see it now.  May be NULL.
      */
     void (*ste_step)(HmDevice *dev);
-    bool (*atc_inv)(HmDevice *dev, const uint64_t cmd[2]);  /* may be NULL */
+    void (*atc_inv)(HmDevice *dev, const uint64_t cmd[2]);  /* may be NULL */
 } HmEndpointOps;
 
 extern const HmEndpointOps hm_dma_ops, hm_nvme_ops;
@@ -352,6 +359,7 @@ struct HmDevice {
     bool rc_ats;                        /* IORT: its root complex does ATS */
     unsigned pasid_bits;                /* has a PASID capability: its width */
     bool pasid_exec, pasid_priv;
+    bool dead_atc;                      /* answers no ATC_INV */
     unsigned n_sids;                    /* if more, VDEVICE_ALLOC fails */
     bool ignores_resets;                /* goes on with what it was doing */
 
@@ -425,6 +433,17 @@ ssize_t hm_vfio_pwrite(HmVfioFile *file, const void *buf, size_t len,
  */
 int hm_dma(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf, size_t len,
            bool write);
+/* The same; @access is HM_READ or HM_WRITE, with HM_PRIV and HM_EXEC. */
+int hm_dma_as(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf,
+              size_t len, unsigned access);
+/* Whether it can send anything: bus mastering is on, and it is not asleep. */
+bool hm_device_can_send(HmDevice *dev);
+
+/*
+ * dma.c: "dma" and "atc" of the control socket.  False if @dev is no DMA engine
+ * or the command makes no sense.
+ */
+bool hm_dma_control(HmDevice *dev, char **words, GString *json);
 
 /*
  * Raise MSI-X vector @n: write to the doorbell through the SMMU, at the address

@@ -502,6 +502,25 @@ int hm_smmu_translate_fresh(HmSmmu *smmu, HmTranslation *t)
     return 0;
 }
 
+void hm_smmu_check_atc(HmSmmu *smmu, const HmTranslation *t)
+{
+    unsigned access = t->access & (HM_READ | HM_WRITE);
+    HmTranslation now = *t;
+
+    now.ats_request = true;
+    if (!smmu->check ||
+        (!hm_smmu_translate_fresh(smmu, &now) && now.host == t->host &&
+         !(access & ~now.prot))) {
+        return;
+    }
+    HM_COUNT("smmu.stale");
+    HM_COUNT("atc.stale");
+    hm_log("smmu %s: stale ATC: sid=0x%x ssid=0x%x va=0x%" PRIx64
+           " access=0x%x host=%p prot=0x%x; tables: reply=%u host=%p prot=0x%x",
+           smmu->config.name, t->sid, t->ssid, t->iova, t->access, t->host,
+           t->prot, now.reply, now.host, now.prot);
+}
+
 int hm_smmu_translate(HmSmmu *smmu, HmTranslation *t)
 {
     Walk w = { .smmu = smmu, .t = t };

@@ -172,6 +172,7 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
     dev->pasid_bits = key(file, group, "pasid", 0);
     dev->pasid_exec = key_bool(file, group, "pasid_exec", false);
     dev->pasid_priv = key_bool(file, group, "pasid_priv", false);
+    dev->dead_atc = key_bool(file, group, "dead_atc", false);
     dev->intx_fd = dev->err_fd = dev->req_fd = -1;
     for (int n = 0; n < HM_MSIX_MAX; n++) {
         dev->msix_fd[n] = -1;
@@ -257,26 +258,43 @@ bool hm_device_atc_inv(uint32_t sid, HmSmmu *smmu, const uint64_t cmd[2])
     for (guint i = 0; i < hm_devices->len; i++) {
         HmDevice *dev = hm_devices->pdata[i];
 
-        if (dev->smmu == smmu && dev->sid == sid && dev->ops->atc_inv) {
-            answered &= dev->ops->atc_inv(dev, cmd);
+        if (dev->smmu != smmu || dev->sid != sid || !dev->ops->atc_inv) {
+            continue;
+        }
+        /* While ATS is off, the answer is Unsupported Request: no error. */
+        if (dev->dead_atc && hm_pci_does_ats(dev)) {
+            answered = false;
+        } else {
+            dev->ops->atc_inv(dev, cmd);
         }
     }
     return answered;
 }
 
+bool hm_device_can_send(HmDevice *dev)
+{
+    return (get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MASTER) &&
+           !is_asleep(dev);
+}
+
 int hm_dma(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf, size_t len,
            bool write)
 {
+    return hm_dma_as(dev, pasid, iova, buf, len, write ? HM_WRITE : HM_READ);
+}
+
+int hm_dma_as(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf,
+              size_t len, unsigned access)
+{
     uint8_t *at = buf;
 
-    if (!(get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MASTER) ||
-        is_asleep(dev)) {
+    if (!hm_device_can_send(dev)) {
         return -EFAULT;
     }
     while (len) {
         HmTranslation t = {
             .sid = dev->sid, .ssid = pasid, .iova = iova,
-            .access = write ? HM_WRITE : HM_READ,
+            .access = access,
         };
         size_t n;
 
@@ -284,7 +302,7 @@ int hm_dma(HmDevice *dev, uint32_t pasid, uint64_t iova, void *buf, size_t len,
             return -EFAULT;
         }
         n = MIN(len, MIN(t.len, HM_PAGE - iova % HM_PAGE));
-        if (write) {
+        if (access & HM_WRITE) {
             memcpy(t.host, at, n);
         } else {
             memcpy(at, t.host, n);
