@@ -182,9 +182,9 @@ typedef struct HmTranslation {
 } HmTranslation;
 
 /*
- * The configuration of a kind of host, without a name: grace, kunpeng, httu,
- * no16k, noril, oas32, asid8, tegra264, nocoherent, onestage, nofwb (see
- * smmu-profile.c).
+ * The configuration of a kind of host, without a name: grace, kunpeng,
+ * neoverse, lpa2, minimal, httu, no16k, noril, oas32, asid8, tegra264,
+ * nocoherent, onestage, nofwb (see smmu-profile.c).
  * False if there is no such profile.
  */
 bool hm_smmu_profile(const char *name, HmSmmuConfig *out);

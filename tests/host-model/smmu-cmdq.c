@@ -23,6 +23,7 @@
 #define IPA     BITS(51, 12)
 /* The fields of a range.  Bit 25, above SCALE, needs IDR5.DS. */
 #define RANGE0  (BITS(16, 12) | BITS(24, 20))
+#define SCALE_DS BITS(25, 25)
 #define RANGE1  BITS(11, 8)
 
 /* What an SMMU must have for a command to be legal */
@@ -91,16 +92,17 @@ static unsigned smmu_has(const HmSmmuConfig *config)
 }
 
 /* Whether this combination of NUM, SCALE, TG and TTL is legal (4.4.1) */
-static bool range_legal(const uint64_t cmd[2])
+static bool range_legal(const HmSmmuConfig *config, const uint64_t cmd[2])
 {
-    bool range = cmd[0] & RANGE0;
+    bool range = cmd[0] & (RANGE0 | SCALE_DS);
     unsigned tg = field(cmd[1], 10, 2), ttl = field(cmd[1], 8, 2);
 
     if (!tg) {
         return !range && !ttl;
     }
     /* Without IDR5.DS, 16K has no blocks at level 1. */
-    return (range || ttl) && !(tg == 2 && ttl == 1);
+    return (range || ttl) &&
+           !(tg == 2 && ttl == 1 && !(config->idr[5] & IDR5_DS));
 }
 
 static bool legal(const HmSmmu *smmu, const Command *c, const uint64_t cmd[2])
@@ -113,10 +115,10 @@ static bool legal(const HmSmmu *smmu, const Command *c, const uint64_t cmd[2])
         return false;
     }
     if (c->range && (config->idr[3] & IDR3_RIL)) {
-        if (!range_legal(cmd)) {
+        if (!range_legal(config, cmd)) {
             return false;
         }
-        bits0 |= RANGE0;
+        bits0 |= RANGE0 | (config->idr[5] & IDR5_DS ? SCALE_DS : 0);
         bits1 |= RANGE1;
     }
     if (op >= CMD_TLBI_NH_ALL && op <= CMD_TLBI_S2_IPA) {
@@ -138,6 +140,8 @@ static bool range(const HmSmmu *smmu, const uint64_t cmd[2], TlbMatch *m)
 {
     static const uint8_t granules[4] = { 0, 12, 14, 16 };
     uint64_t addr = cmd[1] & VA, bytes;
+    /* 4.4.1.1: more than 39 acts as 39 */
+    unsigned scale = MIN(field(cmd[0], 20, 6), 39);
 
     /* Cached addresses have bit 55 extended, whatever TBI ignores above it. */
     addr = field(addr, 55, 1) ? addr | ~low_mask(56) : addr & low_mask(56);
@@ -150,7 +154,7 @@ static bool range(const HmSmmu *smmu, const uint64_t cmd[2], TlbMatch *m)
         return true;
     }
     addr &= ~low_mask(m->granule);
-    bytes = (field(cmd[0], 12, 5) + 1) << field(cmd[0], 20, 5) << m->granule;
+    bytes = (field(cmd[0], 12, 5) + 1) << scale << m->granule;
     m->first = addr;
     m->last = addr + (bytes - 1) < addr ? UINT64_MAX : addr + (bytes - 1);
     /* No entry of that level starts at such an address: nothing matches. */

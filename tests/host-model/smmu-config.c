@@ -170,6 +170,10 @@ static bool ste_legal(const Walk *w)
              (STE0_S1FMT(w->ste[0]) && !(config->idr[0] & IDR0_CD2L)))) {
             return false;
         }
+        if ((w->ste[1] & STE1_S1STALLD) &&
+            IDR0_STALL_MODEL(config->idr[0])) {
+            return false;
+        }
         if (strw != STRW_EL1 &&
             (strw != STRW_EL2 || !(config->idr[0] & IDR0_HYP) ||
              (cfg & STE_CONFIG_S2))) {
@@ -226,7 +230,7 @@ static bool cd_legal(const Walk *w)
         return false;
     }
     if ((cd0 & CD0_S) && (IDR0_STALL_MODEL(config->idr[0]) == 1 ||
-                          field(w->ste[1], 27, 1) /* S1STALLD */)) {
+                          (w->ste[1] & STE1_S1STALLD))) {
         return false;
     }
     if (((cd0 & CD0_HA) && httu < 1) || ((cd0 & CD0_HD) && httu < 2)) {

@@ -62,6 +62,8 @@ static inline uint64_t low_mask(unsigned length)
 #define IDR5_GRAN4K         (1u << 4)
 #define IDR5_GRAN16K        (1u << 5)
 #define IDR5_GRAN64K        (1u << 6)
+#define IDR5_DS             (1u << 7)
+#define IDR5_VAX_52_BITS    (1u << 10)
 #define IDR5_VAX_52(v)      (field(v, 10, 2) == 1)
 
 /* STE (5.2) */
@@ -74,6 +76,7 @@ static inline uint64_t low_mask(unsigned length)
 #define STE0_S1CTXPTR       0x000fffffffffffc0ull
 #define STE0_S1CDMAX(w)     field(w, 59, 5)
 #define STE1_S1DSS(w)       field(w, 0, 2)
+#define STE1_S1STALLD       (1ull << 27)
 #define STE1_EATS(w)        field(w, 28, 2)
 #define STE1_STRW(w)        field(w, 30, 2)
 #define STE1_PRIVCFG(w)     field(w, 48, 2)

@@ -8,18 +8,19 @@
 
 #include "smmu-internal.h"
 
-#define OAS_32 0
-#define OAS_48 5
+enum { OAS_32 = 0, OAS_40 = 2, OAS_48 = 5, OAS_52 = 6 };
 
 typedef struct Profile {
     const char *name;
     /* What differs from grace */
-    uint32_t idr0_clear, idr0_set, idr3_clear, idr5_clear;
+    uint32_t idr0_clear, idr0_set, idr3_clear, idr3_set, idr5_clear, idr5_set;
+    uint32_t idr1;                      /* 0: grace's */
     bool incoherent;
     bool canwbs;
     bool httu_update;
     bool repeat;
     uint32_t iidr;
+    uint8_t aidr;                       /* minor version; 0: 2 */
 } Profile;
 
 #define GRACE_IDR0 (IDR0_S2P | IDR0_S1P | IDR0_TTF_AA64 | IDR0_COHACC | \
@@ -39,6 +40,23 @@ static const Profile profiles[] = {
     { "kunpeng", .idr0_clear = IDR0_HTTU(3u), .canwbs = true,
       .idr3_clear = IDR3_FWB | IDR3_RIL | IDR3_BBML2,
       .idr5_clear = IDR5_GRAN16K, .iidr = 0x00000736 },
+    /*
+     * Arm's Neoverse reference designs: MMU-700 r1p1, with EL2, stalls and
+     * dirty state
+     */
+    { "neoverse", .idr0_clear = IDR0_HTTU(3u) | IDR0_NO_STALL | IDR0_TERM_MODEL,
+      .idr0_set = IDR0_HTTU(2u) | IDR0_HYP | IDR0_PRI, .idr3_set = IDR3_STT,
+      .httu_update = true, .iidr = 0x4871143b },
+    /* 52 bits.  Tables of 4K and 16K have 48 all the same: smmu-walk.c */
+    { "lpa2", .idr3_set = IDR3_STT, .idr5_clear = OAS_48,
+      .idr5_set = OAS_52 | IDR5_DS | IDR5_VAX_52_BITS, .httu_update = true,
+      .aidr = 4 },
+    /* The least that Linux can nest on, for PCIe (16.4): SIDSIZE is 16. */
+    { "minimal", .idr0_clear = IDR0_HTTU(3u) | IDR0_ATS | IDR0_ASID16 |
+                               IDR0_MSI | IDR0_VMID16 | IDR0_CD2L,
+      .idr1 = 16u | 7u << 16 | 8u << 21, .idr3_clear = UINT32_MAX,
+      .idr5_clear = IDR5_GRAN16K | IDR5_GRAN64K | OAS_48, .idr5_set = OAS_40,
+      .canwbs = true, .aidr = 1 },
     /* Linux reports dirty tracking if HTTU has dirty state. */
     { "httu", .idr0_clear = IDR0_HTTU(3u), .idr0_set = IDR0_HTTU(2u),
       .httu_update = true },
@@ -67,14 +85,14 @@ bool hm_smmu_profile(const char *name, HmSmmuConfig *out)
         *out = (HmSmmuConfig) {
             .idr = {
                 (GRACE_IDR0 & ~p->idr0_clear) | p->idr0_set,
-                GRACE_IDR1,
+                p->idr1 ? p->idr1 : GRACE_IDR1,
                 0,
-                GRACE_IDR3 & ~p->idr3_clear,
+                (GRACE_IDR3 & ~p->idr3_clear) | p->idr3_set,
                 0,
-                GRACE_IDR5 & ~p->idr5_clear,
+                (GRACE_IDR5 & ~p->idr5_clear) | p->idr5_set,
             },
             .iidr = p->iidr,
-            .aidr = 2,                  /* SMMUv3.2 */
+            .aidr = p->aidr ? p->aidr : 2,      /* SMMUv3.2 */
             .coherent = !p->incoherent,
             .canwbs = p->canwbs,
             .repeat = p->repeat,

@@ -216,6 +216,11 @@ static bool tlb_invalidate_places(HmSmmu *smmu, const TlbMatch *m)
             return false;
         }
     }
+    /* Without leaves, tables of the smallest size are the most. */
+    if (tlb_slots(m, level_shift(granules[0], 2)) >
+        g_hash_table_size(smmu->tlb) + 1ull) {
+        return false;
+    }
 
     for (uint64_t sizes = smmu->leaf_sizes; sizes; sizes &= sizes - 1) {
         unsigned size = __builtin_ctzll(sizes);

@@ -2,7 +2,8 @@
  * Host model: the physical SMMUv3's walk of stage 1
  *
  * VMSAv8-64 as a CD configures it: 4K, 16K and 64K granules and up to 48 bits;
- * 52-bit addresses with 64K only.  There is no LPA2 (IDR5.DS).  The contiguous
+ * 52-bit addresses with 64K only.  CD.DS (LPA2) is not modelled, and IDR5.DS
+ * is only about commands here.  Linux 7.3 sets no CD.DS.  The contiguous
  * bit is a hint, and the model ignores it: each entry is cached by itself.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -183,6 +183,21 @@ static void test_legal_commands(void)
         { "noril", NH_VAA, C_TTL(1), false },
         { "noril", S2_IPA, TG4K, false },
         { "kunpeng", NH_VA | C_NUM(1), TG4K, false },
+        /* DS: SCALE has six bits, and 16K has blocks at level 1. */
+        { "lpa2", NH_VA | BIT(25), TG4K, true },
+        { "lpa2", NH_VA | C_SCALE(63) | C_NUM(31), TG64K, true },
+        { "lpa2", NH_VA | BIT(25), 0, false },
+        { "lpa2", NH_VA | BIT(26), TG4K, false },
+        { "lpa2", NH_VA, TG16K | C_TTL(1), true },
+        { "lpa2", NH_VA, TG16K, false },
+        { "neoverse", EL2_ALL, 0, true }, { "neoverse", PRI_RESP, 0, true },
+        { "neoverse", RESUME, 0, true },
+        { "minimal", NH_VA | C_ASID(0xff) | C_VMID(0xff), 1, true },
+        { "minimal", NH_VA | C_ASID(0x100), 1, false },
+        { "minimal", NH_VA | C_VMID(0x100), 1, false },
+        { "minimal", ATC_INV, 52, false },
+        { "minimal", CFGI_CD | C_SSID(1), 1, false },
+        { "minimal", CFGI_CD, 1, true },
     };
 
     for (unsigned i = 0; i < N(rows); i++) {
@@ -242,8 +257,80 @@ static void test_legal_commands_idr(void)
     }
 }
 
+/* SCALE with DS: up to 39, whatever it says, and the range does not wrap */
+static void test_scale(void)
+{
+    static const struct {
+        const char *profile;
+        unsigned scale;
+        uint64_t page;
+        bool hit;                               /* it stays */
+    } rows[] = {
+        { "grace", 31, BIT(42), false }, { "grace", 31, BIT(43), true },
+        { "lpa2", 31, BIT(43), true }, { "lpa2", 32, BIT(43), false },
+        { "lpa2", 34, BIT(46) | BIT(45), true },
+        { "lpa2", 35, BIT(46) | BIT(45), false },
+        { "lpa2", 39, BIT(46) | BIT(45), false },
+        { "lpa2", 63, BIT(46) | BIT(45), false },
+        { "lpa2", 63, ~0ull << 47, true },
+    };
+
+    for (unsigned i = 0; i < N(rows); i++) {
+        g_world *w = world(rows[i].profile);
+        Space s = nested(w, 12, 16);
+
+        map(&s, rows[i].page, RAM, 3, PAGE);
+        expect(go(w, rows[i].page), RAM, "row %u", i);
+        expect(command(w, NH_VAA | C_VMID(1) | C_SCALE(rows[i].scale), TG4K), 0,
+               "row %u", i);
+        expect(hits(w, SID, rows[i].page), rows[i].hit, "row %u", i);
+    }
+}
+
+/* Registers of all profiles: what the architecture demands together */
+static void test_profiles_idr(void)
+{
+    static const struct {
+        const char *name;
+        unsigned oas, ssidsize;
+        bool ats, cd2l, ds;
+    } rows[] = {
+        { "grace", 5, 20, true, true, false },
+        { "kunpeng", 5, 20, true, true, false },
+        { "neoverse", 5, 20, true, true, false },
+        { "lpa2", 6, 20, true, true, true },
+        { "minimal", 2, 0, false, false, false },
+    };
+
+    for (unsigned i = 0; i < N(rows); i++) {
+        HmSmmuConfig c;
+        unsigned vax, cmdqs;
+
+        g_assert(hm_smmu_profile(rows[i].name, &c));
+        vax = c.idr[5] >> 10 & 3;
+        cmdqs = c.idr[1] >> 21 & 31;
+        expect(c.idr[5] & 7, rows[i].oas, "%s: OAS", rows[i].name);
+        expect(c.idr[1] >> 6 & 31, rows[i].ssidsize, "%s", rows[i].name);
+        expect(!!(c.idr[0] & BIT(10)), rows[i].ats, "%s: ATS", rows[i].name);
+        expect(!!(c.idr[0] & BIT(19)), rows[i].cd2l, "%s: CD2L", rows[i].name);
+        expect(!!(c.idr[5] & BIT(7)), rows[i].ds, "%s: DS", rows[i].name);
+        expect((c.idr[5] & 7) == 6, vax == 1, "%s: VAX", rows[i].name);
+        /* 2.9: DS is of v3.4, so v3.3 is the least; RIL and FWB need v3.1. */
+        expect(!rows[i].ds || c.aidr >= 3, true, "%s: AIDR", rows[i].name);
+        expect(!(c.idr[3] & (BIT(10) | BIT(8))) || c.aidr >= 1, true,
+               "%s: AIDR", rows[i].name);
+        expect((c.idr[1] & 63) >= 16, true, "%s: SIDSIZE", rows[i].name);
+        expect((c.idr[0] >> 27 & 3) == 1, true, "%s: ST_LEVEL", rows[i].name);
+        expect(cmdqs > 6 && cmdqs <= 19, true, "%s: CMDQS", rows[i].name);
+        expect(c.canwbs || (c.idr[3] & BIT(8)), true, "%s", rows[i].name);
+    }
+}
+
 void add_command_tests(void)
 {
+    g_test_add_func("/smmu/profiles-idr", test_profiles_idr);
+    g_test_add_func("/smmu/scale", test_scale);
+
     g_test_add_func("/smmu/legal/commands", test_legal_commands);
     g_test_add_func("/smmu/legal/commands-idr", test_legal_commands_idr);
     g_test_add_func("/smmu/queue", test_queue);

@@ -812,6 +812,8 @@ static void test_legal_models(void)
         { 0, BIT(24), 0, 0, CD_S, 0, 0x10, 0 },
         { 0, BIT(24), 0, 0, CD_S, BIT(27), 0x0a, 0 },
         { 0, BIT(24), 0, 0, 0, BIT(27), 0x10, 0 },
+        { 0, 0, 0, 0, 0, BIT(27), 0x04, 0 },            /* S1STALLD */
+        { 0, BIT(24), BIT(25), 0, CD_S, BIT(27), 0x04, 0 },
         { 0, BIT(26), 0, CD_A, 0, 0, 0x10, 0 },
         { 3, 0, BIT(9), 0x3f, 48, 0, 0x10, 0 },
         { 3, 0, BIT(9), 0x3f, 49, 0, 0x0a, 0 },
