@@ -407,7 +407,8 @@ unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
     smmuv3_accel_slow_note(s, now);
     trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
                               now - drain->start);
-    return late ?: error;
+    /* The command that has caused @error comes again after the job */
+    return s->accel_state->slow.busy ? SMMU_CERROR_NONE : late ?: error;
 }
 
 /*

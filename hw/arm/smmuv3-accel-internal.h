@@ -242,6 +242,9 @@ void smmuv3_accel_slow_resync(SMMUv3State *s);
  */
 bool smmuv3_accel_slow_note(SMMUv3State *s, int64_t now);
 
+/* The same after an attempt to let a stream translate, made at @start, in ns */
+void smmuv3_accel_slow_note_since(SMMUv3State *s, int64_t start);
+
 /* The queue is no more; the thread goes on, and its result is discarded */
 void smmuv3_accel_slow_abandon(SMMUv3State *s);
 

@@ -171,11 +171,14 @@ static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
 {
     ERRP_GUARD();
     int ret = smmuv3_accel_refresh_stream(ep, SMMUV3_ACCEL_EDGE_OTHER, errp);
+    SMMUv3AccelVsmmu *vsmmu = ep->stream.vsmmu;
 
     if (!ret) {
         return true;
     }
-    if (smmuv3_accel_passes_by_itself(ret)) {
+    /* A slow host is not asked here: the guest's next CFGI_STE does that */
+    if (smmuv3_accel_passes_by_itself(ret) ||
+        (ret == -ETIMEDOUT && vsmmu->stale && vsmmu->slow)) {
         error_free(*errp);
         *errp = NULL;
         return true;

@@ -60,7 +60,8 @@ static bool note_time(SMMUv3Accel *accel, int64_t now, int64_t ns)
     if (ns >= SLOW_CALL_NS) {
         trace_smmuv3_accel_slow(accel->name, ns);
         accel->slow.until = now + SLOW_FOR_NS;
-    } else if (now >= accel->slow.until) {
+    } else if (now >= accel->slow.until && !accel->vsmmu.stale) {
+        /* While stale no call is made, so a quick drain means nothing */
         accel->slow.until = 0;
     }
     accel->vsmmu.slow = accel->slow.until;
@@ -74,6 +75,13 @@ bool smmuv3_accel_slow_note(SMMUv3State *s, int64_t now)
 
     return note_time(accel, now, now - accel->drain.start -
                                  s->accel_props.drain_us * 1000LL);
+}
+
+void smmuv3_accel_slow_note_since(SMMUv3State *s, int64_t start)
+{
+    int64_t now = get_clock();
+
+    note_time(s->accel_state, now, now - start);
 }
 
 /*

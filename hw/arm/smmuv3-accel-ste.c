@@ -163,6 +163,7 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
     };
     SMMUv3AccelDecision decision;
     dma_addr_t fetch_addr = 0;
+    int64_t start;
     int ret;
 
     if (in.smmuen) {
@@ -172,7 +173,12 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
     if (edge == SMMUV3_ACCEL_EDGE_CFGI) {
         record_fault(s, sid, decision.fault, fetch_addr);
     }
+    start = accel->vsmmu.stale ? get_clock() : 0;
     ret = smmuv3_accel_stream_apply(stream, sid, &decision, errp);
+    if (start) {
+        /* It may have called a host that does not answer */
+        smmuv3_accel_slow_note_since(s, start);
+    }
     if (smmuv3_accel_passes_by_itself(ret)) {
         retry_later(accel, !waited);
     }

@@ -432,6 +432,60 @@ static void test_illegal(void)
 }
 
 /*
+ * An illegal command comes after commands that wait for the host. The error
+ * must not appear before these are complete, when CMDQ_CONS is at the first.
+ */
+static void test_illegal_behind(void)
+{
+    uint32_t before;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    control(bed, "fail " INVALIDATE "~hold");
+    before = bed->g->smmu[0].prod;
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(6));
+    smmu_cmd(bed->g, 0, HOST_CMD(0xff, 0));
+    smmu_kick(bed->g, 0);
+    wait_until_held(bed, 1);
+    g_assert_cmphex(smmu_read(bed->g, 0, SMMU_GERROR), ==, 0);
+    g_assert_cmphex(cons(bed), ==, before);
+    release(bed);
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ILL);
+    g_assert_cmphex(cons(bed), ==, before + 2);
+    smmu_ack(bed->g, 0);
+    bed_free(bed);
+}
+
+/*
+ * The host works again, but no command has told QEMU so when a device comes.
+ * Its STE translates: it waits for the next CFGI_STE like all others.
+ */
+static void test_plug_stale(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    host_guest_unplug(bed->g, 1);
+    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(bed->g, 0);
+    control(bed, "fail clear");
+    g_assert_null(host_guest_plug(bed->g, 1));
+    host_check_faults(bed->g, 1, HOST_VA);
+    translate(bed);
+    host_check_reads(bed->g, 1, HOST_VA, TAG(1));
+    bed_free(bed);
+}
+
+/*
  * The host's queue is dead: each call takes long, and fails. The guest sees one
  * error, at the CMD_SYNC, and its devices abort. When the host works again, so
  * do they.
@@ -575,6 +629,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/cmdqen", test_cmdqen);
     qtest_add_func("/smmuv3-slow/stop", test_stop);
     qtest_add_func("/smmuv3-slow/illegal", test_illegal);
+    qtest_add_func("/smmuv3-slow/illegal-behind", test_illegal_behind);
+    qtest_add_func("/smmuv3-slow/plug-stale", test_plug_stale);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
     qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
     qtest_add_func("/smmuv3-slow/events-before-sync", test_events);
