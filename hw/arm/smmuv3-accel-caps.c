@@ -21,9 +21,9 @@
     .length = R_IDR ## _reg ## _ ## _field ## _LENGTH
 
 /*
- * @most is what QEMU models.  @baseline is what is safe to promise while no
- * host is known.  16K granules, RIL and BBML are optional for a host.  QEMU
- * reads the field of the host, except for OAS.
+ * @most is what a guest can be given.  @baseline is what is safe to promise
+ * while no host is known: what is 0 there is optional for a host.  QEMU reads
+ * the field of the host, except for ATS and OAS.
  */
 static const struct {
     const char *field;
@@ -31,14 +31,20 @@ static const struct {
     uint8_t reg, shift, length;
     const char *property;
 } cap_table[SMMUV3_CAP__MAX] = {
+    [SMMUV3_CAP_ATS]     = { "IDR0.ATS",     1, 0, IDR_FIELD(0, ATS), "ats" },
     [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  1, 1, IDR_FIELD(0, ASID16) },
+    [SMMUV3_CAP_CD2L]    = { "IDR0.CD2L",    1, 0, IDR_FIELD(0, CD2L) },
+    [SMMUV3_CAP_SSIDSIZE] = {
+        "IDR1.SSIDSIZE", 20, 0, IDR_FIELD(1, SSIDSIZE), "ssidsize"
+    },
     [SMMUV3_CAP_RIL]     = { "IDR3.RIL",     1, 0, IDR_FIELD(3, RIL), "ril" },
     [SMMUV3_CAP_BBML]    = { "IDR3.BBML",    2, 0, IDR_FIELD(3, BBML) },
-    [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     5, 4, IDR_FIELD(5, OAS), "oas" },
+    [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     6, 4, IDR_FIELD(5, OAS), "oas" },
     [SMMUV3_CAP_GRAN4K]  = { "IDR5.GRAN4K",  1, 1, IDR_FIELD(5, GRAN4K) },
     [SMMUV3_CAP_GRAN16K] = { "IDR5.GRAN16K", 1, 0, IDR_FIELD(5, GRAN16K) },
     [SMMUV3_CAP_GRAN64K] = { "IDR5.GRAN64K", 1, 1, IDR_FIELD(5, GRAN64K) },
-    [SMMUV3_CAP_DS]      = { "IDR5.DS",      0, 0, IDR_FIELD(5, DS) },
+    [SMMUV3_CAP_DS]      = { "IDR5.DS",      1, 0, IDR_FIELD(5, DS) },
+    [SMMUV3_CAP_VAX]     = { "IDR5.VAX",     1, 0, IDR_FIELD(5, VAX) },
 };
 
 /* IDR0 fields in which more is not better */
@@ -70,22 +76,29 @@ static unsigned stall_model(const SMMUv3HostInfo *host)
     return FIELD_EX32(host->idr[0], IDR0, STALL_MODEL);
 }
 
-void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
-                            unsigned oas)
+/* The guest gets just @value of @cap, and each host must have that */
+static void want(SMMUv3AccelCaps *caps, SMMUv3AccelCap cap, unsigned value)
 {
-    *caps = (SMMUv3AccelCaps) {};
+    caps->value[cap] = value;
+    caps->need[cap] = value;
+}
+
+void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps,
+                            const SMMUv3AccelWishes *wishes)
+{
+    *caps = (SMMUv3AccelCaps) { .any_ats = wishes->ats == ON_OFF_AUTO_AUTO };
     for (int i = 0; i < SMMUV3_CAP__MAX; i++) {
         caps->value[i] = cap_table[i].most;
     }
-    if (ril != ON_OFF_AUTO_AUTO) {
-        caps->value[SMMUV3_CAP_RIL] = ril == ON_OFF_AUTO_ON;
-        caps->need[SMMUV3_CAP_RIL] = ril == ON_OFF_AUTO_ON;
+    caps->value[SMMUV3_CAP_ATS] = wishes->ats == ON_OFF_AUTO_ON;
+    if (wishes->ril != ON_OFF_AUTO_AUTO) {
+        want(caps, SMMUV3_CAP_RIL, wishes->ril == ON_OFF_AUTO_ON);
     }
-    for (int i = 0; oas && i <= cap_table[SMMUV3_CAP_OAS].most; i++) {
-        if (oas2bits(i) == oas) {
-            caps->value[SMMUV3_CAP_OAS] = i;
-            caps->need[SMMUV3_CAP_OAS] = i;
-        }
+    if (wishes->ssidsize >= 0) {
+        want(caps, SMMUV3_CAP_SSIDSIZE, wishes->ssidsize);
+    }
+    if (wishes->oas) {
+        want(caps, SMMUV3_CAP_OAS, oas_of(wishes->oas));
     }
 }
 
@@ -155,12 +168,18 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
         return false;
     }
     met.seen_host = true;
+    if (caps->any_ats && !caps->frozen) {
+        met.value[SMMUV3_CAP_ATS] |= host->ats;
+    }
     for (int i = 0; i < SMMUV3_CAP__MAX; i++) {
         unsigned have = host_cap(host, i);
-        unsigned want = caps->frozen ? caps->value[i] : caps->need[i];
+        unsigned least = caps->frozen ? caps->value[i] : caps->need[i];
 
-        if (have < want) {
-            cap_fault(faults, caps, i, have, want);
+        if (i == SMMUV3_CAP_ATS) {
+            continue;       /* a host without it may have other devices */
+        }
+        if (have < least) {
+            cap_fault(faults, caps, i, have, least);
         }
         met.value[i] = MIN(met.value[i], have);
     }
@@ -179,23 +198,42 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
     return true;
 }
 
+/* IHI 0070 2.4, 2.9, 6.3.6: what a feature may not be without */
+static void drop_dependent(SMMUv3AccelCaps *caps)
+{
+    uint8_t *value = caps->value;
+
+    if (!value[SMMUV3_CAP_RIL] || !value[SMMUV3_CAP_BBML] ||
+        !value[SMMUV3_CAP_VAX]) {
+        value[SMMUV3_CAP_DS] = 0;
+    }
+    if (!value[SMMUV3_CAP_GRAN64K] && !value[SMMUV3_CAP_DS]) {
+        value[SMMUV3_CAP_VAX] = 0;
+        value[SMMUV3_CAP_OAS] = MAX(caps->need[SMMUV3_CAP_OAS],
+                                    MIN(value[SMMUV3_CAP_OAS], oas_of(48)));
+    }
+}
+
 void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps)
 {
     if (caps->frozen) {
         return;
     }
     caps->frozen = true;
-    if (caps->seen_host) {
-        return;
+    for (int i = 0; !caps->seen_host && i < SMMUV3_CAP__MAX; i++) {
+        if (i != SMMUV3_CAP_ATS) {
+            caps->value[i] = MAX(caps->need[i], MIN(caps->value[i],
+                                                    cap_table[i].baseline));
+        }
     }
-    for (int i = 0; i < SMMUV3_CAP__MAX; i++) {
-        caps->value[i] = MAX(caps->need[i],
-                             MIN(caps->value[i], cap_table[i].baseline));
-    }
+    drop_dependent(caps);
 }
 
-void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6])
+void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
+                               uint32_t *aidr)
 {
+    bool v3_1 = caps->value[SMMUV3_CAP_RIL] || caps->value[SMMUV3_CAP_BBML];
+
     for (int i = 0; i < SMMUV3_CAP__MAX; i++) {
         uint32_t *r = &idr[cap_table[i].reg];
 
@@ -204,13 +242,17 @@ void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6])
     }
     idr[0] = FIELD_DP32(idr[0], IDR0, MSI, 1);
     idr[0] = FIELD_DP32(idr[0], IDR0, VMID16, 0);
-    idr[3] = FIELD_DP32(idr[3], IDR3, HAD, 0);
+    idr[3] = FIELD_DP32(idr[3], IDR3, HAD, v3_1);
+    *aidr = caps->value[SMMUV3_CAP_DS] ? 3 : v3_1;
 }
 
 SMMUv3AccelSTERules smmuv3_accel_ste_rules(const SMMUv3AccelCaps *caps,
-                                           const SMMUv3HostInfo *info)
+                                           const SMMUv3HostInfo *info, bool ats)
 {
     return (SMMUv3AccelSTERules) {
+        .ssidsize = caps->value[SMMUV3_CAP_SSIDSIZE],
+        .cd2l = caps->value[SMMUV3_CAP_CD2L],
+        .ats = caps->value[SMMUV3_CAP_ATS] && ats,
         .host_may_stall = stall_model(info) == STALL_MODEL_BOTH,
     };
 }
@@ -226,7 +268,9 @@ SMMUv3AccelCmdRules smmuv3_accel_cmd_rules(const SMMUv3AccelCaps *caps,
     return (SMMUv3AccelCmdRules) {
         .ril = value[SMMUV3_CAP_RIL],
         .asid16 = value[SMMUV3_CAP_ASID16],
+        .ats = value[SMMUV3_CAP_ATS],
         .ds = value[SMMUV3_CAP_DS],
+        .ssidsize = value[SMMUV3_CAP_SSIDSIZE],
         /* Linux's own driver uses ranges wherever IDR3.RIL is set */
         .page_ranges = FIELD_EX32(info->idr[3], IDR3, RIL) ? granules : 0,
     };

@@ -7,6 +7,7 @@
  * capability that the host lacks.  Each capability here is a number in one
  * field of one ID register, and more is better.  The guest gets the least of
  * what QEMU models, what the user asked for and what each host SMMUv3 has.
+ * ATS is a question for each device: the guest's SMMU has it if one device has.
  * The values are frozen when the guest may have read them.  Later devices are
  * checked against them.
  */
@@ -19,7 +20,10 @@
 #include "smmuv3-accel-policy.h"
 
 typedef enum SMMUv3AccelCap {
+    SMMUV3_CAP_ATS,         /* IDR0.ATS */
     SMMUV3_CAP_ASID16,      /* IDR0.ASID16 */
+    SMMUV3_CAP_CD2L,        /* IDR0.CD2L */
+    SMMUV3_CAP_SSIDSIZE,    /* IDR1.SSIDSIZE, in bits */
     SMMUV3_CAP_RIL,         /* IDR3.RIL */
     SMMUV3_CAP_BBML,        /* IDR3.BBML */
     SMMUV3_CAP_OAS,         /* IDR5.OAS, the field's encoding */
@@ -27,12 +31,21 @@ typedef enum SMMUv3AccelCap {
     SMMUV3_CAP_GRAN16K,     /* IDR5.GRAN16K */
     SMMUV3_CAP_GRAN64K,     /* IDR5.GRAN64K */
     SMMUV3_CAP_DS,          /* IDR5.DS */
+    SMMUV3_CAP_VAX,         /* IDR5.VAX: 0 is 48 bits, 1 is 52 */
     SMMUV3_CAP__MAX,
 } SMMUv3AccelCap;
+
+/* What the user asks for; a default of each property is auto */
+typedef struct SMMUv3AccelWishes {
+    OnOffAuto ats, ril;
+    unsigned oas;               /* in bits, or 0 for auto */
+    int ssidsize;               /* in bits, or -1 for auto */
+} SMMUv3AccelWishes;
 
 typedef struct SMMUv3AccelCaps {
     uint8_t value[SMMUV3_CAP__MAX];     /* what the guest gets */
     uint8_t need[SMMUV3_CAP__MAX];      /* what the user insists on */
+    bool any_ats;                       /* ATS if one device has it */
     bool seen_host;                     /* they account for some host */
     bool frozen;                        /* the guest may have read them */
 } SMMUv3AccelCaps;
@@ -40,11 +53,14 @@ typedef struct SMMUv3AccelCaps {
 /**
  * smmuv3_accel_caps_init: start from what the user asked for
  * @caps: filled
- * @ril: range invalidation: on requires it, off hides it, auto does as the host
- * @oas: output address size in bits (32 to 48), or 0 for that of the host
+ * @wishes: on or a number requires at least that of each host and shows the
+ *          guest just that; off hides it; auto does as the hosts
+ *
+ * ats=on requires it of no device: a guest sees at each device whether it has
+ * ATS.
  */
-void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps, OnOffAuto ril,
-                            unsigned oas);
+void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps,
+                            const SMMUv3AccelWishes *wishes);
 
 /**
  * smmuv3_accel_caps_add_host: take a host SMMUv3 into account
@@ -67,7 +83,9 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
  * @caps: if there was no host so far, they become the safe baseline, which
  *        every host SMMUv3 that can nest should have
  *
- * Does nothing the second time.
+ * Leaves out what may not be there without something else (IHI 0070 2.4, 2.9
+ * and 6.3.6): DS without VAX, RIL and BBML; VAX, and an OAS of 52 bits, without
+ * a 64K granule or DS.  Does nothing the second time.
  */
 void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps);
 
@@ -75,23 +93,27 @@ void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps);
  * smmuv3_accel_caps_to_regs: write the capabilities into ID registers
  * @caps: the capabilities
  * @idr: IDR0 to IDR5 of an emulated SMMU with stage 1
+ * @aidr: AIDR
  *
- * Writes the fields of SMMUv3AccelCap, and three that do not depend on the
- * host.  IDR0.MSI is 1, because QEMU completes CMD_SYNCs.  IDR0.VMID16 is 0,
- * because the guest has no stage 2.  IDR3.HAD is 0, because the host's kernel
- * lets nobody read its own (IHI 0070 2.4 demands it of an SMMUv3.1, but
- * software goes by the field).  AIDR stays as QEMU models it.
+ * Writes the fields of SMMUv3AccelCap, and four that follow.  IDR0.MSI is 1,
+ * because QEMU completes CMD_SYNCs.  IDR0.VMID16 is 0, because the guest has no
+ * stage 2.  The host's kernel lets nobody read IDR3.HAD and AIDR, but an SMMU
+ * has features of the next minor version at most (IHI 0070 2.9).  So one with
+ * RIL or BBML, of version 3.2, is a 3.1 or later, and has HAD (2.4).  One with
+ * DS, of version 3.4, is a 3.3 or later.
  */
-void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6]);
+void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
+                               uint32_t *aidr);
 
 /*
  * The rules that follow from the capabilities and from the host.  Without a
  * device @info is all 0, or that of the last host.
  */
 
-/* What an STE may ask for */
+/* What an STE may ask for; @ats says whether the device can use ATS */
 SMMUv3AccelSTERules smmuv3_accel_ste_rules(const SMMUv3AccelCaps *caps,
-                                           const SMMUv3HostInfo *info);
+                                           const SMMUv3HostInfo *info,
+                                           bool ats);
 
 /* What a command may hold; the caller adds CR0.SMMUEN */
 SMMUv3AccelCmdRules smmuv3_accel_cmd_rules(const SMMUv3AccelCaps *caps,

@@ -188,6 +188,11 @@ SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
     return type->kind;
 }
 
+bool smmuv3_accel_cmd_is_atc_inv(const SMMUv3HostCmd *cmd)
+{
+    return (le64_to_cpu(cmd->word[0]) & CMD0_OP) == SMMU_CMD_ATC_INV;
+}
+
 SMMUv3HostCmd smmuv3_accel_cmd_cfgi_cd_all(uint32_t sid)
 {
     SMMUv3HostCmd cmd = { { cpu_to_le64(SMMU_CMD_CFGI_CD_ALL), 0 } };

@@ -81,6 +81,9 @@ SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
 /* A CFGI_CD_ALL for StreamID @sid, prepared (IHI 0070 4.3.4) */
 SMMUv3HostCmd smmuv3_accel_cmd_cfgi_cd_all(uint32_t sid);
 
+/* Is @cmd, which is prepared, an ATC_INV? (IHI 0070 4.5.1) */
+bool smmuv3_accel_cmd_is_atc_inv(const SMMUv3HostCmd *cmd);
+
 /* Set the StreamID of a prepared command of kind STREAM to @sid */
 static inline void smmuv3_accel_cmd_set_sid(SMMUv3HostCmd *cmd, uint32_t sid)
 {

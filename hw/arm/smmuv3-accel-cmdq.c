@@ -37,7 +37,8 @@ static SMMUCmdError collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
 }
 
 /*
- * The host knows a stream by the StreamID of its vDEVICE, if it has one.  The
+ * The host knows a stream by the StreamID of its vDEVICE, if it has one.  A
+ * device without ATS must get no ATC_INV, because it would not answer.  The
  * caller walks a list of streams, so this command may not stop the drain.
  */
 static SMMUCmdError collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
@@ -47,7 +48,9 @@ static SMMUCmdError collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
     SMMUQueue *q = &s->cmdq;
     SMMUv3HostCmd named = *cmd;
 
-    if (!stream->has_vdevice) {
+    if (!stream->has_vdevice ||
+        (smmuv3_accel_cmd_is_atc_inv(cmd) &&
+         !smmuv3_accel_stream_caches(stream))) {
         return SMMU_CERROR_NONE;
     }
     smmuv3_accel_cmd_set_sid(&named, stream->vdevice_sid);

@@ -29,6 +29,8 @@ typedef struct SMMUv3HostInfo {
     uint8_t address_bits;
     /* A TLBI or CFGI takes effect when it is repeated after a sync */
     bool repeat;
+    /* The device that was asked about can use ATS */
+    bool ats;
 } SMMUv3HostInfo;
 
 /* ATC_INV.Size that means all of a StreamID's addresses (IHI 0070 4.5.1) */

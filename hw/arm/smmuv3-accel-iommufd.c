@@ -131,6 +131,7 @@ static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
     for (int i = 0; i < ARRAY_SIZE(info->idr); i++) {
         info->idr[i] = data.idr[i] & idr_mask[i];
     }
+    info->ats = !(arg.out_capabilities & IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED);
     info->repeat = data.flags &
                    IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI;
     ret = address_bits(idev, &info->address_bits, errp);

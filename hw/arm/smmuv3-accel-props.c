@@ -13,13 +13,18 @@
 #include "smmuv3-internal.h"
 
 static const char *const oas_names[] = {
-    "auto", "32", "36", "40", "42", "44", "48",
+    "auto", "32", "36", "40", "42", "44", "48", "52",
 };
 
 static const QEnumLookup oas_lookup = {
     .array = oas_names,
     .size = ARRAY_SIZE(oas_names),
 };
+
+int smmuv3_ssidsize_bits(int value)
+{
+    return value - SMMUV3_SSIDSIZE_0;
+}
 
 unsigned smmuv3_oas_bits(int value)
 {
@@ -28,8 +33,9 @@ unsigned smmuv3_oas_bits(int value)
 
 const PropertyInfo smmuv3_prop_oas = {
     .type = "OasMode",
-    .description = "Output address size in bits that an accelerated SMMUv3 "
-                   "has: auto (the host's) or 32 to 48",
+    .description = "accel=on: output address size in bits; auto: what all "
+                   "hosts have; a number: each host needs as much "
+                   "(default: auto)",
     .enum_table = &oas_lookup,
     .get = qdev_propinfo_get_enum,
     .set = qdev_propinfo_set_enum,
@@ -48,8 +54,9 @@ static const QEnumLookup ssidsize_lookup = {
 
 const PropertyInfo smmuv3_prop_ssidsize = {
     .type = "SsidSizeMode",
-    .description = "Number of SubstreamID bits that an accelerated SMMUv3 "
-                   "has: auto or 0 to 20",
+    .description = "accel=on: width of a SubstreamID (PASID) in bits; auto: "
+                   "what all hosts have; a number: each host needs as much "
+                   "(default: auto)",
     .enum_table = &ssidsize_lookup,
     .get = qdev_propinfo_get_enum,
     .set = qdev_propinfo_set_enum,
@@ -126,19 +133,9 @@ static void check_stage(SMMUv3State *s, GPtrArray *faults)
 /* Refuse what is not implemented yet; never ignore it */
 static void check_built(SMMUv3State *s, GPtrArray *faults)
 {
-    const SMMUv3AccelProps *props = &s->accel_props;
-
-    if (props->ats == ON_OFF_AUTO_ON) {
-        fault(faults, s, "ats=on is not supported yet: leave it out, or write "
-              "ats=auto or ats=off");
-    }
-    if (props->cmdqv == ON_OFF_AUTO_ON) {
+    if (s->accel_props.cmdqv == ON_OFF_AUTO_ON) {
         fault(faults, s, "cmdqv=on is not supported yet: leave it out, or "
               "write cmdqv=auto or cmdqv=off");
-    }
-    if (props->ssidsize > SMMUV3_SSIDSIZE_0) {
-        fault(faults, s, "ssidsize above 0 is not supported yet: leave it out, "
-              "or write ssidsize=auto or ssidsize=0");
     }
 }
 
@@ -205,8 +202,8 @@ bool smmuv3_refuse_assigned(SMMUv3State *s, PCIDevice *dev, Error **errp)
                    name, smmu);
     } else {
         error_setg(errp, "vfio-pci '%s' cannot be behind the SMMUv3 of "
-                   "-machine iommu=smmuv3, which is emulated and never sees its DMA: "
-                   "drop iommu=smmuv3 and write -device "
+                   "-machine iommu=smmuv3, which is emulated and never sees "
+                   "its DMA: drop iommu=smmuv3 and write -device "
                    "arm-smmuv3,primary-bus=BUS,accel=on for the root complex "
                    "of the device, or put the device on a pxb-pcie with "
                    "bypass_iommu=on", name);

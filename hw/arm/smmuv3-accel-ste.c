@@ -154,7 +154,7 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelStream *stream = &ep->stream;
     const SMMUv3AccelSTERules rules =
-        smmuv3_accel_ste_rules(&accel->caps, &accel->vsmmu.info);
+        smmuv3_accel_ste_rules(&accel->caps, &accel->vsmmu.info, stream->ats);
     bool waited = smmuv3_accel_passes_by_itself(stream->error);
     uint32_t sid = stream_sid(ep);
     SMMUv3AccelInputs in = {

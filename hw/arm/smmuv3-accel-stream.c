@@ -122,7 +122,9 @@ bool smmuv3_accel_stream_init(SMMUv3AccelStream *stream,
         return false;
     }
 
-    *stream = (SMMUv3AccelStream) { .vsmmu = vsmmu, .dev = dev, .sid = -1 };
+    *stream = (SMMUv3AccelStream) {
+        .vsmmu = vsmmu, .dev = dev, .ats = info->ats, .sid = -1,
+    };
     QLIST_INSERT_HEAD(&vsmmu->streams, stream, next);
     vsmmu->n_streams++;
     return true;
@@ -277,7 +279,7 @@ SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
         cmd[(*n)++] = (SMMUv3HostCmd) {
             { cpu_to_le64(SMMU_CMD_CFGI_CD_ALL | sid) }
         };
-        if (FIELD_EX64(stream->now.ste[1], STE1, EATS)) {
+        if (smmuv3_accel_stream_caches(stream)) {
             cmd[(*n)++] = (SMMUv3HostCmd) {
                 { cpu_to_le64(SMMU_CMD_ATC_INV | sid),
                   cpu_to_le64(SMMUV3_ATC_SIZE_ALL) }

@@ -52,6 +52,7 @@ typedef struct SMMUv3AccelVsmmu {
 struct SMMUv3AccelStream {
     SMMUv3AccelVsmmu *vsmmu;
     SMMUv3HostDevice *dev;      /* outlives the stream */
+    bool ats;                   /* the device can use ATS */
     QLIST_ENTRY(SMMUv3AccelStream) next;
     QLIST_ENTRY(SMMUv3AccelStream) next_of_sid;
 
@@ -149,7 +150,7 @@ SMMUv3AccelStream *smmuv3_accel_vsmmu_find(const SMMUv3AccelVsmmu *vsmmu,
  * @stream: to be initialized; usually embedded in a struct of the caller
  * @vsmmu: the vSMMU; the first stream allocates its vIOMMU
  * @dev: the device, attached to its stage 2; must outlive the stream
- * @info: ID registers of the physical SMMUv3 above @dev
+ * @info: what is known of @dev and of the physical SMMUv3 above it
  * @errp: why the device is refused
  *
  * The device stays attached as it was: smmuv3_accel_stream_apply() moves it.
@@ -189,6 +190,12 @@ void smmuv3_accel_stream_fini(SMMUv3AccelStream *stream);
 int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
                               const SMMUv3AccelDecision *decision,
                               Error **errp);
+
+/* The device may have translations of this stream in a cache of its own */
+static inline bool smmuv3_accel_stream_caches(const SMMUv3AccelStream *stream)
+{
+    return FIELD_EX64(stream->now.ste[1], STE1, EATS);
+}
 
 /* The stream is not where the guest wants it: apply again */
 static inline bool smmuv3_accel_stream_pending(const SMMUv3AccelStream *stream)

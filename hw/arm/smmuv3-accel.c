@@ -9,8 +9,11 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "hw/pci/pci_bus.h"
 #include "migration/blocker.h"
+#include "target/arm/cpu.h"
+#include "target/arm/internals.h"
 #include "trace.h"
 #include "smmuv3-accel-internal.h"
 
@@ -68,13 +71,18 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
                           Error **errp)
 {
     g_autofree char *name = qdev_get_human_name(DEVICE(s));
+    const SMMUv3AccelWishes wishes = {
+        .ats = s->accel_props.ats,
+        .ril = s->accel_props.ril,
+        .oas = smmuv3_oas_bits(s->accel_props.oas),
+        .ssidsize = smmuv3_ssidsize_bits(s->accel_props.ssidsize),
+    };
     SMMUv3Accel *accel = g_new0(SMMUv3Accel, 1);
 
     s->accel_state = accel;
     accel->name = g_strdup_printf("arm-smmuv3 '%s'", name);
     smmuv3_accel_vsmmu_init(&accel->vsmmu, &smmuv3_iommufd_ops, accel->name);
-    smmuv3_accel_caps_init(&accel->caps, s->accel_props.ril,
-                           smmuv3_oas_bits(s->accel_props.oas));
+    smmuv3_accel_caps_init(&accel->caps, &wishes);
     smmuv3_accel_ste_realize(s);
     smmuv3_accel_cmdq_realize(s);
     smmuv3_accel_eventq_realize(s);
@@ -94,14 +102,49 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
     return true;
 }
 
+/*
+ * Linux shares the addresses of a process with a device (SVA) only if the SMMU
+ * has what the CPUs have, and says nothing if not (arm_smmu_sva_supported()).
+ * A user who gets SubstreamIDs wants to know.
+ */
+static void hint_sva(SMMUv3State *s)
+{
+    unsigned oas = oas2bits(FIELD_EX32(s->idr[5], IDR5, OAS));
+    ARMCPU *cpu = ARM_CPU(first_cpu);
+
+    if (!FIELD_EX32(s->idr[1], IDR1, SSIDSIZE) ||
+        !arm_feature(&cpu->env, ARM_FEATURE_AARCH64)) {
+        return;
+    }
+    if (oas < arm_pamax(cpu)) {
+        warn_report("%s: addresses have %u bits (IDR5.OAS), and those of the "
+                    "CPUs %u, so Linux lets no device use the addresses of a "
+                    "process (SVA); choose a -cpu with fewer, or %s",
+                    s->accel_state->name, oas, arm_pamax(cpu),
+                    s->accel_props.oas == SMMUV3_OAS_AUTO ?
+                    "write oas= if all hosts have more" :
+                    "write oas=auto");
+    } else if (cpu_isar_feature(aa64_lva, cpu) &&
+               !FIELD_EX32(s->idr[5], IDR5, VAX)) {
+        warn_report("%s: virtual addresses have 48 bits (IDR5.VAX), and those "
+                    "of the CPUs up to 52, so a Linux that uses these lets no "
+                    "device use the addresses of a process (SVA); boot it with "
+                    "arm64.nolva", s->accel_state->name);
+    }
+}
+
 void smmuv3_accel_do_reset(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
+    bool first = !accel->caps.frozen;
 
     smmuv3_accel_caps_freeze(&accel->caps);
-    smmuv3_accel_caps_to_regs(&accel->caps, s->idr);
-    trace_smmuv3_accel_idr(accel->name, s->idr[0], s->idr[3], s->idr[5],
-                           accel->caps.seen_host);
+    smmuv3_accel_caps_to_regs(&accel->caps, s->idr, &s->aidr);
+    if (first) {
+        hint_sva(s);
+    }
+    trace_smmuv3_accel_idr(accel->name, s->idr[0], s->idr[1], s->idr[3],
+                           s->idr[5], s->aidr, accel->caps.seen_host);
     s->eventq_irq_cfg0 = 0;
     s->gerror_irq_cfg0 = 0;
     s->msi_pending = 0;

@@ -14,6 +14,7 @@
 #include "hw/boards.h"
 #include "hw/intc/arm_gic_common.h"
 #include "hw/pci/pci_bus.h"
+#include "smmuv3-internal.h"
 #include "virt-smmuv3-acpi.h"
 
 #define SMMU_V3_ENTRY_SIZE 68
@@ -102,6 +103,7 @@ static void collect_user_smmuv3s(VirtMachineState *vms, GArray *smmus,
         AcpiIortSMMUv3 smmu = {
             .msi_window_base = ARM_SMMU(l->data)->msi_window_base,
             .msi_window_size = ARM_SMMU(l->data)->msi_window_size,
+            .ats = FIELD_EX32(ARM_SMMUV3(l->data)->idr[0], IDR0, ATS),
         };
         int min_bus, max_bus, irqs[NUM_SMMU_IRQS], i;
 
@@ -137,6 +139,16 @@ int iort_collect_smmuv3s(VirtMachineState *vms, GArray *smmus, GArray *idmaps)
         nb_windows += !!g_array_index(smmus, AcpiIortSMMUv3, i).msi_window_size;
     }
     return nb_windows;
+}
+
+uint32_t iort_ats_attribute(const GArray *smmus)
+{
+    for (int i = 0; i < smmus->len; i++) {
+        if (g_array_index(smmus, AcpiIortSMMUv3, i).ats) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,

@@ -30,6 +30,7 @@ typedef struct AcpiIortSMMUv3 {
     size_t offset;                  /* in the table, once the node is written */
     uint64_t msi_window_base;       /* the guest must map it 1:1 */
     uint64_t msi_window_size;       /* 0 for none */
+    bool ats;                       /* IDR0.ATS */
 } AcpiIortSMMUv3;
 
 /* Append an ID mapping (table 4); defined in virt-acpi-build.c */
@@ -46,6 +47,16 @@ void build_iort_id_mapping(GArray *table_data, uint32_t input_base,
  * Returns: how many of the SMMUs have an MSI window.
  */
 int iort_collect_smmuv3s(VirtMachineState *vms, GArray *smmus, GArray *idmaps);
+
+/**
+ * iort_ats_attribute: the ATS attribute of the root complex node (table 15)
+ * @smmus: as iort_collect_smmuv3s()
+ *
+ * All root complexes of the machine are one PCI segment, and Linux takes one
+ * node for a segment.  So the node says that ATS works if any SMMU has it.  A
+ * guest knows from IDR0.ATS where it does not.
+ */
+uint32_t iort_ats_attribute(const GArray *smmus);
 
 /**
  * build_iort_smmuv3: append the node of an SMMUv3 (table 9)

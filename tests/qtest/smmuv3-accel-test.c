@@ -17,6 +17,7 @@
 #define PORT "-device pcie-root-port,id=rp0,bus=pcie.0,chassis=1 "
 
 #define IDR0 0x0
+#define IDR1 0x4
 #define IDR3 0xc
 #define IDR5 0x14
 #define AIDR 0x1c
@@ -84,15 +85,12 @@ static const Row refusals[] = {
       "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,stage=nested",
       "arm-smmuv3 's0': stage=nested is not possible with accel=on" },
-    { "ats", false, "-nic none "
-      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,ats=on",
-      "arm-smmuv3 's0': ats=on is not supported yet" },
     { "cmdqv", false, "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,cmdqv=on",
       "arm-smmuv3 's0': cmdqv=on is not supported yet" },
     { "ssidsize", false, "-nic none "
-      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,ssidsize=20",
-      "arm-smmuv3 's0': ssidsize above 0 is not supported yet" },
+      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,ssidsize=21",
+      "ssidsize" },
     { "oas-value", false, "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,oas=47",
       "oas" },
@@ -162,6 +160,7 @@ typedef struct IdrRow {
     const char *options;
     uint32_t ril;
     uint32_t oas;
+    uint32_t ats, ssidsize;
 } IdrRow;
 
 static const IdrRow idrs[] = {
@@ -169,6 +168,9 @@ static const IdrRow idrs[] = {
     { ",ril=auto,oas=auto", 0, 4 },
     { ",ril=on,oas=48", 1, 5 },
     { ",ril=off,oas=44", 0, 4 },
+    { ",oas=52", 0, 6 },
+    { ",ats=on,ril=off,ssidsize=20,oas=48", 0, 5, 1, 20 },
+    { ",ssidsize=1", 0, 4, 0, 1 },
     { ",ats=off,cmdqv=off,ssidsize=0", 0, 4 },
     { ",ats=auto,cmdqv=auto,ssidsize=auto,share-stage2=on", 0, 4 },
     { ",stage=1", 0, 4 },
@@ -186,6 +188,7 @@ static void test_idr(void)
         /* the second round is after a reset, which must not change anything */
         for (int round = 0; round < 2; round++) {
             uint32_t idr0 = qtest_readl(qts, base + IDR0);
+            uint32_t idr1 = qtest_readl(qts, base + IDR1);
             uint32_t idr3 = qtest_readl(qts, base + IDR3);
             uint32_t idr5 = qtest_readl(qts, base + IDR5);
             uint32_t aidr = qtest_readl(qts, base + AIDR);
@@ -196,12 +199,14 @@ static void test_idr(void)
              * S1P, AArch64, COHACC, ASID16, MSI, LE, no stall, TERM, 2-level
              * STE
              */
-            g_assert_cmphex(idr0, ==, 0x0d40301a);
-            /* no HAD, no BBML: no host has reported them */
-            g_assert_cmphex(idr3, ==, idrs[i].ril << 10);
+            g_assert_cmphex(idr0, ==, 0x0d40301a | idrs[i].ats << 10);
+            /* Queues of 2^19 entries, 16 bits of a StreamID */
+            g_assert_cmphex(idr1, ==, 0x02730010 | idrs[i].ssidsize << 6);
+            /* no BBML: no host has reported it; HAD follows from RIL */
+            g_assert_cmphex(idr3, ==, idrs[i].ril << 10 | idrs[i].ril << 2);
             /* 4K and 64K granules */
             g_assert_cmphex(idr5, ==, 0x50 | idrs[i].oas);
-            g_assert_cmphex(aidr, ==, 1);
+            g_assert_cmphex(aidr, ==, idrs[i].ril);
             qtest_system_reset(qts);
         }
         qtest_quit(qts);

@@ -83,9 +83,9 @@ static const State states[] = {
     { "1 any Config 0b101: translate", "config-5", { CONFIG(5) } },
     { "1 any Config 0b101: translate", "config-5-other",
       { CONFIG(5) }, .space = 1 },
-    /* Without SubstreamIDs S1CDMax is ignored, and S1Fmt with it */
+    /* S1DSS: CD 0 is used, as without SubstreamIDs */
     { "1 any Config 0b101: translate", "s1cdmax",
-      { CONFIG(5) | 4ull << 59 | 2ull << 4 } },
+      { CONFIG(5) | 4ull << 59, 2 } },
     { "1 any Config 0b101, field not supported: abort [1]", "s1stalld",
       { CONFIG(5), 1ull << 27 }, .event = C_BAD_STE },
     { "1 any Config 0b110, 0b111: abort [1]", "config-6",

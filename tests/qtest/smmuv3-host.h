@@ -175,6 +175,7 @@ void host_setup_device(HostGuest *g, unsigned dev);
 #define SMMU_IDR1           0x4
 #define SMMU_IDR3           0xc
 #define SMMU_IDR5           0x14
+#define SMMU_AIDR           0x1c
 #define SMMU_CR0            0x20
 #define SMMU_CR0ACK         0x24
 #define SMMU_CR2            0x2c

@@ -22,14 +22,18 @@ static const struct {
     unsigned most;              /* that our model has */
     unsigned baseline;          /* without a host */
 } fields[SMMUV3_CAP__MAX] = {
+    [SMMUV3_CAP_ATS]     = { "IDR0.ATS",     0,  10, 1, 1, 0 },
     [SMMUV3_CAP_ASID16]  = { "IDR0.ASID16",  0,  12, 1, 1, 1 },
+    [SMMUV3_CAP_CD2L]    = { "IDR0.CD2L",    0,  19, 1, 1, 0 },
+    [SMMUV3_CAP_SSIDSIZE] = { "IDR1.SSIDSIZE", 1, 6, 5, 20, 0 },
     [SMMUV3_CAP_RIL]     = { "IDR3.RIL",     3,  10, 1, 1, 0 },
     [SMMUV3_CAP_BBML]    = { "IDR3.BBML",    3,  11, 2, 2, 0 },
-    [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     5,  0,  3, 5, 4 },
+    [SMMUV3_CAP_OAS]     = { "IDR5.OAS",     5,  0,  3, 6, 4 },
     [SMMUV3_CAP_GRAN4K]  = { "IDR5.GRAN4K",  5,  4,  1, 1, 1 },
     [SMMUV3_CAP_GRAN16K] = { "IDR5.GRAN16K", 5,  5,  1, 1, 0 },
     [SMMUV3_CAP_GRAN64K] = { "IDR5.GRAN64K", 5,  6,  1, 1, 1 },
-    [SMMUV3_CAP_DS]      = { "IDR5.DS",      5,  7,  1, 0, 0 },
+    [SMMUV3_CAP_DS]      = { "IDR5.DS",      5,  7,  1, 1, 0 },
+    [SMMUV3_CAP_VAX]     = { "IDR5.VAX",     5,  10, 2, 1, 0 },
 };
 
 static const unsigned oas_bits[] = { 32, 36, 40, 42, 44, 48, 52, 56 };
@@ -39,13 +43,18 @@ static const uint32_t listed[6] = {
     [0] = 0x1f681000 | 0xc, [1] = 0x7ff, [3] = 0x1c00, [5] = 0xcf0,
 };
 
-/* OAS is the width of the IOAS, and not a field of the host */
+/*
+ * OAS is the width of the IOAS, and ATS a question for each device: neither is
+ * a field of the host
+ */
 static void host_set(SMMUv3HostInfo *host, int cap, unsigned value)
 {
     uint32_t *reg = &host->idr[fields[cap].reg];
 
     if (cap == SMMUV3_CAP_OAS) {
         host->address_bits = oas_bits[value];
+    } else if (cap == SMMUV3_CAP_ATS) {
+        host->ats = value;
     } else {
         *reg = deposit32(*reg, fields[cap].shift, fields[cap].length, value);
     }
@@ -55,6 +64,9 @@ static unsigned host_get(const SMMUv3HostInfo *host, int cap)
 {
     unsigned oas = ARRAY_SIZE(oas_bits) - 1;
 
+    if (cap == SMMUV3_CAP_ATS) {
+        return host->ats;
+    }
     if (cap != SMMUV3_CAP_OAS) {
         return extract32(host->idr[fields[cap].reg], fields[cap].shift,
                          fields[cap].length);
@@ -145,11 +157,21 @@ static void expect_refused_list(SMMUv3AccelCaps *caps,
 #define expect_refused(caps, host, ...) \
     expect_refused_list(caps, host, (const char *const[]) { __VA_ARGS__, NULL })
 
-static void init_auto(SMMUv3AccelCaps *caps)
+static void init_wishes(SMMUv3AccelCaps *caps, OnOffAuto ats, OnOffAuto ril,
+                        unsigned oas, int ssidsize)
 {
+    const SMMUv3AccelWishes wishes = {
+        .ats = ats, .ril = ril, .oas = oas, .ssidsize = ssidsize,
+    };
+
     /* Padding is compared too */
     memset(caps, 0, sizeof(*caps));
-    smmuv3_accel_caps_init(caps, ON_OFF_AUTO_AUTO, 0);
+    smmuv3_accel_caps_init(caps, &wishes);
+}
+
+static void init_auto(SMMUv3AccelCaps *caps)
+{
+    init_wishes(caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_AUTO, 0, -1);
 }
 
 static void test_least_of_model_and_host(void)
@@ -183,9 +205,10 @@ static void test_least_of_two_hosts(void)
             init_auto(&caps);
             expect_ok(&caps, &hosts[order]);
             expect_ok(&caps, &hosts[!order]);
-            expect_value(&caps, cap, 0, &hosts[1]);
+            /* One device with ATS is enough */
+            expect_value(&caps, cap, cap == SMMUV3_CAP_ATS, &hosts[1]);
             smmuv3_accel_caps_freeze(&caps);
-            expect_value(&caps, cap, 0, &hosts[1]);
+            expect_value(&caps, cap, cap == SMMUV3_CAP_ATS, &hosts[1]);
         }
     }
 }
@@ -263,7 +286,7 @@ static void test_frozen(void)
                 expect_ok(&caps, &first);
                 smmuv3_accel_caps_freeze(&caps);
                 host_set(&second, cap, v);
-                if (v < told) {
+                if (v < told && cap != SMMUV3_CAP_ATS) {
                     expect_refused(&caps, &second, fields[cap].field, numbers,
                            "start QEMU with the device");
                 } else {
@@ -306,18 +329,15 @@ static void test_ril(void)
 
         host_set(&host, SMMUV3_CAP_RIL, has);
 
-        memset(&caps, 0, sizeof(caps));
-        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_AUTO, 0);
+        init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_AUTO, 0, -1);
         expect_ok(&caps, &host);
         expect_value(&caps, SMMUV3_CAP_RIL, has, &host);
 
-        memset(&caps, 0, sizeof(caps));
-        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_OFF, 0);
+        init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_OFF, 0, -1);
         expect_ok(&caps, &host);
         expect_value(&caps, SMMUV3_CAP_RIL, 0, &host);
 
-        memset(&caps, 0, sizeof(caps));
-        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_ON, 0);
+        init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_ON, 0, -1);
         if (has) {
             expect_ok(&caps, &host);
         } else {
@@ -327,8 +347,7 @@ static void test_ril(void)
         expect_value(&caps, SMMUV3_CAP_RIL, 1, &host);
 
         /* Required without a host: the guest gets it, a later host must too */
-        memset(&caps, 0, sizeof(caps));
-        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_ON, 0);
+        init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_ON, 0, -1);
         smmuv3_accel_caps_freeze(&caps);
         expect_value(&caps, SMMUV3_CAP_RIL, 1, &host);
         if (has) {
@@ -338,8 +357,7 @@ static void test_ril(void)
                            "ril=auto");
         }
 
-        memset(&caps, 0, sizeof(caps));
-        smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_OFF, 0);
+        init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_OFF, 0, -1);
         smmuv3_accel_caps_freeze(&caps);
         expect_value(&caps, SMMUV3_CAP_RIL, 0, &host);
         expect_ok(&caps, &host);
@@ -349,7 +367,7 @@ static void test_ril(void)
 
 static void test_oas(void)
 {
-    for (unsigned want = 0; want <= 5; want++) {
+    for (unsigned want = 0; want <= 6; want++) {
         for (unsigned has = 0; has < 8; has++) {
             SMMUv3HostInfo host = good_host();
             SMMUv3AccelCaps caps;
@@ -359,8 +377,8 @@ static void test_oas(void)
                                                       oas_bits[want]);
 
             host_set(&host, SMMUV3_CAP_OAS, has);
-            memset(&caps, 0, sizeof(caps));
-            smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_AUTO, oas_bits[want]);
+            init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_AUTO,
+                        oas_bits[want], -1);
             if (has < want) {
                 expect_refused(&caps, &host, have, wanted, "use oas=auto");
             } else {
@@ -369,8 +387,8 @@ static void test_oas(void)
             expect_value(&caps, SMMUV3_CAP_OAS, want, &host);
 
             /* Without a host: what the user asked for, baseline or not */
-            memset(&caps, 0, sizeof(caps));
-            smmuv3_accel_caps_init(&caps, ON_OFF_AUTO_AUTO, oas_bits[want]);
+            init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_AUTO,
+                        oas_bits[want], -1);
             smmuv3_accel_caps_freeze(&caps);
             expect_value(&caps, SMMUV3_CAP_OAS, want, &host);
         }
@@ -418,7 +436,7 @@ static void test_hard_requirements(void)
     }
 }
 
-/* Any width of the IOAS: the guest gets the largest OAS that fits, up to 48 */
+/* Any width of the IOAS: the guest gets the largest OAS that fits, up to 52 */
 static void test_address_bits(void)
 {
     for (unsigned bits = 0; bits <= 64; bits++) {
@@ -433,7 +451,7 @@ static void test_address_bits(void)
         }
         expect_ok(&caps, &host);
         expect_value(&caps, SMMUV3_CAP_OAS, MIN(host_get(&host, SMMUV3_CAP_OAS),
-                                                5), &host);
+                                                6), &host);
     }
 }
 
@@ -463,7 +481,7 @@ static void test_unlisted_bits(void)
             memset(&cmd[k], 0, sizeof(cmd[k]));
             memset(&ste[k], 0, sizeof(ste[k]));
             cmd[k] = smmuv3_accel_cmd_rules(&caps[k], &hosts[k]);
-            ste[k] = smmuv3_accel_ste_rules(&caps[k], &hosts[k]);
+            ste[k] = smmuv3_accel_ste_rules(&caps[k], &hosts[k], i & 4);
         }
         if (ok[0] != ok[1] || memcmp(&caps[0], &caps[1], sizeof(caps[0])) ||
             memcmp(&cmd[0], &cmd[1], sizeof(cmd[0])) ||
@@ -502,7 +520,14 @@ static void test_a_granule_in_common(void)
     }
 }
 
-/* All other fields stay, except for three that do not depend on the host */
+/* HAD, and AIDR as the features say (IHI 0070 2.4, 2.9) */
+static unsigned version_of(const SMMUv3AccelCaps *caps)
+{
+    return caps->value[SMMUV3_CAP_DS] ? 3 :
+           caps->value[SMMUV3_CAP_RIL] || caps->value[SMMUV3_CAP_BBML];
+}
+
+/* All other fields stay, except for three */
 static void test_to_regs(void)
 {
     const uint32_t fills[] = { 0, ~0u, 0xa5a5a5a5 };
@@ -511,9 +536,10 @@ static void test_to_regs(void)
         SMMUv3AccelCaps caps;
 
         for (int cap = -1; cap < SMMUV3_CAP__MAX; cap++) {
-            uint32_t idr[6], want[6];
+            uint32_t idr[6], want[6], aidr = fills[i];
 
             init_auto(&caps);
+            caps.value[SMMUV3_CAP_ATS] = 1;
             if (cap >= 0) {
                 caps.value[cap] = 0;
             }
@@ -528,14 +554,106 @@ static void test_to_regs(void)
             }
             want[0] = deposit32(want[0], 13, 1, 1);     /* MSI */
             want[0] = deposit32(want[0], 18, 1, 0);     /* VMID16 */
-            want[3] = deposit32(want[3], 2, 1, 0);      /* HAD */
-            smmuv3_accel_caps_to_regs(&caps, idr);
+            want[3] = deposit32(want[3], 2, 1, 1);      /* HAD */
+            smmuv3_accel_caps_to_regs(&caps, idr, &aidr);
+            g_assert_cmphex(aidr, ==, version_of(&caps));
             for (int r = 0; r < 6; r++) {
                 if (idr[r] != want[r]) {
                     g_error("IDR%d: 0x%08x over 0x%08x, expected 0x%08x", r,
                             idr[r], fills[i], want[r]);
                 }
             }
+        }
+    }
+}
+
+/* What a feature may not be without: all values of the six that matter */
+static void test_dependent(void)
+{
+    for (unsigned n = 0; n < 0x100; n++) {
+        unsigned ril = n & 1, bbml = n >> 1 & 3, vax = n >> 3 & 1;
+        unsigned ds = n >> 4 & 1, gran64k = n >> 5 & 1, oas = 5 + (n >> 6 & 1);
+        bool need = n >> 7;
+        SMMUv3HostInfo host = good_host();
+        uint32_t idr[6] = {}, aidr;
+        SMMUv3AccelCaps caps;
+
+        if (bbml == 3) {
+            continue;
+        }
+        host_set(&host, SMMUV3_CAP_RIL, ril);
+        host_set(&host, SMMUV3_CAP_BBML, bbml);
+        host_set(&host, SMMUV3_CAP_VAX, vax);
+        host_set(&host, SMMUV3_CAP_DS, ds);
+        host_set(&host, SMMUV3_CAP_GRAN64K, gran64k);
+        host_set(&host, SMMUV3_CAP_OAS, oas);
+        init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_AUTO,
+                    need ? oas_bits[oas] : 0, -1);
+        expect_ok(&caps, &host);
+        smmuv3_accel_caps_freeze(&caps);
+
+        ds &= ril && bbml && vax;
+        expect_value(&caps, SMMUV3_CAP_DS, ds, &host);
+        expect_value(&caps, SMMUV3_CAP_VAX, vax && (gran64k || ds), &host);
+        expect_value(&caps, SMMUV3_CAP_OAS,
+                     gran64k || ds || need ? oas : 5, &host);
+        smmuv3_accel_caps_to_regs(&caps, idr, &aidr);
+        g_assert_cmphex(aidr, ==, ds ? 3 : ril || bbml);
+        g_assert_cmphex(extract32(idr[3], 2, 1), ==, ril || bbml);
+    }
+}
+
+/* ATS is a wish for the guest, and no demand to any host */
+static void test_ats(void)
+{
+    for (int wish = 0; wish < 3; wish++) {
+        for (int hosts = 0; hosts < 4; hosts++) {
+            for (int cold = 0; cold <= 2; cold++) {
+                bool on = wish == ON_OFF_AUTO_ON;
+                SMMUv3HostInfo host = good_host();
+                SMMUv3AccelCaps caps;
+
+                init_wishes(&caps, wish, ON_OFF_AUTO_AUTO, 0, -1);
+                for (int k = 0; k < 2; k++) {
+                    host.ats = hosts >> k & 1;
+                    if (k == cold) {
+                        smmuv3_accel_caps_freeze(&caps);
+                    } else if (k < cold && wish == ON_OFF_AUTO_AUTO) {
+                        on |= host.ats;
+                    }
+                    expect_ok(&caps, &host);
+                    expect_value(&caps, SMMUV3_CAP_ATS, on, &host);
+                }
+                g_assert_cmpint(smmuv3_accel_cmd_rules(&caps, &host).ats, ==,
+                                on);
+            }
+        }
+    }
+}
+
+static void test_ssidsize(void)
+{
+    for (int want = -1; want <= 20; want++) {
+        for (unsigned has = 0; has < 32; has++) {
+            SMMUv3HostInfo host = good_host();
+            SMMUv3AccelCaps caps;
+            g_autofree char *text =
+                g_strdup_printf("IDR1.SSIDSIZE %u, the guest is to have %d; "
+                                "use ssidsize=auto", has, want);
+
+            host_set(&host, SMMUV3_CAP_SSIDSIZE, has);
+            init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_AUTO, 0, want);
+            if ((int)has < want) {
+                expect_refused(&caps, &host, text);
+            } else {
+                expect_ok(&caps, &host);
+            }
+            expect_value(&caps, SMMUV3_CAP_SSIDSIZE,
+                         want < 0 ? MIN(has, 20) : want, &host);
+
+            init_wishes(&caps, ON_OFF_AUTO_AUTO, ON_OFF_AUTO_AUTO, 0, want);
+            smmuv3_accel_caps_freeze(&caps);
+            expect_value(&caps, SMMUV3_CAP_SSIDSIZE, MAX(want, 0), &host);
         }
     }
 }
@@ -549,9 +667,10 @@ static void test_random_hosts(void)
         bool in[4] = {};
         int freeze_at = g_test_rand_int_range(0, 5);
 
-        memset(&caps, 0, sizeof(caps));
-        smmuv3_accel_caps_init(&caps, g_test_rand_int_range(0, 3),
-                               oas_bits[g_test_rand_int_range(0, 6)]);
+        init_wishes(&caps, g_test_rand_int_range(0, 3),
+                    g_test_rand_int_range(0, 3),
+                    oas_bits[g_test_rand_int_range(0, 7)],
+                    g_test_rand_int_range(-1, 21));
         for (int k = 0; k < 4; k++) {
             SMMUv3AccelCaps before = caps;
 
@@ -561,6 +680,7 @@ static void test_random_hosts(void)
             }
             host_set(&hosts[k], SMMUV3_CAP_ASID16, g_test_rand_bit());
             hosts[k].address_bits = g_test_rand_int_range(30, 65);
+            hosts[k].ats = g_test_rand_bit();
             if (k == freeze_at) {
                 smmuv3_accel_caps_freeze(&caps);
                 before = caps;
@@ -569,7 +689,7 @@ static void test_random_hosts(void)
             for (int c = 0; c < SMMUV3_CAP__MAX; c++) {
                 g_autofree char *regs = describe(&hosts[k]);
 
-                if (caps.value[c] > before.value[c] ||
+                if ((caps.value[c] > before.value[c] && c != SMMUV3_CAP_ATS) ||
                     (caps.frozen && caps.value[c] != before.value[c]) ||
                     caps.value[c] < caps.need[c]) {
                     g_error("%s: %u from %u, need %u, frozen %d; %s",
@@ -583,7 +703,7 @@ static void test_random_hosts(void)
                 unsigned have = host_get(&hosts[k], c);
                 g_autofree char *regs = describe(&hosts[k]);
 
-                if (caps.value[c] > have) {
+                if (caps.value[c] > have && c != SMMUV3_CAP_ATS) {
                     g_error("%s: guest has %u, its host %u; %s",
                             fields[c].field, caps.value[c], have, regs);
                 }
@@ -602,11 +722,16 @@ static void test_rules(void)
         SMMUv3AccelSTERules ste;
         unsigned model = n & 3, granules = n >> 2 & 7;
         bool ril = n & 0x20, asid16 = n & 0x40;
-        bool host_ril = n & 0x80, host_ds = n & 0x100;
+        bool host_ril = n & 0x80, host_ds = n & 0x100, ats = n & 8;
+        unsigned ssidsize = n % 21;
 
         memset(&caps, 0, sizeof(caps));
         caps.value[SMMUV3_CAP_RIL] = ril;
         caps.value[SMMUV3_CAP_ASID16] = asid16;
+        caps.value[SMMUV3_CAP_ATS] = ats;
+        caps.value[SMMUV3_CAP_CD2L] = !ats;
+        caps.value[SMMUV3_CAP_SSIDSIZE] = ssidsize;
+        caps.value[SMMUV3_CAP_DS] = asid16;
         caps.value[SMMUV3_CAP_GRAN4K] = granules & 1;
         caps.value[SMMUV3_CAP_GRAN16K] = granules >> 1 & 1;
         caps.value[SMMUV3_CAP_GRAN64K] = granules >> 2;
@@ -618,16 +743,21 @@ static void test_rules(void)
         host.idr[3] = deposit32(host.idr[3], 10, 1, host_ril);
         host.idr[5] = deposit32(host.idr[5], 7, 1, host_ds);
 
-        ste = smmuv3_accel_ste_rules(&caps, &host);
+        /* Both the guest's SMMU and the device must have ATS */
+        g_assert_false(smmuv3_accel_ste_rules(&caps, &host, false).ats);
+        ste = smmuv3_accel_ste_rules(&caps, &host, true);
         g_assert_cmpint(ste.host_may_stall, ==, model == 0);
-        g_assert_false(ste.ats || ste.cd2l || ste.ssidsize);
+        g_assert_cmpint(ste.ats, ==, ats);
+        g_assert_cmpint(ste.cd2l, ==, !ats);
+        g_assert_cmpint(ste.ssidsize, ==, ssidsize);
         cmd = smmuv3_accel_cmd_rules(&caps, &host);
         g_assert_cmpint(cmd.ril, ==, ril);
         g_assert_cmpint(cmd.asid16, ==, asid16);
-        /* The guest was told that there is no DS */
-        g_assert_false(cmd.ds);
+        /* What the guest was told, whatever the host has */
+        g_assert_cmpint(cmd.ds, ==, asid16);
         g_assert_cmphex(cmd.page_ranges, ==, host_ril ? granules : 0);
-        g_assert_false(cmd.ats || cmd.ssidsize);
+        g_assert_cmpint(cmd.ats, ==, ats);
+        g_assert_cmpint(cmd.ssidsize, ==, ssidsize);
     }
 }
 
@@ -648,6 +778,9 @@ int main(int argc, char **argv)
                     test_hot_plug_after_baseline);
     g_test_add_func("/smmuv3-accel/caps/ril", test_ril);
     g_test_add_func("/smmuv3-accel/caps/oas", test_oas);
+    g_test_add_func("/smmuv3-accel/caps/ats", test_ats);
+    g_test_add_func("/smmuv3-accel/caps/ssidsize", test_ssidsize);
+    g_test_add_func("/smmuv3-accel/caps/dependent", test_dependent);
     g_test_add_func("/smmuv3-accel/caps/hard-requirements",
                     test_hard_requirements);
     g_test_add_func("/smmuv3-accel/caps/address-bits", test_address_bits);

@@ -36,6 +36,9 @@ typedef struct SMMUv3AccelProps {
 /* Output address size in bits for a value of oas, 0 for auto */
 unsigned smmuv3_oas_bits(int value);
 
+/* SubstreamID size in bits for a value of ssidsize, -1 for auto */
+int smmuv3_ssidsize_bits(int value);
+
 /**
  * smmuv3_check_properties: can this SMMUv3 be what its properties ask for?
  * @s: any SMMUv3 before it is realized
