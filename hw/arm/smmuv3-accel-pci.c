@@ -104,6 +104,19 @@ static bool get_msi_doorbell(PCIDevice *dev, void *opaque, hwaddr *gpa)
     return true;
 }
 
+/* Whether a device can use ATS is a question for that device (VFIO) */
+static void get_features(PCIBus *bus, void *opaque, int devfn,
+                         PCIIOMMUFeatures *features)
+{
+    SMMUv3State *s = opaque;
+    const SMMUv3AccelCaps *caps = &s->accel_state->caps;
+
+    *features = (PCIIOMMUFeatures) {
+        .ats = caps->value[SMMUV3_CAP_ATS],
+        .pasid_bits = caps->value[SMMUV3_CAP_SSIDSIZE],
+    };
+}
+
 /*
  * A guest that ignores the RMR does not map the host's MSI window.  Then each
  * MSI of its assigned devices faults, and all that it sees is a silent device.
@@ -267,6 +280,7 @@ static const PCIIOMMUOps accel_iommu_ops = {
     .accept_device = accept_device,
     .get_viommu_flags = get_viommu_flags,
     .get_msi_doorbell = get_msi_doorbell,
+    .get_features = get_features,
     .bus_renumbered = smmuv3_accel_bus_renumbered,
     .bus_removed = smmu_bus_removed,
 };

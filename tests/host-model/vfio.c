@@ -184,6 +184,9 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
     dev->bar_size[MSIX_BAR] = MSIX_SIZE;
     init_bars(dev, vfio);
     init_config(dev, vfio);
+    if (!key_bool(file, group, "ee_prefix", true)) {
+        put32(dev->config + CAP_EXP + PCI_EXP_DEVCAP2, 0);
+    }
     hm_driver_device_probe(dev);
     return dev;
 }

@@ -87,6 +87,11 @@ static void port_write16(HostGuest *g, unsigned dev, unsigned reg, uint16_t v)
     qtest_writew(g->qts, host_port_config(g, dev) + reg, v);
 }
 
+uint64_t host_device_config(HostGuest *g, unsigned dev)
+{
+    return ecam(g->dev[dev].bus, g->dev[dev].devfn, 0);
+}
+
 static uint64_t device_config(HostGuest *g, unsigned dev, unsigned reg)
 {
     return ecam(g->dev[dev].bus, g->dev[dev].devfn, reg);
@@ -227,6 +232,20 @@ char *host_guest_plug(HostGuest *g, unsigned dev)
     return host_guest_plug_other(g, dev, dev);
 }
 
+/* The human monitor takes the properties as a command line has them */
+static char *plug_by_hmp(HostGuest *g, unsigned dev, const char *fd)
+{
+    char *error = qtest_hmp(g->qts, "device_add vfio-pci,id=dev%u,bus=rp%u,"
+                            "fd=%s,iommufd=iommufd0%s", dev, dev, fd,
+                            g->config.dev[dev].properties);
+
+    if (*error) {
+        return error;
+    }
+    g_free(error);
+    return NULL;
+}
+
 char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model)
 {
     HostDevice *d = &g->dev[dev];
@@ -235,20 +254,28 @@ char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model)
     g_autofree char *bus = g_strdup_printf("rp%u", dev);
     g_autofree char *fd = g_strdup_printf("%d",
                                           (int)qdict_get_int(answer, "fd"));
-    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'device_add', 'arguments': {"
-                           "'driver': 'vfio-pci', 'id': %s, 'bus': %s, "
-                           "'fd': %s, 'iommufd': 'iommufd0'}}", id, bus, fd);
     char *error = NULL;
 
-    if (qdict_haskey(rsp, "error")) {
-        error = g_strdup(qdict_get_str(qdict_get_qdict(rsp, "error"), "desc"));
+    if (g->config.dev[dev].properties) {
+        error = plug_by_hmp(g, dev, fd);
     } else {
+        QDict *rsp = qtest_qmp(g->qts, "{'execute': 'device_add', 'arguments': "
+                               "{'driver': 'vfio-pci', 'id': %s, 'bus': %s, "
+                               "'fd': %s, 'iommufd': 'iommufd0'}}", id, bus,
+                               fd);
+
+        if (qdict_haskey(rsp, "error")) {
+            error = g_strdup(qdict_get_str(qdict_get_qdict(rsp, "error"),
+                                           "desc"));
+        }
+        qobject_unref(rsp);
+    }
+    if (!error) {
         d->present = true;
         slot_power(g, dev, true);
         host_setup_device(g, dev);
     }
     qobject_unref(answer);
-    qobject_unref(rsp);
     return error;
 }
 
@@ -315,6 +342,11 @@ static void write_host_file(HostGuest *g, const char *path)
     g_assert(g_file_set_contents(path, ini->str, ini->len, NULL));
 }
 
+static const char *properties(HostGuest *g, unsigned dev)
+{
+    return g->config.dev[dev].properties ? g->config.dev[dev].properties : "";
+}
+
 static char *arguments(HostGuest *g, const char *ram)
 {
     const HostGuestConfig *c = &g->config;
@@ -354,10 +386,10 @@ static char *arguments(HostGuest *g, const char *ram)
             d->present = true;
             g_string_append_printf(args, "-device vfio-pci,id=dev%u,"
                                    "bus=%s%.0u,addr=0x%x.%u,multifunction=on,"
-                                   "fd=%u,iommufd=iommufd0 ", i,
+                                   "fd=%u,iommufd=iommufd0%s ", i,
                                    d->vsmmu ? "pxb" : "pcie.0", d->vsmmu,
                                    PCI_SLOT(d->devfn), PCI_FUNC(d->devfn),
-                                   HOST_FD(i));
+                                   HOST_FD(i), properties(g, i));
             continue;
         }
         d->port_bus = PXB_BUS(d->vsmmu);
@@ -378,8 +410,8 @@ static char *arguments(HostGuest *g, const char *ram)
         if (!c->dev[i].hotplug) {
             d->present = true;
             g_string_append_printf(args, "-device vfio-pci,id=dev%u,bus=rp%u,"
-                                   "fd=%u,iommufd=iommufd0 ", i, i,
-                                   HOST_FD(i));
+                                   "fd=%u,iommufd=iommufd0%s ", i, i,
+                                   HOST_FD(i), properties(g, i));
         }
     }
     g_string_append(args, c->args ? c->args : "");
@@ -419,6 +451,37 @@ static QTestState *start_limited(HostGuest *g, const char *ram,
     g_unsetenv("HOST_MODEL_MEMLOCK");
     umask(old);
     return qts;
+}
+
+char *host_guest_refused(const HostGuestConfig *config)
+{
+    g_autofree HostGuest *g = g_new0(HostGuest, 1);
+    g_autofree char *dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
+    g_autofree char *ini = g_build_filename(dir, "host.ini", NULL);
+    g_autofree char *ram = g_build_filename(dir, "ram", NULL);
+    g_autofree char *dtb = g_build_filename(dir, "dtb", NULL);
+    g_autofree char *args = NULL, *all = NULL;
+    char *err;
+    int status;
+
+    g->config = *config;
+    write_host_file(g, ini);
+    args = arguments(g, ram);
+    /* A QEMU that does start exits with success */
+    all = g_strconcat(args, " -machine dumpdtb=", dtb, NULL);
+    g_setenv("LD_PRELOAD", getenv("QTEST_HOST_MODEL"), true);
+    g_setenv("HOST_MODEL_PROGRAM", "qemu-system", true);
+    g_setenv("HOST_MODEL_CONFIG", ini, true);
+    g_unsetenv("HOST_MODEL_CONTROL");
+    status = smmuv3_run("QTEST_QEMU_BINARY", all, &err);
+    g_unsetenv("LD_PRELOAD");
+    unlink(ini);
+    unlink(ram);
+    unlink(dtb);
+    rmdir(dir);
+    g_test_message("%s", err);
+    g_assert_cmpint(status, ==, 1);
+    return err;
 }
 
 HostGuest *host_guest_new(const HostGuestConfig *config)

@@ -29,6 +29,7 @@ typedef struct HostDeviceConfig {
     bool below_switch;          /* its port is on a switch: host_set_switch() */
     unsigned devfn;             /* without a port: on the root bus; or 0 */
     const char *keys;           /* further keys of its [device], or NULL */
+    const char *properties;     /* of vfio-pci: ",ats=on" etc., or NULL */
 } HostDeviceConfig;
 
 typedef struct HostGuestConfig {
@@ -95,6 +96,14 @@ bool host_model_available(void);
 HostGuest *host_guest_new(const HostGuestConfig *config);
 
 /**
+ * host_guest_refused: check that QEMU does not start
+ *
+ * Returns: what it wrote to stderr, to be freed by the caller. The test fails
+ *          unless the exit status is 1.
+ */
+char *host_guest_refused(const HostGuestConfig *config);
+
+/**
  * host_guest_free: end QEMU; its exit status must be 0
  */
 void host_guest_free(HostGuest *g);
@@ -108,6 +117,9 @@ void *host_ram(HostGuest *g, uint64_t gpa);
 uint64_t host_alloc(HostGuest *g, uint64_t size);
 
 /* PCI */
+
+/* Where the configuration space of device @dev is */
+uint64_t host_device_config(HostGuest *g, unsigned dev);
 
 /* The current StreamID of device @dev */
 uint32_t host_sid(HostGuest *g, unsigned dev);
