@@ -602,6 +602,11 @@ static void test_bridge(const void *opaque)
                     row->way == BY_EVENT ? 0 : 0xabcd);
     g_assert_cmpint(smmu_event(g, 0, event), ==, row->way == BY_EVENT);
     g_assert_cmphex(event[0] & 0xff, ==, row->event);
+    /* QEMU frees the device a little later, and must not end before */
+    for (int i = 0; host_objects(g, "device"); i++) {
+        g_assert_cmpint(i, <, 20000);
+        g_usleep(100);
+    }
     host_guest_free(g);
 }
 
