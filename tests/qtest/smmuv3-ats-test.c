@@ -556,11 +556,93 @@ static const BridgeRow bridge_rows[] = {
     { "all-ones", S1CDMAX(31), 3, CD, BY_EVENT, C_BAD_STE },
 };
 
+/* The port of device 0 signals by a message to @to, once it has an event */
+static void enable_port_msi(HostGuest *g, uint64_t to)
+{
+    uint64_t table = VIRT_PCIE_MMIO_BASE + 0x8000000;
+    uint64_t port = host_port_config(g, 0);
+
+    qtest_writel(g->qts, port + PCI_BASE_ADDRESS_0, table);
+    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, to);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0xabcd);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+    qtest_writew(g->qts, port + host_find_cap(g, port, PCI_CAP_ID_MSIX) +
+                 PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
+}
+
+/* Turn the slot of device 0 off, and wait until QEMU has freed the device */
+static void slot_off(HostGuest *g)
+{
+    qtest_writew(g->qts, host_slot_control(g, 0),
+                 host_slot_off(g, 0) | PCI_EXP_SLTCTL_PDCE |
+                 PCI_EXP_SLTCTL_HPIE);
+    for (int i = 0; host_objects(g, "device"); i++) {
+        g_assert_cmpint(i, <, 20000);
+        g_usleep(100);
+    }
+}
+
+static uint32_t port_sid(HostGuest *g)
+{
+    return g->dev[0].port_bus << 8 | g->dev[0].port_devfn;
+}
+
+/*
+ * With IDR5.DS the SCALE of a range has six bits: 32 is 2^32 pages, from 0 to
+ * far above HOST_VA. QEMU must forget the translation of the first message.
+ */
+static void test_bridge_range(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = "profile=lpa2",
+    };
+    uint64_t page, root, cd, *pte, status;
+    uint32_t *target;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 7, 1), ==, 1);
+    host_enable(g, 0);
+    page = host_new_page(g, 0);
+    target = host_ram(g, page);
+    root = host_alloc(g, 4096);
+    pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);
+    *pte = cpu_to_le64(host_leaf(3, page, PTE_DATA));
+    cd = host_alloc(g, 64);
+    host_write_cd(g, cd, &(HostCd) {
+        .asid = 1, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
+    });
+    smmu_ste(g, 0, port_sid(g))[0] = cpu_to_le64(STE_S1(cd));
+    smmu_cmd(g, 0, CMD_CFGI_STE(port_sid(g)));
+    smmu_sync_ok(g, 0);
+
+    enable_port_msi(g, HOST_VA);
+    status = host_slot_control(g, 0) + PCI_EXP_SLTSTA - PCI_EXP_SLTCTL;
+    qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
+    qtest_writew(g->qts, host_slot_control(g, 0),
+                 PCI_EXP_SLTCTL_ABPE | PCI_EXP_SLTCTL_HPIE);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'device_del',"
+                             " 'arguments': {'id': 'dev0'}}");
+    g_assert_cmphex(le32_to_cpu(qatomic_read(target)), ==, 0xabcd);
+
+    qatomic_set(target, 0);
+    qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
+    qatomic_set(pte, 0);
+    smmu_cmd(g, 0, HOST_CMD(0x12 | 32ull << 20 | 1ull << 48, 1 << 10));
+    smmu_sync_ok(g, 0);
+    slot_off(g);
+    g_assert_cmphex(qatomic_read(target), ==, 0);
+    host_guest_free(g);
+}
+
 static void test_bridge(const void *opaque)
 {
     const BridgeRow *row = opaque;
-    uint64_t table = VIRT_PCIE_MMIO_BASE + 0x8000000, event[4] = {};
-    uint64_t page, cd, port;
+    uint64_t event[4] = {};
+    uint64_t page, cd;
     uint32_t *target;
     uint32_t sid;
     HostGuest *g;
@@ -580,33 +662,19 @@ static void test_bridge(const void *opaque)
             cpu_to_le64(leaf | (row->table == L1CD));
         cd = l1;
     }
-    sid = g->dev[0].port_bus << 8 | g->dev[0].port_devfn;
+    sid = port_sid(g);
     smmu_ste(g, 0, sid)[1] = cpu_to_le64(row->word1);
     smmu_ste(g, 0, sid)[0] = cpu_to_le64(STE_S1(cd) | row->word0);
     smmu_cmd(g, 0, CMD_CFGI_STE(sid));
     smmu_sync_ok(g, 0);
 
-    port = host_port_config(g, 0);
-    qtest_writel(g->qts, port + PCI_BASE_ADDRESS_0, table);
-    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR,
-                 row->way == BY_PASS ? page : HOST_VA);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0xabcd);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
-    qtest_writew(g->qts, port + host_find_cap(g, port, PCI_CAP_ID_MSIX) +
-                 PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
-    qtest_writew(g->qts, host_slot_control(g, 0),
-                 host_slot_off(g, 0) | PCI_EXP_SLTCTL_PDCE |
-                 PCI_EXP_SLTCTL_HPIE);
+    enable_port_msi(g, row->way == BY_PASS ? page : HOST_VA);
+    slot_off(g);
 
     g_assert_cmphex(le32_to_cpu(qatomic_read(target)), ==,
                     row->way == BY_EVENT ? 0 : 0xabcd);
     g_assert_cmpint(smmu_event(g, 0, event), ==, row->way == BY_EVENT);
     g_assert_cmphex(event[0] & 0xff, ==, row->event);
-    /* QEMU frees the device a little later, and must not end before */
-    for (int i = 0; host_objects(g, "device"); i++) {
-        g_assert_cmpint(i, <, 20000);
-        g_usleep(100);
-    }
     host_guest_free(g);
 }
 
@@ -626,6 +694,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-ats/dead-atc", test_dead_atc);
     qtest_add_func("/smmuv3-ats/resync", test_resync);
     qtest_add_func("/smmuv3-ats/no-ats", test_no_ats);
+    qtest_add_func("/smmuv3-ats/bridge-range", test_bridge_range);
     for (int i = 0; i < ARRAY_SIZE(bridge_rows); i++) {
         g_autofree char *path = g_strdup_printf("/smmuv3-ats/bridge/%s",
                                                 bridge_rows[i].name);
