@@ -265,7 +265,7 @@ static void recover(SMMUv3AccelJob *job)
             job->result |= SMMUV3_ACCEL_FLUSH_ILLEGAL;
             return;
         }
-        if (ret == -ETIMEDOUT && opcode(&batch->cmd[i]) == SMMU_CMD_ATC_INV) {
+        if (ret == -ETIMEDOUT && smmuv3_accel_cmd_is_atc_inv(&batch->cmd[i])) {
             /* IHI 0070 3.9.1.4, 4.7.3: the device's fault; continue */
             job->result |= SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
         } else if (ret) {

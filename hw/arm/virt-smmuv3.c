@@ -194,10 +194,9 @@ void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
         return;
     }
     /* An SMMU of the machine is above all buses */
-    if (check_other_iommus(vms, name, &err[0])) {
-        if (smmu_check_primary_bus(s, &err[1])) {
-            check_number(vms, s, name, &err[2]);
-        }
+    if (check_other_iommus(vms, name, &err[0]) &&
+        smmu_check_primary_bus(s, &err[1])) {
+        check_number(vms, s, name, &err[2]);
     }
     check_description(vms, s, name, by_dt, &err[3]);
     check_interrupts(vms, name, &err[4]);
