@@ -157,12 +157,14 @@ static void fill_cap(HmDevice *dev, const Kind *kind, unsigned at)
     }
 }
 
-/* The first gap for a capability of 8 bytes that the configuration wants */
+/* The first gap for a capability of 8 bytes, if possible on a line of its own */
 static unsigned find_gap(const bool *used)
 {
-    for (unsigned at = EXT_BASE; at < EXT_END; at += 16) {
-        if (!used[at] && !used[at + 4]) {
-            return at;
+    for (unsigned step = 16; step >= 4; step /= 4) {
+        for (unsigned at = EXT_BASE; at + 8 <= EXT_END; at += step) {
+            if (!used[at] && !used[at + 4]) {
+                return at;
+            }
         }
     }
     return 0;

@@ -113,6 +113,9 @@ static void test_chains(void)
         { "vndr@100:f00", 0, false, 0, "b@100" },
         { "vndr@100:f00", 0, true, 0, NULL },
         { "vndr@100:ef0;ats@ff0;acs@ff8", 0, false, 0, "b@100 f@ff0 d@ff8" },
+        { "vndr@100:ef4", 0, true, 0, "b@100 f@ff4" },
+        { "vndr@100:ef8", 0, true, 0, "b@100 f@ff8" },
+        { "vndr@100:efc", 0, true, 0, NULL },
         { "vndr@100:f04", 0, false, 0, NULL },
         /* Loops, and ends that lead nowhere */
         { "aer@100;ats@140", 0x100, false, 0, "1@100 f@140 1@100 f@140" },

@@ -29,14 +29,6 @@
 #define S1DSS_SSID0         2ull
 #define EATS                (1ull << 28)
 
-#define F_STREAM_DISABLED   0x06
-#define C_BAD_SUBSTREAMID   0x08
-
-#define CMD_ATC_INV(sid, va, size) \
-    HOST_CMD(0x40 | (uint64_t)(sid) << 32, (va) | (size))
-#define CMD_ATC_INV_SSID(sid, ssid, global, va, size) \
-    HOST_CMD(0x40 | (uint64_t)(global) << 9 | 1ull << 11 | \
-             (uint64_t)(ssid) << 12 | (uint64_t)(sid) << 32, (va) | (size))
 #define ATC_ALL             52
 
 #define INVALIDATE          "IOMMU_HWPT_INVALIDATE"
@@ -361,15 +353,6 @@ static uint64_t atc_invs(HostGuest *g)
     return host_counter(g, "smmu.cmd.ATC_INV");
 }
 
-static unsigned atc_entries(HostGuest *g)
-{
-    QDict *rsp = host_control(g, "atc dma0");
-    unsigned n = qdict_get_int(rsp, "entries");
-
-    qobject_unref(rsp);
-    return n;
-}
-
 /* The page goes: TLBI, CMD_SYNC, ATC_INV, CMD_SYNC; returns the last error */
 static unsigned unmap(HostGuest *g, CdTable *t, uint32_t ssid, unsigned asid,
                       HostCmd atc_inv)
@@ -413,10 +396,10 @@ static void test_atc_inv(void)
         map_ssid(&t, index, 7, 0xa7c);
         use_table(&t, S1DSS_SSID0 | EATS);
         g_assert_true(dma(g, 0, "ats", ssid, HOST_VA, NULL));
-        g_assert_cmpuint(atc_entries(g), ==, 1);
+        g_assert_cmpuint(host_atc_entries(g, 0), ==, 1);
         check_reads(g, "translated-read", ssid, 0xa7c);
         g_assert_cmpuint(unmap(g, &t, index, 7, cmd), ==, SMMU_CERROR_NONE);
-        if (atc_entries(g)) {
+        if (host_atc_entries(g, 0)) {
             g_error("row %d: the device still has a translation", i);
         }
         check_faults(g, "translated-read", ssid);
@@ -451,7 +434,7 @@ static void test_dead_atc(void)
     qobject_unref(host_control(g, "atc dma0 alive"));
     smmu_cmd(g, 0, CMD_ATC_INV(host_sid(g, 0), 0, ATC_ALL));
     smmu_sync_ok(g, 0);
-    g_assert_cmpuint(atc_entries(g), ==, 0);
+    g_assert_cmpuint(host_atc_entries(g, 0), ==, 0);
     host_finish(g);
 }
 
@@ -475,7 +458,7 @@ static void test_resync(void)
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(7));
     smmu_cmd(g, 0, CMD_ATC_INV_SSID(host_sid(g, 0), 5, 0, HOST_VA, 0));
     smmu_sync_ok(g, 0);
-    g_assert_cmpuint(atc_entries(g), ==, 0);
+    g_assert_cmpuint(host_atc_entries(g, 0), ==, 0);
     check_faults(g, "translated-read", 5);
     host_finish(g);
 }
@@ -512,7 +495,7 @@ static void test_no_ats(void)
     smmu_cmd(g, 0, CMD_ATC_INV(host_sid(g, 1), 0, ATC_ALL));
     smmu_sync_ok(g, 0);
     g_assert_cmpuint(atc_invs(g) - n, ==, 1);
-    g_assert_cmpuint(atc_entries(g), ==, 0);
+    g_assert_cmpuint(host_atc_entries(g, 0), ==, 0);
     host_finish(g);
 
     /* Without ATS an ATC_INV is illegal, and EATS is ignored */

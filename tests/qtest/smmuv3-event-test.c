@@ -63,10 +63,11 @@ static bool drop_events(HostGuest *g, unsigned i)
 }
 
 /* One device that translates HOST_VA, and no events */
-static HostGuest *translating_with(unsigned eventq_log2)
+static HostGuest *translating_with(unsigned eventq_log2, const char *keys)
 {
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .eventq_log2 = eventq_log2,
+        .device = keys,
     };
     HostGuest *g = host_guest_new(&config);
 
@@ -79,7 +80,7 @@ static HostGuest *translating_with(unsigned eventq_log2)
 
 static HostGuest *translating(void)
 {
-    return translating_with(HOST_EVENTQ_LOG2);
+    return translating_with(HOST_EVENTQ_LOG2, NULL);
 }
 
 static void raise_events(HostGuest *g, unsigned dev, unsigned type,
@@ -116,6 +117,34 @@ static void test_fault(void)
     }
     expect_no_event(g, 0);
     g_assert_false(smmu_event_overflow(g, 0));
+    host_finish(g);
+}
+
+/* A SubstreamID where the guest's stream has none */
+static void test_substream(void)
+{
+    static const uint32_t pasids[] = { 0, 1, 0xfffff };
+    uint64_t event[4], value;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating_with(HOST_EVENTQ_LOG2, "pasid=20");
+    for (unsigned i = 0; i < ARRAY_SIZE(pasids); i++) {
+        host_dma_as(g, 0, pasids[i], 0);
+        g_assert_false(host_dma_read64(g, 0, HOST_VA, &value));
+        g_assert_true(next_event(g, 0, event));
+        g_assert_cmphex(event[0], ==, C_BAD_SUBSTREAMID | 1 << 11 |
+                        (uint64_t)pasids[i] << 12 |
+                        (uint64_t)host_sid(g, 0) << 32);
+    }
+    host_dma_as(g, 0, HOST_NO_PASID, HOST_DMA_ATC);
+    host_check_reads(g, 0, HOST_VA, 1);
+    g_assert_cmphex(host_ats_request(g, 0, HOST_VA, false), ==, HOST_ATS_NONE);
+    g_assert_false(host_ats_read64(g, 0, HOST_VA, &value));
+    g_assert_cmpuint(host_atc_entries(g, 0), ==, 0);
+    expect_no_event(g, 0);
     host_finish(g);
 }
 
@@ -307,7 +336,7 @@ static void test_storm_taken(void)
     if (host_skipped()) {
         return;
     }
-    g = translating_with(log2);
+    g = translating_with(log2, NULL);
     before = resident_bytes(g);
     qobject_unref(host_control(g, "fail veventq.read:1+*~4000"));
     qobject_unref(host_control(g, "storm dma0 0x%x 0 0 0 %u", F_TRANSLATION,
@@ -930,7 +959,7 @@ static void test_lost_with_room(void)
     if (host_skipped()) {
         return;
     }
-    g = translating_with(log2);
+    g = translating_with(log2, NULL);
     raise_events(g, 0, F_TRANSLATION, 0, 5000);
     while (next_event(g, 0, event)) {
         taken++;
@@ -1146,6 +1175,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("/smmuv3-event/fault", test_fault);
+    qtest_add_func("/smmuv3-event/substream", test_substream);
     qtest_add_func("/smmuv3-event/types", test_types);
     qtest_add_func("/smmuv3-event/overflow", test_overflow);
     qtest_add_func("/smmuv3-event/bad-indexes", test_nonsense);

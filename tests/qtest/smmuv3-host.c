@@ -949,6 +949,38 @@ bool host_dma_write(HostGuest *g, unsigned dev, uint64_t iova, const void *buf,
     return transfer(g, dev, DMA_OP_WRITE, iova, len);
 }
 
+void host_dma_as(HostGuest *g, unsigned dev, uint32_t pasid, unsigned flags)
+{
+    QEMU_BUILD_BUG_ON(HOST_NO_PASID != DMA_NO_PASID);
+    QEMU_BUILD_BUG_ON(HOST_DMA_PRIV != DMA_PRIV || HOST_DMA_EXEC != DMA_EXEC ||
+                      HOST_DMA_ATC != DMA_USE_ATC);
+    qtest_writeq(g->qts, reg(g, dev, DMA_PASID), pasid);
+    qtest_writeq(g->qts, reg(g, dev, DMA_FLAGS), flags);
+}
+
+unsigned host_ats_request(HostGuest *g, unsigned dev, uint64_t iova,
+                          bool write)
+{
+    QEMU_BUILD_BUG_ON(HOST_ATS_SUCCESS != DMA_ATS_SUCCESS ||
+                      HOST_ATS_UR != DMA_ATS_UR || HOST_ATS_CA != DMA_ATS_CA);
+    transfer(g, dev, write ? DMA_OP_ATS_RW : DMA_OP_ATS, iova, 0);
+    return qtest_readq(g->qts, reg(g, dev, DMA_ATS_REPLY));
+}
+
+bool host_ats_read64(HostGuest *g, unsigned dev, uint64_t iova,
+                     uint64_t *value)
+{
+    bool ok = transfer(g, dev, DMA_OP_ATS_READ, iova, 8);
+
+    *value = qtest_readq(g->qts, reg(g, dev, DMA_RESULT));
+    return ok;
+}
+
+uint64_t host_atc_entries(HostGuest *g, unsigned dev)
+{
+    return qtest_readq(g->qts, reg(g, dev, DMA_ATC_ENTRIES));
+}
+
 void host_probe_begin(HostGuest *g, unsigned dev, uint64_t iova, uint64_t a,
                       uint64_t b)
 {

@@ -290,6 +290,9 @@ void smmu_ack(HostGuest *g, unsigned i);
 #define C_BAD_STREAMID  0x02
 #define F_STE_FETCH     0x03
 #define C_BAD_STE       0x04
+#define F_STREAM_DISABLED   0x06
+#define C_BAD_SUBSTREAMID   0x08
+#define C_BAD_CD        0x0a
 #define F_TRANSLATION   0x10
 
 /*
@@ -320,6 +323,13 @@ bool smmu_event_overflow(HostGuest *g, unsigned i);
 #define CMD_TLBI_NH_VAA(va, leaf) \
     HOST_CMD(0x13, ((va) & ~0xfffULL) | (leaf))
 #define CMD_TLBI_NSNH_ALL   HOST_CMD(0x30, 0)
+/* @size is log2 of 4 KiB pages; 52 is all. */
+#define CMD_ATC_INV(sid, iova, size) \
+    HOST_CMD(0x40 | (uint64_t)(sid) << 32, ((iova) & ~0xfffULL) | (size))
+#define CMD_ATC_INV_SSID(sid, ssid, global, iova, size) \
+    HOST_CMD(0x40 | (uint64_t)(global) << 9 | 1 << 11 | \
+             (uint64_t)(ssid) << 12 | (uint64_t)(sid) << 32, \
+             ((iova) & ~0xfffULL) | (size))
 #define CMD_SYNC            HOST_CMD(0x46, 0)
 #define CMD_SYNC_IRQ        HOST_CMD(0x46 | 1ull << 12, 0)
 #define CMD_SYNC_MSI(addr, data) \
@@ -381,6 +391,38 @@ bool host_dma_read64(HostGuest *g, unsigned dev, uint64_t iova,
                      uint64_t *value);
 bool host_dma_write64(HostGuest *g, unsigned dev, uint64_t iova,
                       uint64_t value);
+
+/*
+ * SubstreamIDs and ATS, for devices with the model's keys pasid and ats
+ */
+
+#define HOST_NO_PASID   UINT32_MAX
+#define HOST_DMA_PRIV   1           /* attributes that need a PASID */
+#define HOST_DMA_EXEC   2
+#define HOST_DMA_ATC    4           /* ask for translations, and cache them */
+
+/*
+ * The PASID and the attributes of all later transfers of @dev, until a reset.
+ * The device must have PASIDs of that width.
+ */
+void host_dma_as(HostGuest *g, unsigned dev, uint32_t pasid, unsigned flags);
+
+/* The answer to an ATS request, and what it allows */
+#define HOST_ATS_NONE       0       /* ATS is off at the device */
+#define HOST_ATS_READ       1
+#define HOST_ATS_WRITE      2
+#define HOST_ATS_SUCCESS    0x100
+#define HOST_ATS_UR         0x200
+#define HOST_ATS_CA         0x300
+
+/* Ask for a translation of @iova; what comes goes into the ATC. */
+unsigned host_ats_request(HostGuest *g, unsigned dev, uint64_t iova,
+                          bool write);
+/* Read by what the ATC holds, old or not; false if that is nothing. */
+bool host_ats_read64(HostGuest *g, unsigned dev, uint64_t iova,
+                     uint64_t *value);
+/* How many translations the ATC of @dev holds */
+uint64_t host_atc_entries(HostGuest *g, unsigned dev);
 
 /*
  * Let the device read eight bytes at @iova at each moment at which the host
