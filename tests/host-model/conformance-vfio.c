@@ -280,6 +280,46 @@ static long rw(int dev, bool write, void *buf, size_t len, uint64_t at)
     return ret < 0 ? -errno : ret;
 }
 
+/*
+ * The device has no extended capability, and bytes that none owns are raw: what
+ * is written there reaches the device.  QEMU's keeps it, but for the header.
+ */
+static void extended_config(int dev)
+{
+    static const struct {
+        unsigned at;
+        uint64_t kept;
+    } rows[] = {
+        { 0xf8, UINT64_MAX }, { 0xfc, UINT32_MAX },
+        { 0x100, UINT64_MAX << 32 }, { 0x104, UINT64_MAX },
+        { 0x880, UINT64_MAX }, { 0xff8, UINT64_MAX },
+    };
+    const uint64_t config = 7ull << 40;
+    static uint8_t all[4096];
+    uint64_t value = UINT64_MAX;
+    unsigned set = 0;
+
+    is(rw(dev, false, all, sizeof(all), config), sizeof(all),
+       "pread() of all configuration space");
+    for (unsigned i = 0x100; i < sizeof(all); i++) {
+        set += !!all[i];
+    }
+    is(set, 0, "  bytes of extended capabilities");
+    is(rw(dev, true, &value, 8, config + 0xffc), -EFAULT,
+       "pwrite() over the end of configuration space");
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        value = UINT64_MAX;
+        is(rw(dev, true, &value, 8, config + rows[i].at), 8,
+           "pwrite() at 0x%x of configuration space", rows[i].at);
+        value = 0;
+        is(rw(dev, false, &value, 8, config + rows[i].at), 8,
+           "  pread() there");
+        is_hex(value, rows[i].kept, "  what the device kept");
+        value = 0;
+        rw(dev, true, &value, 8, config + rows[i].at);
+    }
+}
+
 static void regions(int dev)
 {
     const uint64_t config = 7ull << 40;
@@ -299,6 +339,7 @@ static void regions(int dev)
        "pread() after the end of configuration space");
     is(rw(dev, true, buf, 4, config + 4096), -EFAULT,
        "pwrite() after the end of configuration space");
+    extended_config(dev);
     is(rw(dev, false, edge + PAGE, 4, config), -EFAULT,
        "pread() to a bad address");
     is(rw(dev, true, edge + PAGE, 4, config + 4), -EFAULT,

@@ -360,6 +360,8 @@ struct HmDevice {
     unsigned pasid_bits;                /* has a PASID capability: its width */
     bool pasid_exec, pasid_priv;
     bool dead_atc;                      /* answers no ATC_INV */
+    bool scratch;                       /* gaps of config[] keep what is
+                                           written, as in QEMU's devices */
     unsigned n_sids;                    /* if more, VDEVICE_ALLOC fails */
     bool ignores_resets;                /* goes on with what it was doing */
 

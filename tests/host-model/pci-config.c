@@ -204,6 +204,16 @@ static bool add_default(Chain *chain, uint16_t id)
     return at && add_cap(chain, &kind, at);
 }
 
+/* Bytes of no capability; a device without any still has the first header. */
+static void keep_scratch(const Chain *chain)
+{
+    for (unsigned at = EXT_BASE + HEADER; at < EXT_END; at++) {
+        if (!chain->used[at]) {
+            chain->dev->pci->writable[at] = 0xff;
+        }
+    }
+}
+
 bool hm_pci_init(HmDevice *dev, const char *ext_caps, unsigned ext_end,
                  char **error)
 {
@@ -238,6 +248,9 @@ bool hm_pci_init(HmDevice *dev, const char *ext_caps, unsigned ext_end,
     }
     if (chain->last) {
         put16(dev->config + chain->last + 2, 1 | (ext_end & 0xffc) << 4);
+    }
+    if (dev->scratch) {
+        keep_scratch(chain);
     }
     return true;
 }

@@ -488,7 +488,7 @@ static void test_host_pasids(void)
         uint32_t pasid;
         long ret;
     } rows[] = {
-        { 118, 0xfffff, 0 }, { 118, 0x100000, -EINVAL },
+        { 140, 0xfffff, 0 }, { 140, 0x100000, -EINVAL },
         /* Without two levels of CDs, 10 bits; but more are announced. */
         { 130, 1023, 0 }, { 130, 1024, -ENOMEM }, { 130, 65535, -ENOMEM },
         { 130, 65536, -EINVAL }, { 131, 1, -EINVAL },
@@ -547,6 +547,10 @@ static void test_enable(void)
              "attach");
         is(ats_on(&w), rows[i].on, "ATS with %s", rows[i].name);
         is(entries(), 0, "the ATC after %s", rows[i].name);
+        if (rows[i].word0 == (1 | CONFIG_ABORT << 1)) {
+            point(strstr(control("dma dev0 ats 0x%llx", IPA), "\"ur\""),
+                  "a request while the STE says abort");
+        }
         if (rows[i].on && !rows[i].word0) {
             is(dma("read", NONE, IOVA, " atc"), tag(0, 0), "DMA with %s",
                rows[i].name);
@@ -565,6 +569,73 @@ static void test_enable(void)
     is(ats_on(&w), false, "ATS of a device that was closed");
     close(w.dev);
     close(w.fd);
+}
+
+/* Where a nesting parent changes, the kernel flushes all of the ATCs. */
+static void test_unmap(void)
+{
+    World w = world_open(next_fd++);
+    struct iommu_ioas_map map = {
+        .size = sizeof(map), .user_va = (uintptr_t)ram, .length = PAGE,
+        .ioas_id = w.ioas, .iova = IPA + RAM_SIZE,
+        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+                 IOMMU_IOAS_MAP_WRITEABLE,
+    };
+    struct iommu_ioas_unmap unmap = {
+        .size = sizeof(unmap), .ioas_id = w.ioas, .iova = IPA + RAM_SIZE,
+        .length = PAGE,
+    };
+    uint64_t invs;
+
+    make_ram();
+    write_cd(cd(LINEAR, 0), 0, 1);
+    write_cd(cd(LINEAR, 5), 5, 6);
+    for (unsigned ats = 0; ats < 2; ats++) {
+        need(set_ste(&w, ste0(LINEAR, 3), SSID0 | (ats ? EATS : 0)), "STE");
+        dma("ats", 5, IOVA, "");
+        is(entries(), ats, "the ATC");
+        map.iova = IPA + RAM_SIZE;
+        need(call(w.fd, IOMMU_IOAS_MAP, &map), "map");
+        invs = counter("smmu.cmd.ATC_INV");
+        unmap.length = PAGE;
+        need(call(w.fd, IOMMU_IOAS_UNMAP, &unmap), "unmap");
+        is(counter("smmu.cmd.ATC_INV") - invs, ats, "ATC_INVs");
+        is(entries(), 0, "the ATC after a page of stage 2 went");
+    }
+    world_close(&w);
+}
+
+/* PASIDs of the host and nesting exclude each other. */
+static void test_exclusive(void)
+{
+    World w = world_open(next_fd++);
+    uint64_t ste[2] = { ste0(LINEAR, 3), SSID0 };
+    struct vfio_device_detach_iommufd_pt detach = {
+        .argsz = sizeof(detach), .flags = VFIO_DEVICE_DETACH_PASID, .pasid = 5,
+    };
+    struct vfio_device_detach_iommufd_pt none = { .argsz = sizeof(none) };
+    uint32_t id, pasids;
+
+    make_ram();
+    is(hwpt_alloc(&w, w.viommu, IOMMU_HWPT_ALLOC_PASID, ste, &id), -EOPNOTSUPP,
+       "a nested HWPT for PASIDs");
+    is(hwpt_alloc(&w, w.ioas, IOMMU_HWPT_ALLOC_PASID |
+                  IOMMU_HWPT_ALLOC_NEST_PARENT, NULL, &id), -EOPNOTSUPP,
+       "a nesting parent for PASIDs");
+    need(hwpt_alloc(&w, w.ioas, IOMMU_HWPT_ALLOC_PASID, NULL, &pasids),
+         "a HWPT for PASIDs");
+    is(attach(&w, pasids, 5), 0, "attaching PASID 5");
+    is(ats_on(&w), true, "ATS with a PASID, and the device itself blocked");
+    is(attach(&w, pasids, NONE), 0, "attaching the device beside it");
+    is(call(w.dev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &none), 0, "detaching that");
+    is(ats_on(&w), true, "ATS is needed by the PASID");
+    is(set_ste(&w, ste0(LINEAR, 3), SSID0), -EINVAL, "attaching a nested HWPT");
+    is(attach(&w, w.parent, NONE), -EINVAL, "attaching a nesting parent");
+    is(call(w.dev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach), 0, "detaching");
+    is(ats_on(&w), false, "ATS of a device that is blocked");
+    is(set_ste(&w, ste0(LINEAR, 3), SSID0), 0, "attaching a nested HWPT now");
+    is(attach(&w, pasids, 5), -EINVAL, "attaching PASID 5 beside it");
+    world_close(&w);
 }
 
 /*
@@ -1023,6 +1094,8 @@ int main(int argc, char **argv)
     puts("TAP version 13");
     test_hw_info();
     test_enable();
+    test_unmap();
+    test_exclusive();
     test_tables();
     test_s1dss();
     test_cfgi_cd();

@@ -17,6 +17,7 @@
 #define CAP_PM      0x40
 #define CAP_MSIX    0x48
 #define CAP_EXP     0x60
+#define AFTER_CAPS  0xa0
 #define MSIX_BAR    2
 #define MSIX_PBA    0x800
 #define MSIX_SIZE   0x1000
@@ -106,6 +107,10 @@ static void init_config(HmDevice *dev, HmVfio *vfio)
     /* PASIDs are prefixes of TLPs. */
     put32(c + CAP_EXP + PCI_EXP_DEVCAP2,
           dev->pasid_bits ? PCI_EXP_DEVCAP2_EE_PREFIX : 0);
+
+    if (dev->scratch) {
+        memset(w + AFTER_CAPS, 0xff, PCI_CFG_SPACE_SIZE - AFTER_CAPS);
+    }
 }
 
 static const HmEndpointOps *find_kind(const char *kind)
@@ -177,6 +182,7 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
     for (int n = 0; n < HM_MSIX_MAX; n++) {
         dev->msix_fd[n] = -1;
     }
+    dev->scratch = dev->ops == &hm_nvme_ops;
     if (!hm_pci_init(dev, ext_caps, key(file, group, "ext_end", 0), error) ||
         !dev->ops->init(dev, file, group, error)) {
         return NULL;
