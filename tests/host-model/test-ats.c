@@ -320,8 +320,8 @@ enum { LINEAR, FMT_4K, FMT_64K };
 
 #define SPACES      12                  /* SSIDs with tables */
 #define SPACE_PAGES 4
-#define CD_TABLE    (1 * MiB)           /* offsets in RAM */
-#define L1CDS       (7 * MiB)
+#define CD_TABLE    (4 * MiB)           /* offsets in RAM */
+#define L1CDS       (1 * MiB)
 #define DATA        (8 * MiB)
 #define TABLES      (16 * MiB)
 #define PTE         (3ull | 1 << 6 | 3 << 8 | 1 << 10 | 1 << 11)
@@ -447,7 +447,7 @@ static void test_hw_info(void)
         uint16_t ats_control;           /* of its ATS capability; 0: none */
         uint16_t at;
     } rows[] = {
-        { 119, 20, EXEC | PRIV, 0, 0xff8 },
+        { 142, 20, EXEC | PRIV, 0, 0xff8 },
         /* Firmware says that the root complex has no ATS */
         { 120, 16, NO_ATS, 0, 0x100 },
         /* One SubstreamID, and so PASID 0 only, but Exec is enabled */
@@ -783,25 +783,122 @@ static void test_cfgi_cd(void)
     world_close(&w);
 }
 
-/* Every SSID of 2^16 */
+/* Every SSID of 2^16, with two levels of 64K */
 static void test_many(void)
 {
     World w = world_open(next_fd++);
-    unsigned good = 0;
+
+    for (unsigned fmt = LINEAR; fmt <= FMT_64K; fmt++) {
+        unsigned good = 0, step = fmt == FMT_64K ? 1 : 15, tries = 0;
+
+        make_ram();
+        for (unsigned n = 0; n < 1 << 16; n++) {
+            write_cd(cd(fmt, n), n % SPACES, n);
+        }
+        need(set_ste(&w, ste0(fmt, 16), TERMINATE | EATS), "STE");
+        command(&w, NH_ALL, 0);
+        for (unsigned n = 0; n < 1 << 16; n += step, tries++) {
+            good += dma("read", n, IOVA, n & 1 ? " atc" : "") ==
+                    (int64_t)tag(n % SPACES, 0);
+        }
+        is(good, tries, "DMA with %u of 2^16 SSIDs, format %u", tries, fmt);
+        is(entries(), tries / 2, "the ATC");
+        is(command(&w, ATC_INV, 52), 0, "ATC_INV of all");
+        is(entries(), 0, "the ATC after ATC_INV");
+    }
+    world_close(&w);
+}
+
+/*
+ * A guest changes pages and CDs at random, and invalidates what it must, but
+ * for @forgotten.  Returns how many hits were stale, or -1 if a byte was wrong
+ * without that.
+ */
+enum { NOTHING, FORGET_CFGI, FORGET_TLBI, FORGET_ATC };
+
+static void change(World *w, unsigned forgotten, uint32_t ssid,
+                   unsigned *space, unsigned (*shows)[SPACE_PAGES])
+{
+    unsigned n = rand() % SPACE_PAGES;
+    uint64_t cmds[4][2];
+    unsigned c = 0;
+
+    if (rand() % 4) {
+        unsigned to = rand() % SPACE_PAGES;
+
+        *pte(space[ssid], n) = (IPA + data(space[ssid], to)) | PTE;
+        shows[space[ssid]][n] = to;
+    } else {
+        space[ssid] ^= 1;
+        write_cd(cd(FMT_64K, ssid), space[ssid], ssid + 1);
+        if (forgotten != FORGET_CFGI) {
+            cmds[c][0] = CFGI_CD | SSID(ssid);
+            cmds[c++][1] = 1;
+        }
+    }
+    if (forgotten != FORGET_TLBI) {
+        cmds[c][0] = NH_ASID(ssid + 1);
+        cmds[c++][1] = 0;
+    }
+    if (c) {
+        need(invalidate(w, cmds, c, NULL), "invalidate");
+    }
+    /* A TLBI and its CMD_SYNC come first (3.9.1). */
+    if (forgotten != FORGET_ATC) {
+        command(w, ATC_INV | (ssid ? SSV | SSID(ssid) : 0), 52);
+    }
+}
+
+static int64_t random_run(World *w, unsigned forgotten)
+{
+    enum { SSIDS = SPACES / 2 };
+    unsigned space[SSIDS], shows[SPACES][SPACE_PAGES];
+    uint64_t stales = counter("smmu.stale");
+    unsigned wrong = 0;
 
     make_ram();
-    for (unsigned n = 0; n < 1 << 16; n++) {
-        write_cd(cd(FMT_64K, n), n % SPACES, n);
+    for (uint32_t ssid = 0; ssid < SSIDS; ssid++) {
+        space[ssid] = 2 * ssid;
+        write_cd(cd(FMT_64K, ssid), space[ssid], ssid + 1);
     }
-    need(set_ste(&w, ste0(FMT_64K, 16), TERMINATE | EATS), "STE");
-    for (unsigned n = 0; n < 1 << 16; n++) {
-        good += dma("read", n, IOVA, n & 1 ? " atc" : "") ==
-                (int64_t)tag(n % SPACES, 0);
+    for (unsigned s = 0; s < SPACES; s++) {
+        for (unsigned n = 0; n < SPACE_PAGES; n++) {
+            shows[s][n] = n;
+        }
     }
-    is(good, 1 << 16, "DMA with 2^16 SSIDs");
-    is(entries(), 1 << 15, "the ATC");
-    is(command(&w, ATC_INV, 52), 0, "ATC_INV of all");
-    is(entries(), 0, "the ATC after ATC_INV");
+    need(set_ste(w, ste0(FMT_64K, 3), SSID0 | EATS), "STE");
+    /* Linux sends no CFGI_STE if the STE does not change. */
+    command(w, CFGI_CD_ALL, 0);
+    command(w, NH_ALL, 0);
+    srand(forgotten + 1);
+    for (unsigned i = 0; i < 4000; i++) {
+        uint32_t ssid = rand() % SSIDS;
+        unsigned n = rand() % SPACE_PAGES;
+
+        if (i % 4 == 3) {
+            change(w, forgotten, ssid, space, shows);
+        } else {
+            wrong += dma("read", ssid ? ssid : NONE, IOVA + n * PAGE,
+                         rand() & 1 ? " atc" : "") !=
+                     (int64_t)tag(space[ssid], shows[space[ssid]][n]);
+        }
+    }
+    stales = counter("smmu.stale") - stales;
+    return wrong && !stales ? -1 : stales;
+}
+
+static void test_random(void)
+{
+    World w = world_open(next_fd++);
+    uint64_t atc;
+
+    is(random_run(&w, NOTHING), 0, "stale hits of a guest that is right");
+    point(random_run(&w, FORGET_CFGI) > 0, "without CFGI_CD");
+    point(random_run(&w, FORGET_TLBI) > 0, "without TLBI");
+    atc = counter("atc.stale");
+    is(random_run(&w, FORGET_ATC), counter("atc.stale") - atc,
+       "without ATC_INV only the ATC is stale");
+    point(counter("atc.stale") > atc, "and it is");
     world_close(&w);
 }
 
@@ -1105,6 +1202,7 @@ int main(int argc, char **argv)
     test_dead();
     test_registers();
     test_many();
+    test_random();
     test_host_pasids();
     printf("1..%u\n", points);
     return failures != 0;
