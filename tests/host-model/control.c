@@ -299,6 +299,38 @@ static uint32_t key_u32(GKeyFile *file, const char *group, const char *key,
     return value;
 }
 
+/* Fields of IDR0 to IDR5 that a configuration may set by name */
+static const struct {
+    const char *key;
+    uint8_t idr, shift, width;
+} idr_fields[] = {
+    { "httu", 0, 6, 2 }, { "hyp", 0, 9, 1 }, { "ats", 0, 10, 1 },
+    { "asid16", 0, 12, 1 }, { "msi", 0, 13, 1 }, { "pri", 0, 16, 1 },
+    { "vmid16", 0, 18, 1 }, { "cd2l", 0, 19, 1 }, { "stall_model", 0, 24, 2 },
+    { "term_model", 0, 26, 1 }, { "st_level", 0, 27, 2 },
+    { "sidsize", 1, 0, 6 }, { "ssidsize", 1, 6, 5 }, { "priqs", 1, 11, 5 },
+    { "eventqs", 1, 16, 5 }, { "cmdqs", 1, 21, 5 },
+    { "had", 3, 2, 1 }, { "fwb", 3, 8, 1 }, { "stt", 3, 9, 1 },
+    { "ril", 3, 10, 1 }, { "bbml", 3, 11, 2 },
+    { "oas", 5, 0, 3 }, { "gran4k", 5, 4, 1 }, { "gran16k", 5, 5, 1 },
+    { "gran64k", 5, 6, 1 }, { "ds", 5, 7, 1 }, { "vax", 5, 10, 2 },
+};
+
+static void load_fields(GKeyFile *file, const char *group, uint32_t *idr)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(idr_fields); i++) {
+        unsigned shift = idr_fields[i].shift, n = idr_fields[i].idr;
+        uint32_t mask = (1u << idr_fields[i].width) - 1;
+        uint32_t value = key_u32(file, group, idr_fields[i].key,
+                                 idr[n] >> shift & mask);
+
+        if (value > mask) {
+            hm_bug("[%s] %s=%u does not fit", group, idr_fields[i].key, value);
+        }
+        idr[n] = (idr[n] & ~(mask << shift)) | value << shift;
+    }
+}
+
 static void load_smmu(GKeyFile *file, const char *group, const char *name)
 {
     HmSmmuConfig config = {};
@@ -315,6 +347,7 @@ static void load_smmu(GKeyFile *file, const char *group, const char *name)
 
         config.idr[i] = key_u32(file, group, key, config.idr[i]);
     }
+    load_fields(file, group, config.idr);
     config.iidr = key_u32(file, group, "iidr", config.iidr);
     config.aidr = key_u32(file, group, "aidr", config.aidr);
     config.hw_info_flags = key_u32(file, group, "flags", config.hw_info_flags);

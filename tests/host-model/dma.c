@@ -447,7 +447,7 @@ static void dma_reset(HmDevice *dev)
  * The control socket
  */
 
-/* "ssid=5 value=0x10 priv exec atc write"; the rest of @words.  False: unknown */
+/* "ssid=5 value=0x10 priv exec atc" in @words.  False: one is unknown */
 static bool control_options(HmDevice *dev, char **words)
 {
     HmDma *dma = dev->priv;

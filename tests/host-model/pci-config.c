@@ -8,7 +8,6 @@
  */
 
 #include <linux/pci_regs.h>
-#include <stdlib.h>
 #include "linux.h"
 
 #define EXT_BASE        PCI_CFG_SPACE_SIZE
@@ -27,7 +26,7 @@ struct HmPci {
     bool pasid_enabled, ats_enabled;
     unsigned stu;
 
-    /* VFIO's view: the capability of each byte, and headers as they are shown */
+    /* VFIO's view: the capability of each byte, and headers as shown */
     uint8_t owner[EXT_END];
     uint8_t shown[EXT_END];
 };
@@ -105,14 +104,14 @@ static bool parse_cap(const char *text, Kind *kind, unsigned *at)
         }
     }
     if (!known) {
-        *kind = (Kind) { words[0], strtoul(words[0], &end, 16), 8 };
+        *kind = (Kind) { words[0], g_ascii_strtoull(words[0], &end, 16), 8 };
         if (*end || end == words[0]) {
             return false;
         }
     }
-    *at = strtoul(words[1], NULL, 16);
+    *at = g_ascii_strtoull(words[1], NULL, 16);
     if (words[2]) {
-        kind->size = strtoul(words[2], NULL, 16);
+        kind->size = g_ascii_strtoull(words[2], NULL, 16);
     }
     return *at >= EXT_BASE && !(*at & 3) && kind->size >= HEADER &&
            *at + kind->size <= EXT_END;
@@ -157,7 +156,7 @@ static void fill_cap(HmDevice *dev, const Kind *kind, unsigned at)
     }
 }
 
-/* The first gap for a capability of 8 bytes, if possible on a line of its own */
+/* The first gap for a capability of 8 bytes, aligned to 16 if possible */
 static unsigned find_gap(const bool *used)
 {
     for (unsigned step = 16; step >= 4; step /= 4) {
@@ -469,9 +468,10 @@ static uint8_t aer_mask(unsigned offset)
         unsigned at;
         uint32_t bits;
     } fields[] = {
-        { PCI_ERR_UNCOR_STATUS, 0x03fff031 }, { PCI_ERR_UNCOR_MASK, 0x03fff031 },
-        { PCI_ERR_UNCOR_SEVER, 0x03fff031 }, { PCI_ERR_COR_STATUS, 0xf1c1 },
-        { PCI_ERR_COR_MASK, 0xf1c1 },
+        { PCI_ERR_UNCOR_STATUS, 0x03fff031 },
+        { PCI_ERR_UNCOR_MASK, 0x03fff031 },
+        { PCI_ERR_UNCOR_SEVER, 0x03fff031 },
+        { PCI_ERR_COR_STATUS, 0xf1c1 }, { PCI_ERR_COR_MASK, 0xf1c1 },
         { PCI_ERR_CAP, PCI_ERR_CAP_ECRC_GENE | PCI_ERR_CAP_ECRC_CHKE },
     };
 

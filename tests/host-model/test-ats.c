@@ -201,8 +201,9 @@ static World world_open(int dev)
     struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
     struct iommu_ioas_map map = {
         .size = sizeof(map), .user_va = (uintptr_t)ram, .length = RAM_SIZE,
-        .iova = IPA, .flags = IOMMU_IOAS_MAP_FIXED_IOVA |
-                              IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+                 IOMMU_IOAS_MAP_WRITEABLE,
+        .iova = IPA,
     };
     struct iommu_viommu_alloc viommu = {
         .size = sizeof(viommu), .type = IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
@@ -480,6 +481,33 @@ static void test_hw_info(void)
     }
 }
 
+/* [smmu fields] has a key for each field, with another value than minimal. */
+static void test_fields(void)
+{
+    static const uint32_t want[6] = {
+        /* The last two are COHACC and TTENDIAN. */
+        [0] = 1 | 1 << 1 | 2 << 2 | 2 << 6 | 1 << 9 | 1 << 10 | 1 << 12 |
+              1 << 13 | 1 << 16 | 1 << 18 | 1 << 19 | 2 << 24 | 1 << 4 |
+              2 << 21,
+        [1] = 17 | 5 << 6 | 9 << 11 | 10 << 16 | 11 << 21,
+        [3] = 1 << 2 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11,
+        [5] = 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10,
+    };
+    World w = world_bind(124);
+    struct iommu_hw_info_arm_smmuv3 info = {};
+    struct iommu_hw_info hw = {
+        .size = sizeof(hw), .dev_id = w.dev_id, .data_len = sizeof(info),
+        .data_uptr = (uintptr_t)&info,
+    };
+
+    need(call(w.fd, IOMMU_GET_HW_INFO, &hw), "IOMMU_GET_HW_INFO");
+    for (unsigned i = 0; i < 6; i++) {
+        is(info.idr[i], want[i], "IDR%u", i);
+    }
+    close(w.dev);
+    close(w.fd);
+}
+
 /* A PASID that the host itself attaches */
 static void test_host_pasids(void)
 {
@@ -647,8 +675,9 @@ static void test_tables(void)
     static const struct {
         unsigned fmt, cdmax, shift;     /* SSIDs are 1 << shift apart */
     } rows[] = {
-        { LINEAR, 4, 0 }, { LINEAR, 10, 6 }, { FMT_4K, 4, 0 }, { FMT_4K, 12, 7 },
-        { FMT_64K, 4, 0 }, { FMT_64K, 12, 8 }, { FMT_64K, 16, 12 },
+        { LINEAR, 4, 0 }, { LINEAR, 10, 6 }, { FMT_4K, 4, 0 },
+        { FMT_4K, 12, 7 }, { FMT_64K, 4, 0 }, { FMT_64K, 12, 8 },
+        { FMT_64K, 16, 12 },
     };
 
     for (unsigned i = 0; i < N(rows); i++) {
@@ -968,7 +997,7 @@ static void test_requests(void)
     command(&w, NH_ALL, 0);
     is(dma("read", 2, IOVA, ""), -1, "a privileged page");
     is(dma("read", 2, IOVA, " priv"), tag(2, 0), "a privileged access");
-    is(dma("read", 2, IOVA, " priv atc"), tag(2, 0), "the same through the ATC");
+    is(dma("read", 2, IOVA, " priv atc"), tag(2, 0), "and through the ATC");
     is(dma("read", 2, IOVA, " atc"), -1, "an access that is not");
     is(dma("read", NONE, IOVA, " priv"), -1, "a privileged one without PASID");
     *pte(3, 0) |= 1ull << 54;
@@ -1190,6 +1219,7 @@ int main(int argc, char **argv)
     control_open(argv[1]);
     puts("TAP version 13");
     test_hw_info();
+    test_fields();
     test_enable();
     test_unmap();
     test_exclusive();
