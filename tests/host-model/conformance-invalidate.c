@@ -169,7 +169,8 @@ static void commands(World *w)
 {
     const uint64_t vmid = 0xffffull << 32, asid = 0xffffull << 48;
     const uint64_t addr = ~0xfffull, num = 0x1f000, scale = 0x1f00000;
-    const uint64_t num1 = 1 << 12, tg4k = 1 << 10;
+    const uint64_t num1 = 1 << 12, tg4k = 1 << 10, ssv = 1 << 11;
+    const uint64_t ssid = ssid_bits(w) ? 0xfffff000 : 0;
     char got[400] = "";
 
     for (unsigned op = 0; op < 256; op++) {
@@ -177,7 +178,9 @@ static void commands(World *w)
             sprintf(got + strlen(got), " %02x", op);
         }
     }
-    is_text(got, " 05 06 10 11 12 13 30", "Opcodes that are accepted");
+    is_text(got, has_ats(w) ? " 05 06 10 11 12 13 30 40"
+                            : " 05 06 10 11 12 13 30",
+            "Opcodes that are accepted");
 
     bits(w, "TLBI_NSNH_ALL", NSNH_ALL, 0, 0, 0);
     bits(w, "TLBI_NH_ALL", NH_ALL, 0, vmid, 0);
@@ -190,16 +193,26 @@ static void commands(World *w)
          vmid | (num ^ num1) | scale, addr | 1 | 3 << 8 | 1 << 11);
     bits(w, "TLBI_NH_VA with TTL=3", NH_VA, tg4k | 3 << 8,
          vmid | asid | num | scale, addr | 1 | 3 << 8 | 1 << 11);
-    bits(w, "CFGI_CD", CFGI_CD | SID, 0, 0, 1);
+    bits(w, "CFGI_CD", CFGI_CD | SID, 0, ssid, 1);
     bits(w, "CFGI_CD_ALL", CFGI_CD_ALL | SID, 0, 0, 0);
 
-    is(one(w, ATC_INV | SID, 0), -EIO, "ATC_INV without ATS on the host");
-    is(one(w, ATC_INV | SID, 52), -EIO, "ATC_INV of all without that");
+    if (has_ats(w)) {
+        /* Without SSV, SSID and Global are ignored, but they are no error. */
+        bits(w, "ATC_INV", ATC_INV | SID, 0, ssid ? ssid | ssv | 1 << 9 : 0,
+             addr | 0x3f);
+        is(one(w, ATC_INV | SID, addr | 52), 0, "ATC_INV of all");
+        is(one(w, ATC_INV | SID, 53), -EIO, "ATC_INV with Size=53");
+        is(one(w, ATC_INV | SID, 63), -EIO, "ATC_INV with Size=63");
+        is(one(w, ATC_INV, 0), -EIO, "ATC_INV with StreamID 0");
+    } else {
+        is(one(w, ATC_INV | SID, 0), -EIO, "ATC_INV without ATS on the host");
+        is(one(w, ATC_INV | SID, 52), -EIO, "ATC_INV of all without that");
+    }
     is(one(w, CFGI_CD, 0), -EIO, "CFGI_CD with StreamID 0");
     is(one(w, CFGI_CD | SID << 8, 0), -EIO, "CFGI_CD with another StreamID");
     is(one(w, CFGI_CD_ALL | 0xffffffffull << 32, 0), -EIO,
        "CFGI_CD_ALL with the largest StreamID");
-    is(one(w, CFGI_CD | SID | 1 << 11, 0), -EIO, "CFGI_CD with SSV");
+    is(one(w, CFGI_CD | SID | ssv, 0), -EIO, "CFGI_CD with SSV");
     is(one(w, NH_VA | vmid | asid, addr | 1), 0,
        "TLBI_NH_VA with all of VMID, ASID, address and Leaf");
 }

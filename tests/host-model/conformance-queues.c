@@ -280,9 +280,18 @@ static void hw_info(World *w)
        "GET_HW_INFO with its data at 0");
     arg.data_len = 0;
     is(call(w->fd, IOMMU_GET_HW_INFO, &arg), 0, "GET_HW_INFO without data");
-    is_hex(arg.out_capabilities, IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED,
-           "Capabilities without ATS, PASID and dirty tracking");
-    is(arg.out_max_pasid_log2, 0, "PASID bits without PASID");
+    if (!has_ats(w)) {
+        is(!!(arg.out_capabilities & IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED), 1,
+           "No ATS without ATS on the SMMU");
+    }
+    if (!ssid_bits(w)) {
+        is(arg.out_max_pasid_log2, 0, "PASID bits without SubstreamIDs");
+    } else {
+        is(arg.out_max_pasid_log2 <= ssid_bits(w), 1,
+           "PASID bits are not more than those of SubstreamIDs");
+    }
+    is_hex(arg.out_capabilities & IOMMU_HW_CAP_DIRTY_TRACKING, 0,
+           "Capabilities: dirty tracking without HTTU");
 }
 
 void test_queues(void)

@@ -281,10 +281,10 @@ static long rw(int dev, bool write, void *buf, size_t len, uint64_t at)
 }
 
 /*
- * The device has no extended capability, and bytes that none owns are raw: what
- * is written there reaches the device.  QEMU's keeps it, but for the header.
+ * A device without extended capabilities.  Bytes of none are raw: what is
+ * written there reaches the device.  QEMU's keeps it, but for the header.
  */
-static void extended_config(int dev)
+static void raw_config(int dev)
 {
     static const struct {
         unsigned at;
@@ -295,18 +295,8 @@ static void extended_config(int dev)
         { 0x880, UINT64_MAX }, { 0xff8, UINT64_MAX },
     };
     const uint64_t config = 7ull << 40;
-    static uint8_t all[4096];
-    uint64_t value = UINT64_MAX;
-    unsigned set = 0;
+    uint64_t value;
 
-    is(rw(dev, false, all, sizeof(all), config), sizeof(all),
-       "pread() of all configuration space");
-    for (unsigned i = 0x100; i < sizeof(all); i++) {
-        set += !!all[i];
-    }
-    is(set, 0, "  bytes of extended capabilities");
-    is(rw(dev, true, &value, 8, config + 0xffc), -EFAULT,
-       "pwrite() over the end of configuration space");
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         value = UINT64_MAX;
         is(rw(dev, true, &value, 8, config + rows[i].at), 8,
@@ -317,6 +307,48 @@ static void extended_config(int dev)
         is_hex(value, rows[i].kept, "  what the device kept");
         value = 0;
         rw(dev, true, &value, 8, config + rows[i].at);
+    }
+}
+
+/* The list of extended capabilities: ATS cannot be changed, PASID is hidden */
+static void extended_caps(int dev, unsigned at)
+{
+    const uint64_t config = 7ull << 40, ones = UINT64_MAX;
+    unsigned pasids = 0, n = 0;
+
+    while (at && n++ < 960) {
+        uint32_t cap[2], now[2];
+
+        rw(dev, false, cap, 8, config + at);
+        if ((cap[0] & 0xffff) == 0xf) {
+            is(rw(dev, true, (void *)&ones, 8, config + at), 8,
+               "pwrite() to the ATS capability at 0x%x", at);
+            rw(dev, false, now, 8, config + at);
+            is(!memcmp(cap, now, sizeof(cap)), 1, "  which stays as it was");
+        }
+        pasids += (cap[0] & 0xffff) == 0x1b;
+        at = cap[0] >> 20 & 0xffc;
+    }
+    is(n < 960, 1, "The list of extended capabilities has an end");
+    is(pasids, 0, "  and shows no PASID");
+}
+
+static void extended_config(int dev)
+{
+    const uint64_t config = 7ull << 40;
+    static uint8_t all[4096];
+    uint64_t value = UINT64_MAX;
+    uint32_t header;
+
+    is(rw(dev, false, all, sizeof(all), config), sizeof(all),
+       "pread() of all configuration space");
+    memcpy(&header, all + 0x100, sizeof(header));
+    is(rw(dev, true, &value, 8, config + 0xffc), -EFAULT,
+       "pwrite() over the end of configuration space");
+    if (header) {
+        extended_caps(dev, 0x100);
+    } else {
+        raw_config(dev);
     }
 }
 

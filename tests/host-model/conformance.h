@@ -62,6 +62,17 @@ typedef struct World {
 
 #define VSID 0x42                       /* of the vDEVICE */
 
+/* What the SMMU has.  Linux reports these fields as they are. */
+static inline bool has_ats(const World *w)
+{
+    return w->info.idr[0] >> 10 & 1;
+}
+
+static inline unsigned ssid_bits(const World *w)
+{
+    return w->info.idr[1] >> 6 & 0x1f;
+}
+
 World world_open(void);
 void world_nest(World *w);              /* make the vIOMMU and the vDEVICE */
 void world_close(World *w);
