@@ -219,10 +219,13 @@ class Outer:
     instructions, one per nanosecond, and its CPUs take turns in one thread.  Its devices,
     including the SMMU, take no time: they run as soon as they get a request, unless something
     else uses that CPU.  While all CPUs of L1 are idle the clock jumps to the next timer.
+    CPU: the model of L1's CPUs.
+    APPEND: more for L1's command line.
+    MORE: more arguments.
     """
 
     def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False, cpus=2,
-                 counted=None):
+                 counted=None, cpu='max,pauth-impdef=on', append='', more=()):
         self.logs = logs
         self.dir = tempfile.mkdtemp(prefix='nested-')
         self.disks = [Disk(self.dir, n) for n in range(slots * DISKS_PER_SLOT)]
@@ -234,11 +237,12 @@ class Outer:
                 '-serial', 'file:' + self.console,
                 '-machine', 'virt,virtualization=on,gic-version=3,iommu=smmuv3',
                 '-global', 'arm-smmuv3.stage=nested',
-                '-cpu', 'max,pauth-impdef=on', '-smp', str(cpus), '-m', str(memory),
+                '-cpu', cpu, '-smp', str(cpus), '-m', str(memory),
                 '-accel', 'tcg,thread=' + ('multi' if counted is None else 'single'),
                 '-qmp', 'unix:%s,server=on,wait=off' % qmp,
                 '-kernel', kernel,
-                '-append', 'console=ttyAMA0 root=/dev/vda rw init=/init panic=-1 slots=%d' % slots,
+                '-append', 'console=ttyAMA0 root=/dev/vda rw init=/init panic=-1 slots=%d %s'
+                % (slots, append),
                 '-drive', 'if=none,id=root,format=raw,snapshot=on,file=' + root,
                 '-device', 'virtio-blk-device,drive=root',
                 '-device', 'virtio-serial-device,max_ports=%d' % (len(names) + 1)]
@@ -263,6 +267,7 @@ class Outer:
                      '-device', 'pcie-root-port,id=rp%d,bus=pcie.0,chassis=%d,addr=%d'
                      % (n, n + 1, n + 1),
                      '-device', 'nvme,serial=%s,drive=d%d,bus=rp%d' % (disk.serial, n, n)]
+        args += more
         self.log = os.path.join(logs, 'l0.log')
         with open(self.log, 'w') as log:
             log.write(' '.join(shlex.quote(a) for a in args) + '\n')
