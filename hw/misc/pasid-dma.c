@@ -26,8 +26,9 @@
 #define TYPE_PASID_DMA "pasid-dma"
 OBJECT_DECLARE_SIMPLE_TYPE(PASIDDMAState, PASID_DMA)
 
+/* The first capability must be at the beginning of the space for them */
 #define ATS_OFFSET      0x100
-#define PASID_OFFSET    0x110
+#define PASID_OFFSET(d) ((d)->ats ? 0x110 : 0x100)
 
 #define PAGE            (4 * KiB)       /* of an ATC entry */
 #define LOOP_NS         (20 * SCALE_US) /* between the copies of a loop */
@@ -74,7 +75,7 @@ static gboolean atc_equal(gconstpointer a, gconstpointer b)
 static bool pasid_enabled(PASIDDMAState *d)
 {
     return d->pasid_width &&
-           pci_get_word(PCI_DEVICE(d)->config + PASID_OFFSET +
+           pci_get_word(PCI_DEVICE(d)->config + PASID_OFFSET(d) +
                         PCI_PASID_CTRL) & PCI_PASID_CTRL_ENABLE;
 }
 
@@ -353,6 +354,7 @@ static void pasid_dma_config_write(PCIDevice *dev, uint32_t addr,
 static void pasid_dma_reset(DeviceState *dev)
 {
     PASIDDMAState *d = PASID_DMA(dev);
+    uint8_t *config = PCI_DEVICE(d)->config;
 
     timer_del(&d->timer);
     g_hash_table_remove_all(d->atc);
@@ -360,10 +362,10 @@ static void pasid_dma_reset(DeviceState *dev)
     d->src = d->dst = d->fault = 0;
     d->oks = d->failures = d->hits = d->requests = d->invals = d->mute = 0;
     if (d->pasid_width) {
-        pci_set_word(PCI_DEVICE(d)->config + PASID_OFFSET + PCI_PASID_CTRL, 0);
+        pci_set_word(config + PASID_OFFSET(d) + PCI_PASID_CTRL, 0);
     }
     if (d->ats) {
-        pci_set_word(PCI_DEVICE(d)->config + ATS_OFFSET + PCI_ATS_CTRL, 0);
+        pci_set_word(config + ATS_OFFSET + PCI_ATS_CTRL, 0);
     }
 }
 
@@ -384,11 +386,11 @@ static void pasid_dma_realize(PCIDevice *dev, Error **errp)
         pcie_ats_init(dev, ATS_OFFSET, true);
     }
     if (d->pasid_width) {
-        pcie_add_capability(dev, PCI_EXT_CAP_ID_PASID, 1, PASID_OFFSET,
+        pcie_add_capability(dev, PCI_EXT_CAP_ID_PASID, 1, PASID_OFFSET(d),
                             PCI_EXT_CAP_PASID_SIZEOF);
-        pci_set_word(dev->config + PASID_OFFSET + PCI_PASID_CAP,
+        pci_set_word(dev->config + PASID_OFFSET(d) + PCI_PASID_CAP,
                      d->pasid_width << 8);
-        pci_set_word(dev->wmask + PASID_OFFSET + PCI_PASID_CTRL,
+        pci_set_word(dev->wmask + PASID_OFFSET(d) + PCI_PASID_CTRL,
                      PCI_PASID_CTRL_ENABLE);
     }
     d->atc = g_hash_table_new_full(atc_hash, atc_equal, g_free, g_free);
