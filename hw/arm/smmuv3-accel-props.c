@@ -33,9 +33,6 @@ unsigned smmuv3_oas_bits(int value)
 
 const PropertyInfo smmuv3_prop_oas = {
     .type = "OasMode",
-    .description = "accel=on: output address size in bits; auto: what all "
-                   "hosts have; a number: each host needs as much "
-                   "(default: auto)",
     .enum_table = &oas_lookup,
     .get = qdev_propinfo_get_enum,
     .set = qdev_propinfo_set_enum,
@@ -54,14 +51,48 @@ static const QEnumLookup ssidsize_lookup = {
 
 const PropertyInfo smmuv3_prop_ssidsize = {
     .type = "SsidSizeMode",
-    .description = "accel=on: width of a SubstreamID (PASID) in bits; auto: "
-                   "what all hosts have; a number: each host needs as much "
-                   "(default: auto)",
     .enum_table = &ssidsize_lookup,
     .get = qdev_propinfo_get_enum,
     .set = qdev_propinfo_set_enum,
     .set_default_value = qdev_propinfo_set_default_value_enum,
 };
+
+/* What `-device arm-smmuv3,help` says */
+static const struct {
+    const char *name;
+    const char *text;
+} descriptions[] = {
+    { "accel", "The physical SMMUv3 translates for assigned devices, in nested "
+      "mode" },
+    { "ats", "accel=on: offer Address Translation Services; auto: if the host "
+      "lets one of the devices use them" },
+    { "cmdqv", "accel=on: command queues in hardware; not built yet: on is "
+      "rejected, auto means off" },
+    { "msi-gpa", "For the board: where the guest maps the host's MSI window" },
+    { "oas", "accel=on: output address size in bits; auto: what all hosts "
+      "have; a number: each host needs as much" },
+    { "pasid", "Older name of ssidsize: on is rejected" },
+    { "ril", "accel=on: range invalidation; auto: if all hosts have it; on: "
+      "each host needs it" },
+    { "s2fwb", "accel=off: advertise IDR3.FWB; needs stage=2 or nested" },
+    { "share-stage2", "accel=on: one stage 2 for all SMMUs that have this, for "
+      "guests that never use one ASID on two of them" },
+    { "ssidsize", "accel=on: width of a SubstreamID (PASID) in bits; auto: "
+      "what all hosts have; a number: each host needs as much" },
+    { "stage", "accel=off: 1, 2 or nested" },
+    { "x-direct-registers", "accel=on: let the guest read registers without "
+      "an exit" },
+    { "x-drain-us", "accel=on: microseconds for which QEMU goes on to read "
+      "commands in one exit" },
+};
+
+void smmuv3_describe_properties(ObjectClass *klass)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(descriptions); i++) {
+        object_class_property_set_description(klass, descriptions[i].name,
+                                              descriptions[i].text);
+    }
+}
 
 /*
  * Faults: all of them are looked for, and reported in one Error

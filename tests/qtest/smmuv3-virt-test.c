@@ -128,6 +128,12 @@ static void test_properties(void)
         g_assert_cmpstr(qdict_get_str(prop, "type"), ==, properties[i].type);
         g_assert_cmpstr(json ? json->str : NULL, ==,
                         properties[i].default_value);
+        /* a sentence, and not the "on/off" of a type; two are the base's */
+        if (strcmp(name, "bus_num") && strcmp(name, "smmu_per_bus")) {
+            const char *help = qdict_get_try_str(prop, "description");
+
+            g_assert_true(help && strchr(help, ' '));
+        }
         found++;
     }
     g_assert_cmpint(found, ==, ARRAY_SIZE(properties));

@@ -79,6 +79,9 @@ bool smmuv3_fault_report(SMMUv3State *s, const GPtrArray *faults, Error **errp);
  */
 bool smmuv3_refuse_assigned(SMMUv3State *s, PCIDevice *dev, Error **errp);
 
+/* Say what each property is for, of a class that has all of them */
+void smmuv3_describe_properties(ObjectClass *klass);
+
 extern const PropertyInfo smmuv3_prop_oas;
 extern const PropertyInfo smmuv3_prop_ssidsize;
 
