@@ -8,6 +8,7 @@ BED   = outer kernel arm64
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
 	@echo "make check         all tests (TESTS='unit qtest model guest base series nested' picks)"
+	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-series  build every step of both series by itself"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
@@ -52,6 +53,12 @@ check-series: build/config.mak
 	@$(STEP) $(BASE)
 	@scripts/check steps
 
+# The host's kernel and the guest's with pages of 64 KiB; one more kernel to build.
+check-64k: build/config.mak
+	@$(STEP) $(BASE) model x86 $(BED)
+	@tests/nested/kernel 64k > /dev/null
+	@scripts/check 64k
+
 check-mutants: build/config.mak
 	@$(STEP) $(BASE) asan model
 	@scripts/mutants
@@ -75,4 +82,4 @@ series: build/config.mak
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build check nested check-series check-mutants soak bench series clean
+.PHONY: help demo demo-nested build check check-64k nested check-series check-mutants soak bench series clean
