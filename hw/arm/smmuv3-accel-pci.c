@@ -289,32 +289,9 @@ static const PCIIOMMUOps accel_iommu_ops = {
  * Devices that are created before their SMMU
  */
 
-typedef struct DeviceCheck {
-    SMMUv3State *s;
-    GPtrArray *faults;
-} DeviceCheck;
-
-/* Go on after a device that does not fit */
-static bool check_device(PCIDevice *dev, void *opaque, Error **errp)
-{
-    DeviceCheck *check = opaque;
-    Error *err = NULL;
-
-    if (!accept_device(dev, check->s, &err)) {
-        smmuv3_fault_take(check->faults, err);
-    }
-    return true;
-}
-
 void smmuv3_accel_check_devices(SMMUv3State *s, GPtrArray *faults)
 {
-    DeviceCheck check = { s, faults };
-
-    /* The base class refuses an SMMU without a bus */
-    if (s->smmu_state.primary_bus) {
-        smmu_each_device_below(s->smmu_state.primary_bus, check_device, &check,
-                               NULL);
-    }
+    smmuv3_fault_check_devices(s, accept_device, faults);
 }
 
 static bool adopt(PCIDevice *dev, void *opaque, Error **errp)

@@ -119,6 +119,36 @@ fault(GPtrArray *faults, SMMUv3State *s, const char *format, ...)
                     g_strdup_printf("arm-smmuv3 '%s': %s", name, text));
 }
 
+typedef struct DeviceCheck {
+    SMMUv3State *s;
+    SMMUv3AcceptDevice *accept;
+    GPtrArray *faults;
+} DeviceCheck;
+
+/* Go on after a device that does not fit */
+static bool check_device(PCIDevice *dev, void *opaque, Error **errp)
+{
+    DeviceCheck *check = opaque;
+    Error *err = NULL;
+
+    if (!check->accept(dev, check->s, &err)) {
+        smmuv3_fault_take(check->faults, err);
+    }
+    return true;
+}
+
+void smmuv3_fault_check_devices(SMMUv3State *s, SMMUv3AcceptDevice *accept,
+                                GPtrArray *faults)
+{
+    DeviceCheck check = { s, accept, faults };
+
+    /* The base class refuses an SMMU without a bus */
+    if (s->smmu_state.primary_bus) {
+        smmu_each_device_below(s->smmu_state.primary_bus, check_device, &check,
+                               NULL);
+    }
+}
+
 bool smmuv3_fault_report(SMMUv3State *s, const GPtrArray *faults, Error **errp)
 {
     g_autofree char *name = qdev_get_human_name(DEVICE(s));
@@ -202,20 +232,9 @@ static void check_accel(SMMUv3State *s, GPtrArray *faults)
  * IOVAs as physical addresses.  smmuv3_refuse_assigned() refuses one that comes
  * later.
  */
-typedef struct EmulatedCheck {
-    SMMUv3State *s;
-    GPtrArray *faults;
-} EmulatedCheck;
-
-static bool check_not_assigned(PCIDevice *dev, void *opaque, Error **errp)
+static bool is_not_assigned(PCIDevice *dev, void *opaque, Error **errp)
 {
-    EmulatedCheck *check = opaque;
-    Error *err = NULL;
-
-    if (smmuv3_refuse_assigned(check->s, dev, &err)) {
-        smmuv3_fault_take(check->faults, err);
-    }
-    return true;
+    return !smmuv3_refuse_assigned(opaque, dev, errp);
 }
 
 bool smmuv3_refuse_assigned(SMMUv3State *s, PCIDevice *dev, Error **errp)
@@ -254,11 +273,8 @@ static void check_emulated(SMMUv3State *s, GPtrArray *faults)
         fault(faults, s, "ats, cmdqv, oas, ril, share-stage2 and ssidsize are "
               "for an accelerated SMMU: add accel=on, or leave them out");
     }
-    if (s->smmu_state.smmu_per_bus && s->smmu_state.primary_bus) {
-        EmulatedCheck check = { s, faults };
-
-        smmu_each_device_below(s->smmu_state.primary_bus, check_not_assigned,
-                               &check, NULL);
+    if (s->smmu_state.smmu_per_bus) {
+        smmuv3_fault_check_devices(s, is_not_assigned, faults);
     }
 }
 

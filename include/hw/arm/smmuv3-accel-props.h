@@ -59,6 +59,18 @@ void smmuv3_find_faults(SMMUv3State *s, GPtrArray *faults);
 /* Append @err to @faults, and free it */
 void smmuv3_fault_take(GPtrArray *faults, Error *err);
 
+/* May @dev be below the SMMUv3State @opaque?  Otherwise @errp is set. */
+typedef bool SMMUv3AcceptDevice(PCIDevice *dev, void *opaque, Error **errp);
+
+/**
+ * smmuv3_fault_check_devices: check devices that are created before their SMMU
+ * @s: the SMMU, which may be without a bus
+ * @accept: called once for each device below the root complex of @s
+ * @faults: of char *; what @accept says is appended
+ */
+void smmuv3_fault_check_devices(SMMUv3State *s, SMMUv3AcceptDevice *accept,
+                                GPtrArray *faults);
+
 /**
  * smmuv3_fault_report: put all faults into one Error
  * @s: the SMMU that they are about
