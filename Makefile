@@ -7,8 +7,9 @@ BED   = outer kernel arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
-	@echo "make check         all tests (TESTS='unit qtest model guest base series nested' picks)"
+	@echo "make check         all tests (TESTS='unit qtest model guest libvirt base series nested' picks)"
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
+	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
 	@echo "make check-series  build every step of both series by itself"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
@@ -41,13 +42,18 @@ build: build/config.mak
 # arm64 QEMU.
 TESTS =
 check: build/config.mak
-	@$(STEP) $(BASE) $(if $(filter-out nested series guest,$(or $(TESTS),all)),pristine asan) \
-	        model $(if $(filter guest,$(or $(TESTS),guest)),x86 guest peer) \
+	@$(STEP) $(BASE) $(if $(filter-out nested series guest libvirt,$(or $(TESTS),all)),pristine asan) \
+	        model $(if $(filter guest libvirt,$(or $(TESTS),guest)),x86 guest) \
+	        $(if $(filter guest,$(or $(TESTS),guest)),peer) \
+	        $(if $(filter libvirt,$(or $(TESTS),libvirt)),libvirt) \
 	        $(if $(filter nested,$(or $(TESTS),nested)),$(BED))
 	@scripts/check $(TESTS)
 
 nested:
 	@$(MAKE) --no-print-directory check TESTS=nested
+
+check-libvirt:
+	@$(MAKE) --no-print-directory check TESTS=libvirt
 
 check-series: build/config.mak
 	@$(STEP) $(BASE)
@@ -82,4 +88,4 @@ series: build/config.mak
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build check check-64k nested check-series check-mutants soak bench series clean
+.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-mutants soak bench series clean
