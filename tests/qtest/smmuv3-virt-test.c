@@ -287,6 +287,63 @@ static void test_refusal(const void *opaque)
     smmuv3_check_refused(row->machine, row->firmware, row->args, row->text);
 }
 
+/*
+ * A configuration of a later QEMU has a version of the machine that this one
+ * does not have
+ */
+static void test_machine_version(void)
+{
+    static const struct {
+        const char *machine;
+        bool later;
+    } rows[] = {
+        { "virt-99.0", true },
+        { "virt-9999.9999", true },
+        { "virt-1.0", false },
+        { "virt-2.99", false },
+        { "virt-99", false },
+        { "virt-99.0.0", false },
+        { "virt-99.x", false },
+        { "virt-99999.0", false },
+        { "virt-", false },
+        { "vir-99.0", false },
+        { "virtual-99.0", false },
+        { "-99.0", false },
+    };
+    QTestState *qts = qtest_init("-machine none");
+    QDict *rsp = qtest_qmp(qts, "{ 'execute': 'query-machines' }");
+    g_autofree char *newest = NULL;
+    QListEntry *e;
+    int i;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), e) {
+        QDict *machine = qobject_to(QDict, qlist_entry_obj(e));
+
+        if (!g_strcmp0(qdict_get_try_str(machine, "alias"), "virt")) {
+            newest = g_strdup(qdict_get_str(machine, "name"));
+        }
+    }
+    qobject_unref(rsp);
+    qtest_quit(qts);
+    g_assert(newest);
+
+    for (i = 0; i < ARRAY_SIZE(rows); i++) {
+        g_autofree char *text = rows[i].later ?
+            g_strdup_printf("machine type '%s' is of a later QEMU, and %s is "
+                            "the newest that QEMU ", rows[i].machine, newest) :
+            g_strdup_printf("unsupported machine type: \"%s\"",
+                            rows[i].machine);
+        g_autofree char *advice =
+            g_strdup_printf("has: write -machine %s, in libvirt "
+                            "<type machine='%s'>", newest, newest);
+
+        smmuv3_check_refused(rows[i].machine, false, "", text);
+        if (rows[i].later) {
+            smmuv3_check_refused(rows[i].machine, false, "", advice);
+        }
+    }
+}
+
 /* @nb PXBs, each with one SMMU */
 static char *many_smmus(int nb)
 {
@@ -905,6 +962,7 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &refusals[i], test_refusal);
     }
+    qtest_add_func("smmuv3-virt/refuse/machine-version", test_machine_version);
     qtest_add_func("smmuv3-virt/refuse/17th", test_17th);
     qtest_add_func("smmuv3-virt/refuse/hot-plug", test_hot_plug);
     qtest_add_func("smmuv3-virt/refuse/other-machine", test_other_machine);
