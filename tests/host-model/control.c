@@ -235,6 +235,20 @@ int hm_fail(const char *kind)
     return err;
 }
 
+int hm_fail_thread(void)
+{
+    for (guint i = 0; rules && i < rules->len; i++) {
+        HmRule *rule = rules->pdata[i];
+
+        if (!strcmp(rule->kind, "pthread_create") &&
+            ++rule->seen >= rule->first && rule->seen <= rule->last) {
+            HM_COUNT("call.pthread_create");
+            return rule->err;
+        }
+    }
+    return 0;
+}
+
 int hm_call(const char *kind)
 {
     int err = hm_fail(kind);
@@ -480,7 +494,7 @@ static int start_storm(HmDevice *dev, const uint64_t event[4], uint64_t n)
     s->dev = dev;
     s->n = n;
     memcpy(s->event, event, sizeof(s->event));
-    ret = pthread_create(&thread, NULL, storm, s);
+    ret = hm_thread_create(&thread, storm, s);
     if (ret) {
         g_free(s);
         return -ret;
@@ -520,7 +534,7 @@ static int start_resets(HmDevice *dev, uint64_t n)
     r->dev = dev;
     r->n = n;
     HM_COUNT("resets.running");
-    ret = pthread_create(&thread, NULL, resets, r);
+    ret = hm_thread_create(&thread, resets, r);
     if (ret) {
         hm_bug("no thread: %s", strerror(ret));
     }
@@ -659,7 +673,7 @@ static void start_server(const char *path)
     /* Signals are for the program's own threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (pthread_create(&thread, NULL, serve, GINT_TO_POINTER(fd))) {
+    if (hm_thread_create(&thread, serve, GINT_TO_POINTER(fd))) {
         hm_bug("no thread for %s", path);
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);

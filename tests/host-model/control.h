@@ -7,6 +7,7 @@
 #ifndef HOST_MODEL_CONTROL_H
 #define HOST_MODEL_CONTROL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 /* The model's one lock */
@@ -21,5 +22,17 @@ bool hm_active(void);
  * lock; it is released during the delay.
  */
 int hm_call(const char *kind);
+
+/*
+ * Whether a new thread is refused: 0 or an errno.  Only a rule for
+ * `pthread_create` does that, because `*` means calls on our fds.
+ */
+int hm_fail_thread(void);
+
+/*
+ * A thread of the model's own, which no rule refuses.  As pthread_create(), but
+ * the caller may hold the lock.
+ */
+int hm_thread_create(pthread_t *thread, void *(*start)(void *), void *arg);
 
 #endif /* HOST_MODEL_CONTROL_H */

@@ -918,3 +918,23 @@ void *mmap64(void *addr, size_t len, int prot, int flags, int fd,
     }
     return REAL(mmap64)(addr, len, prot, flags, fd, offset);
 }
+
+/* Like a host whose limit of processes is reached. */
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                   void *(*start)(void *), void *arg)
+{
+    int err = 0;
+
+    if (hm_active()) {
+        hm_lock();
+        err = hm_fail_thread();
+        hm_unlock();
+    }
+    return err ?: REAL(pthread_create)(thread, attr, start, arg);
+}
+
+int hm_thread_create(pthread_t *thread, void *(*start)(void *), void *arg)
+{
+    return REAL(pthread_create)(thread, NULL, start, arg);
+}
