@@ -435,6 +435,7 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
     SMMUv3State *s = opaque;
 
     if (running) {
+        smmuv3_accel_eventq_run(s);
         qemu_bh_schedule(s->accel_state->drain.bh);
     }
 }

@@ -5,7 +5,7 @@
  *
  * Records come from QEMU itself and from the host.  The host keeps its records
  * in a vEVENTQ while EVENTQEN is set.  QEMU reads none while the guest's queue
- * is full.  A loss sets EVENTQ_PROD.OVFLG.  IHI 0070 7.2 and 7.4.
+ * is full, or while the machine is stopped.  A loss sets EVENTQ_PROD.OVFLG.  IHI 0070 7.2 and 7.4.
  */
 
 #include "qemu/osdep.h"
@@ -117,10 +117,16 @@ static void drain_host_events(void *opaque)
         .opaque = s,
     };
     bool was_empty = smmuv3_q_empty(&s->eventq);
-    uint32_t before = room(s);
-    bool alive = smmuv3_accel_veventq_drain(&accel->vsmmu, before, &sink);
-    uint32_t after = room(s);
+    uint32_t before = room(s), after;
+    bool alive;
 
+    if (!runstate_is_live(runstate_get())) {
+        /* Guest memory must not change now: smmuv3_accel_eventq_run() */
+        qemu_set_fd_handler(accel->vsmmu.event_fd, NULL, NULL, NULL);
+        return;
+    }
+    alive = smmuv3_accel_veventq_drain(&accel->vsmmu, before, &sink);
+    after = room(s);
     if (was_empty && !smmuv3_q_empty(&s->eventq)) {
         smmuv3_trigger_irq(s, SMMU_IRQ_EVTQ, 0);
     }
@@ -145,6 +151,16 @@ void smmuv3_accel_do_eventq_cons(SMMUv3State *s)
 
     if (accel->events_paused && room(s)) {
         accel->events_paused = false;
+        qemu_set_fd_handler(accel->vsmmu.event_fd, drain_host_events, NULL, s);
+    }
+}
+
+void smmuv3_accel_eventq_run(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (accel->vsmmu.veventq && !accel->events_paused &&
+        !accel->events_failed) {
         qemu_set_fd_handler(accel->vsmmu.event_fd, drain_host_events, NULL, s);
     }
 }

@@ -261,6 +261,9 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s);
 void smmuv3_accel_eventq_realize(SMMUv3State *s);
 void smmuv3_accel_eventq_unrealize(SMMUv3State *s);
 
+/* The machine runs: hand on the events that the host has kept meanwhile */
+void smmuv3_accel_eventq_run(SMMUv3State *s);
+
 /**
  * smmuv3_accel_eventq_sync: a CMD_SYNC is about to complete
  * @s: with or without an event queue

@@ -234,6 +234,46 @@ static void test_overflow(void)
     host_finish(g);
 }
 
+/*
+ * While the machine is stopped its memory may be saved or sent elsewhere. The
+ * host keeps its events until the machine runs again.
+ */
+static void test_stopped(void)
+{
+    const uint64_t *record;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    record = host_ram(g, g->smmu[0].eventq);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    for (unsigned n = 0; n < 3; n++) {
+        raise_events(g, 0, F_TRANSLATION, 0, EVENTQ_SLOTS);
+        qtest_qmp_assert_success(g->qts, "{'execute': 'query-status'}");
+        g_usleep(20 * 1000);
+        g_assert_cmphex(qatomic_read(record), ==, 0);
+        g_assert_cmphex(smmu_read(g, 0, SMMU_EVENTQ_PROD), ==, 0);
+    }
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    drain_queue(g, 3 * EVENTQ_SLOTS);
+    g_assert_false(smmu_event_overflow(g, 0));
+
+    /* A queue that is full, or that has nothing to report, stays as it is */
+    raise_events(g, 0, F_TRANSLATION, 0, EVENTQ_SLOTS + 10);
+    g_usleep(20 * 1000);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    drain_queue(g, EVENTQ_SLOTS + 10);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    expect_no_event(g, 0);
+    raise_events(g, 0, C_BAD_STE, 0, 1);
+    expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    host_finish(g);
+}
+
 /* Invalid queue indexes cost the guest its events, and nothing else */
 static void test_nonsense(void)
 {
@@ -1178,6 +1218,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/substream", test_substream);
     qtest_add_func("/smmuv3-event/types", test_types);
     qtest_add_func("/smmuv3-event/overflow", test_overflow);
+    qtest_add_func("/smmuv3-event/stopped", test_stopped);
     qtest_add_func("/smmuv3-event/bad-indexes", test_nonsense);
     qtest_add_func("/smmuv3-event/storm", test_storm);
     qtest_add_func("/smmuv3-event/storm-taken", test_storm_taken);
