@@ -11,6 +11,7 @@
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 #include "trace.h"
 #include "hw/arm/smmuv3.h"
@@ -193,19 +194,32 @@ void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules)
     batch->n = kept;
 }
 
-static int issue(const SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmd,
+/* From the first command that is not complete on */
+static int issue(const SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch,
                  unsigned n)
 {
-    int ret = smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n);
+    const SMMUv3HostCmd *cmd = &batch->cmd[batch->done];
+    unsigned done;
+    int ret = smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n, &done);
 
     trace_smmuv3_accel_invalidate(vsmmu->name, n, opcode(cmd), ret);
+    batch->done += done;
+    return ret;
+}
+
+/* Returns 0, or -ECANCELED with the rest to be done, or the host's error */
+static int issue_all(const SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
+{
+    int ret = issue(vsmmu, batch, batch->n - batch->done);
+
+    batch->error = ret == -ECANCELED ? 0 : ret;
     return ret;
 }
 
 bool smmuv3_accel_batch_try(SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
 {
     if (smmuv3_accel_batch_needs_host(vsmmu, batch) &&
-        issue(vsmmu, batch->cmd, batch->n)) {
+        issue_all(vsmmu, batch)) {
         return false;
     }
     smmuv3_accel_batch_clear(batch);
@@ -217,14 +231,16 @@ bool smmuv3_accel_batch_try(SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
  */
 
 void smmuv3_accel_job_begin(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
-                            SMMUv3AccelBatch *batch, bool tried)
+                            SMMUv3AccelBatch *batch, bool thread)
 {
     job->vsmmu = *vsmmu;
-    job->tried = tried;
+    job->vsmmu.cancelled = thread ? &job->cancelled : NULL;
     job->cancelled = job->invalidated = false;
     job->result = SMMUV3_ACCEL_FLUSH_OK;
     job->everything = smmuv3_accel_vsmmu_everything(vsmmu, &job->n_everything);
-    job->batch.n = 0;
+    job->done = 0;
+    job->failed = !batch;
+    smmuv3_accel_batch_clear(&job->batch);
     if (batch) {
         job->batch = *batch;
         smmuv3_accel_batch_clear(batch);
@@ -232,57 +248,91 @@ void smmuv3_accel_job_begin(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
 }
 
 /* Between two calls another thread may have cancelled the job */
-static bool is_cancelled(SMMUv3AccelJob *job)
+static bool must_stop(const SMMUv3AccelJob *job, int64_t start)
 {
-    return qatomic_read(&job->cancelled);
+    return job->vsmmu.cancelled ? qatomic_read(job->vsmmu.cancelled) :
+           get_clock() - start >= SMMUV3_ACCEL_SLOW_CALL_NS;
 }
 
-static void invalidate_everything(SMMUv3AccelJob *job)
+static bool invalidate_everything(SMMUv3AccelJob *job)
 {
-    job->error = -ECANCELED;
-    for (unsigned i = 0; i < job->n_everything && !is_cancelled(job); i++) {
-        job->error = smmuv3_accel_vsmmu_invalidate(&job->vsmmu,
-                                                   &job->everything[i], 1);
-        if (job->error) {
+    unsigned done;
+
+    job->error = smmuv3_accel_vsmmu_invalidate(&job->vsmmu,
+                                               job->everything + job->done,
+                                               job->n_everything - job->done,
+                                               &done);
+    job->done += done;
+    job->invalidated = job->error != -ECANCELED;
+    return job->invalidated;
+}
+
+/* May a device have caused the error, by not answering? */
+static bool has_atc_inv(const SMMUv3AccelBatch *batch)
+{
+    for (unsigned i = batch->done; i < batch->n; i++) {
+        if (smmuv3_accel_cmd_is_atc_inv(&batch->cmd[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * The batch has failed: find out why.  Sets job->failed if everything has to be
+ * invalidated.  Returns false if it has stopped.
+ */
+static bool find_error(SMMUv3AccelJob *job, int64_t start)
+{
+    SMMUv3AccelBatch *batch = &job->batch;
+
+    if (batch->error != -EIO && !has_atc_inv(batch)) {
+        job->failed = true;
+        return true;
+    }
+    for (; batch->done < batch->n; batch->done++) {
+        const SMMUv3HostCmd *cmd = &batch->cmd[batch->done];
+        unsigned done;
+        int ret;
+
+        if (must_stop(job, start)) {
+            return false;
+        }
+        ret = smmuv3_accel_vsmmu_invalidate(&job->vsmmu, cmd, 1, &done);
+        trace_smmuv3_accel_invalidate(job->vsmmu.name, 1, opcode(cmd), ret);
+        if (ret == -ECANCELED) {
+            return false;
+        }
+        if (ret == -EIO) {
+            /* The guest may repeat the command or, like Linux, skip it */
+            job->cons = batch->cons[batch->done];
+            job->result |= SMMUV3_ACCEL_FLUSH_ILLEGAL;
+        } else if (ret == -ETIMEDOUT && smmuv3_accel_cmd_is_atc_inv(cmd)) {
+            /* IHI 0070 3.9.1.4, 4.7.3: the device's fault; continue */
+            job->result |= SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
+            continue;
+        }
+        if (ret) {
+            job->failed = true;
             break;
         }
     }
-    job->invalidated = true;
+    return true;
 }
 
-/* The batch has failed: find out why, and make up for it */
-static void recover(SMMUv3AccelJob *job)
+bool smmuv3_accel_job_run(SMMUv3AccelJob *job)
 {
-    const SMMUv3AccelBatch *batch = &job->batch;
+    int64_t start = get_clock();
 
-    for (unsigned i = 0; i < batch->n && !is_cancelled(job); i++) {
-        int ret = issue(&job->vsmmu, &batch->cmd[i], 1);
-
-        if (ret == -EIO) {
-            /* The guest may repeat the command or, like Linux, skip it */
-            invalidate_everything(job);
-            job->cons = batch->cons[i];
-            job->result |= SMMUV3_ACCEL_FLUSH_ILLEGAL;
-            return;
-        }
-        if (ret == -ETIMEDOUT && smmuv3_accel_cmd_is_atc_inv(&batch->cmd[i])) {
-            /* IHI 0070 3.9.1.4, 4.7.3: the device's fault; continue */
-            job->result |= SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT;
-        } else if (ret) {
-            invalidate_everything(job);
-            return;
-        }
+    if (!job->failed && !job->batch.error && job->batch.n &&
+        issue_all(&job->vsmmu, &job->batch) == -ECANCELED) {
+        return false;
     }
-}
-
-void smmuv3_accel_job_run(SMMUv3AccelJob *job)
-{
-    if (!job->batch.n) {
-        invalidate_everything(job);
-    } else if (job->tried ||
-               issue(&job->vsmmu, job->batch.cmd, job->batch.n)) {
-        recover(job);
+    if (!job->failed && job->batch.error && !find_error(job, start)) {
+        return false;
     }
+    return !job->failed ||
+           (!must_stop(job, start) && invalidate_everything(job));
 }
 
 unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
@@ -297,7 +347,7 @@ unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
         if (job->invalidated && job->error) {
             unsigned result = job->result;
 
-            smmuv3_accel_job_begin(job, vsmmu, NULL, false);
+            smmuv3_accel_job_begin(job, vsmmu, NULL, true);
             job->result = result;
             return SMMUV3_ACCEL_FLUSH_AGAIN;
         }
@@ -340,12 +390,22 @@ unsigned smmuv3_accel_batch_recover(SMMUv3AccelVsmmu *vsmmu,
 {
     g_autofree SMMUv3AccelJob *job = g_new(SMMUv3AccelJob, 1);
     unsigned result;
+    int64_t start;
 
-    smmuv3_accel_job_begin(job, vsmmu, batch, true);
-    smmuv3_accel_job_run(job);
+    smmuv3_accel_job_begin(job, vsmmu, batch, false);
+    if (!smmuv3_accel_job_run(job)) {
+        g_free(job->everything);
+        *batch = job->batch;
+        return (job->result & SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT) |
+               SMMUV3_ACCEL_FLUSH_AGAIN;
+    }
     result = smmuv3_accel_job_end(job, vsmmu, cons);
+    /* No stream may continue to translate */
+    start = get_clock();
     while (vsmmu->stale && smmuv3_accel_park_next(vsmmu)) {
-        /* No stream may continue to translate */
+        if (must_stop(job, start)) {
+            return result | SMMUV3_ACCEL_FLUSH_AGAIN;
+        }
     }
     return result;
 }

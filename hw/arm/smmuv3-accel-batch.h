@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Consecutive commands for the host become one call.  A command enters a batch
+ * Consecutive commands for the host become few calls.  A command enters a batch
  * in a form that the host cannot refuse, because the host's count of completed
  * commands is not reliable after an error (linux/iommufd.h, struct
  * iommu_hwpt_invalidate; Linux converts a whole chunk before it issues any).
@@ -16,11 +16,13 @@
 #include "smmuv3-accel-cmd.h"
 #include "smmuv3-accel-stream.h"
 
-/* Commands in one call; Linux's driver issues them 63 before a sync */
-#define SMMUV3_ACCEL_BATCH_MAX 256
+/* Adjacent pages become ranges before the batch becomes calls */
+#define SMMUV3_ACCEL_BATCH_MAX (4 * SMMUV3_ACCEL_CALL_MAX)
 
 typedef struct SMMUv3AccelBatch {
     unsigned n;
+    unsigned done;      /* so many of the first ones are complete */
+    int error;          /* of the host for the others, negative errno, or 0 */
     bool all;           /* invalidates all of the TLB; only TLBIs since then */
     SMMUv3HostCmd cmd[SMMUV3_ACCEL_BATCH_MAX];
     uint32_t cons[SMMUV3_ACCEL_BATCH_MAX];  /* CMDQ_CONS.RD of each */
@@ -34,7 +36,7 @@ typedef enum SMMUv3AccelFlush {
     SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT = 1 << 1,
     /* The host invalidates nothing: the vSMMU is stale, its streams abort */
     SMMUV3_ACCEL_FLUSH_FAILED = 1 << 2,
-    /* A job must run again: a stream has left meanwhile */
+    /* Not complete: a stream has left meanwhile, or the BQL is held too long */
     SMMUV3_ACCEL_FLUSH_AGAIN = 1 << 3,
 } SMMUv3AccelFlush;
 
@@ -47,9 +49,10 @@ typedef enum SMMUv3AccelFlush {
 typedef struct SMMUv3AccelJob {
     SMMUv3AccelVsmmu vsmmu;     /* a copy, whose lists must not be used */
     SMMUv3AccelBatch batch;     /* without commands: invalidate everything */
-    bool tried;                 /* the host has failed the batch already */
     SMMUv3HostCmd *everything;  /* owned */
     unsigned n_everything;
+    unsigned done;              /* so many of those are complete */
+    bool failed;                /* everything has to be invalidated */
     bool cancelled;             /* atomic: call the host no more */
 
     bool invalidated;           /* everything, as far as @error says */
@@ -69,7 +72,7 @@ static inline bool smmuv3_accel_batch_full(const SMMUv3AccelBatch *batch)
  * @cmd: prepared
  * @cons: CMDQ_CONS.RD that points at it
  *
- * The host carries out a batch in one call.  By then the guest has written all
+ * The host carries out a batch in order.  By then the guest has written all
  * of its commands and the tables that they concern, and no CMD_SYNC is between
  * them (IHI 0070 4.7.3).  So a TLBI_NSNH_ALL or TLBI_NH_ALL covers every TLBI
  * of the batch before it, and those after it until another kind of command.  A
@@ -117,7 +120,8 @@ void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules);
 /* Discard all commands of the batch */
 static inline void smmuv3_accel_batch_clear(SMMUv3AccelBatch *batch)
 {
-    batch->n = 0;
+    batch->n = batch->done = 0;
+    batch->error = 0;
     batch->all = false;
 }
 
@@ -132,29 +136,34 @@ smmuv3_accel_batch_needs_host(const SMMUv3AccelVsmmu *vsmmu,
 /**
  * smmuv3_accel_batch_try: have the host carry out the batch
  * @vsmmu: with or without streams; without, there is nothing to invalidate
- * @batch: empty on success, else unchanged
+ * @batch: empty on success; else its @done and @error say what is left
  *
- * Makes one call.
+ * As smmuv3_accel_vsmmu_invalidate().
  *
- * Returns: false if it failed.  Then each command may be complete or not.  The
- * caller must call smmuv3_accel_batch_recover(), or run a job.
+ * Returns: false if it failed, or if it stopped because the host is slow; then
+ * batch->error is 0.  The caller must call smmuv3_accel_batch_recover(), or run
+ * a job.
  */
 bool smmuv3_accel_batch_try(SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch);
 
 /**
  * smmuv3_accel_batch_recover: make up for a call that failed
  * @vsmmu: with streams
- * @batch: the host has failed it; empty on return
+ * @batch: the host has failed it; empty on return, unless with FLUSH_AGAIN
  * @cons: with FLUSH_ILLEGAL, CMDQ_CONS.RD of the illegal command; all before it
  *        are complete.  Else unchanged.
  *
- * Tries each command alone, which finds the illegal one.  Then everything of
- * this vSMMU is invalidated, and also if the host fails for reasons of its own.
+ * If the host calls a command illegal (EIO), or if one of them is an ATC_INV
+ * whose device may not answer, tries each command alone.  Else the host fails
+ * for reasons of its own, and each call more may take a second.  Then
+ * everything of this vSMMU is invalidated, and also after an illegal command.
  * If that fails too its streams are parked on abort.  So a stale translation is
  * never used.  A stale vSMMU has no stream that translates, and QEMU does not
  * call the host.
  *
- * Returns: a set of SMMUV3_ACCEL_FLUSH_*, without AGAIN.
+ * Returns: a set of SMMUV3_ACCEL_FLUSH_*.  With AGAIN it has stopped because
+ * the host is slow: run a job for the rest of the batch, and if there is none,
+ * call smmuv3_accel_park_next() until it returns false.  Or call this again.
  */
 unsigned smmuv3_accel_batch_recover(SMMUv3AccelVsmmu *vsmmu,
                                     SMMUv3AccelBatch *batch, uint32_t *cons);
@@ -165,21 +174,24 @@ unsigned smmuv3_accel_batch_recover(SMMUv3AccelVsmmu *vsmmu,
  * @vsmmu: with streams
  * @batch: moved to the job, and empty on return; or NULL to invalidate
  *         everything of this vSMMU
- * @tried: the host has failed the batch already
+ * @thread: a thread will run it, without the BQL
  *
  * The vIOMMU and the host must exist until smmuv3_accel_job_run() returns.
  */
 void smmuv3_accel_job_begin(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
-                            SMMUv3AccelBatch *batch, bool tried);
+                            SMMUv3AccelBatch *batch, bool thread);
 
 /**
  * smmuv3_accel_job_run: call the host
  * @job: begun; nothing else is used
  *
  * Does what smmuv3_accel_batch_try() and smmuv3_accel_batch_recover() do, up to
- * the parking.  Needs no lock.
+ * the parking.  Needs no lock if a thread runs it.
+ *
+ * Returns: false if it has stopped, because the job was cancelled, or because
+ * the BQL is held and the host is slow.  It goes on if it is called again.
  */
-void smmuv3_accel_job_run(SMMUv3AccelJob *job);
+bool smmuv3_accel_job_run(SMMUv3AccelJob *job);
 
 /**
  * smmuv3_accel_job_end: account for what a job did

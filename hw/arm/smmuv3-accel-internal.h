@@ -68,7 +68,7 @@ typedef struct SMMUv3AccelSlow {
     uint32_t cons;              /* CMDQ_CONS when the job is complete */
     SMMUCmdError error;         /* to report at CMDQ_CONS next */
     int64_t started;            /* ns */
-    QemuThread thread;          /* exists while @busy and not @parking */
+    GThread *thread;            /* while @busy and not @parking, if any */
     SMMUv3AccelJob job;         /* the thread's, likewise */
 } SMMUv3AccelSlow;
 
@@ -250,7 +250,8 @@ void smmuv3_accel_slow_abandon(SMMUv3State *s);
 
 /*
  * The last stream leaves: wait until the thread has ended its present call.
- * Its batch is not complete, so the caller must invalidate everything.
+ * Its batch is not complete, so the caller must invalidate everything, or make
+ * the vSMMU stale.
  */
 void smmuv3_accel_slow_cancel(SMMUv3State *s);
 

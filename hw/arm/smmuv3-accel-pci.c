@@ -166,12 +166,19 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
     /*
      * Without streams this vSMMU forwards no TLBI.  But its stage 2 and VMID
      * live on until VFIO frees them, or longer if another vSMMU shares them.
-     * So leave no TLB entry behind.
+     * So leave no TLB entry behind.  A slow host is not called, because QEMU
+     * may have waited for it already.  Then the next stream does not translate
+     * before the entries are gone.  With share-stage2 that would not be enough,
+     * because the entries may hit for streams of another vSMMU.
      */
     if (vsmmu->n_streams == 1) {
         smmuv3_accel_slow_cancel(ep->smmu);
         vsmmu->ops->detach(stream->dev, NULL);
-        smmuv3_accel_vsmmu_resync(vsmmu);
+        if (vsmmu->slow && !ep->smmu->accel_props.share_stage2) {
+            smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
+        } else {
+            smmuv3_accel_vsmmu_resync(vsmmu);
+        }
         smmuv3_accel_eventq_stop(ep->smmu);
     }
     smmuv3_accel_stream_fini(stream);

@@ -27,7 +27,8 @@
  * - A stream leaves, or gets another StreamID: if the job fails for that
  *   reason, everything is invalidated again.
  * - The last stream leaves: Linux keeps a vIOMMU that is in use, so its removal
- *   waits until the present call returns.
+ *   waits until the present call returns.  No further call is made: the vSMMU
+ *   is stale then.
  * - The machine stops: the drain does not continue before it runs again.
  *
  * CMDQ_CONS stays at the first command of the job until that is complete,
@@ -39,17 +40,12 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "trace.h"
 #include "smmuv3-accel-internal.h"
-
-/*
- * A call that takes this long is slow.  It is less than what a user of QMP
- * notices, and more than what a busy computer adds to a call.
- */
-#define SLOW_CALL_NS (100 * SCALE_MS)
 
 /* After a slow call, the thread makes the calls for this time */
 #define SLOW_FOR_NS (60 * NANOSECONDS_PER_SECOND)
@@ -57,7 +53,7 @@
 /* A call was made, and took up to @ns; returns whether that is slow */
 static bool note_time(SMMUv3Accel *accel, int64_t now, int64_t ns)
 {
-    if (ns >= SLOW_CALL_NS) {
+    if (ns >= SMMUV3_ACCEL_SLOW_CALL_NS) {
         trace_smmuv3_accel_slow(accel->name, ns);
         accel->slow.until = now + SLOW_FOR_NS;
     } else if (now >= accel->slow.until && !accel->vsmmu.stale) {
@@ -65,7 +61,7 @@ static bool note_time(SMMUv3Accel *accel, int64_t now, int64_t ns)
         accel->slow.until = 0;
     }
     accel->vsmmu.slow = accel->slow.until;
-    return ns >= SLOW_CALL_NS;
+    return ns >= SMMUV3_ACCEL_SLOW_CALL_NS;
 }
 
 /* A drain ends after its time and one call more */
@@ -99,10 +95,48 @@ static void *call_host(void *opaque)
     return NULL;
 }
 
+/*
+ * Like qemu_thread_create(), which stops QEMU if the host permits no further
+ * thread (RLIMIT_NPROC, or pids.max of a control group).  Signals are for the
+ * main loop, but for those of the thread's own faults.
+ *
+ * Most guests never need the thread, so it is not created with the SMMU.
+ */
+static GThread *new_thread(SMMUv3AccelSlow *slow)
+{
+    sigset_t all, old;
+    GThread *thread;
+
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    thread = g_thread_try_new("smmuv3-host", call_host, slow, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return thread;
+}
+
+/* Without a thread slow_bh() makes the calls, one at a time */
 static void start_thread(SMMUv3AccelSlow *slow)
 {
-    qemu_thread_create(&slow->thread, "smmuv3-host", call_host, slow,
-                       QEMU_THREAD_JOINABLE);
+    slow->job.vsmmu.cancelled = &slow->job.cancelled;
+    slow->thread = new_thread(slow);
+    if (!slow->thread) {
+        warn_report_once("the host permits no further thread: while its SMMUv3 "
+                         "is slow, QEMU answers nobody for up to a second at a "
+                         "time; raise pids.max or RLIMIT_NPROC");
+        slow->job.vsmmu.cancelled = NULL;
+        qemu_bh_schedule(slow->bh);
+    }
+}
+
+static void join_thread(SMMUv3AccelSlow *slow)
+{
+    if (slow->thread) {
+        g_thread_join(slow->thread);
+        slow->thread = NULL;
+    }
 }
 
 static void set_cons(SMMUv3State *s, uint32_t cons)
@@ -112,8 +146,8 @@ static void set_cons(SMMUv3State *s, uint32_t cons)
     q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
 }
 
-/* @tried: the host has failed the batch; an empty batch: see job_begin() */
-static void start_job(SMMUv3State *s, bool tried)
+/* An empty batch: see job_begin() */
+static void start_job(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelSlow *slow = &accel->slow;
@@ -127,7 +161,7 @@ static void start_job(SMMUv3State *s, bool tried)
     if (batch) {
         set_cons(s, batch->cons[0]);
     }
-    smmuv3_accel_job_begin(&slow->job, &accel->vsmmu, batch, tried);
+    smmuv3_accel_job_begin(&slow->job, &accel->vsmmu, batch, true);
     start_thread(slow);
 }
 
@@ -154,7 +188,7 @@ static void job_ended(SMMUv3State *s)
     unsigned result;
     uint32_t cons;
 
-    qemu_thread_join(&slow->thread);
+    join_thread(slow);
     note_time(accel, now, now - slow->started);
     result = smmuv3_accel_job_end(&slow->job, &accel->vsmmu, &cons);
     if (result == SMMUV3_ACCEL_FLUSH_AGAIN) {
@@ -180,6 +214,11 @@ static void slow_bh(void *opaque)
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelSlow *slow = &accel->slow;
 
+    if (!slow->parking && !slow->thread &&
+        !smmuv3_accel_job_run(&slow->job)) {
+        qemu_bh_schedule(slow->bh);
+        return;
+    }
     if (!slow->parking) {
         job_ended(s);
     }
@@ -207,7 +246,7 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s)
     }
     if (!slow->parking) {
         qatomic_set(&slow->job.cancelled, true);
-        qemu_thread_join(&slow->thread);
+        join_thread(slow);
         g_clear_pointer(&slow->job.everything, g_free);
         if (!slow->abandoned) {
             set_cons(s, slow->cons);
@@ -232,19 +271,48 @@ static void merge_pages(SMMUv3Accel *accel)
     }
 }
 
-static SMMUCmdError recover_now(SMMUv3State *s)
+/* The rest of a recovery, with the BQL released now and then */
+static void recover_later(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
-    uint32_t cons;
-    unsigned result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
-                                                 &cons);
+    SMMUv3AccelSlow *slow = &accel->slow;
 
-    note_result(s, result, cons);
+    note_time(accel, get_clock(), SMMUV3_ACCEL_SLOW_CALL_NS);
+    if (accel->batch.n) {
+        start_job(s);
+        return;
+    }
+    slow->busy = slow->parking = true;
+    qemu_bh_schedule(slow->bh);
+}
+
+static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUCmdError error = SMMU_CERROR_NONE;
+    uint32_t cons;
+    unsigned result;
+
+    do {
+        result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
+                                            &cons);
+        note_result(s, result, cons);
+        if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
+            error = SMMU_CERROR_ILL;
+        }
+        if (result & SMMUV3_ACCEL_FLUSH_AGAIN) {
+            note_time(accel, get_clock(), SMMUV3_ACCEL_SLOW_CALL_NS);
+        }
+    } while (finish && result & SMMUV3_ACCEL_FLUSH_AGAIN);
+    if (result & SMMUV3_ACCEL_FLUSH_AGAIN) {
+        accel->slow.error = error;
+        recover_later(s);
+        return SMMU_CERROR_NONE;
+    }
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
     }
-    return result & SMMUV3_ACCEL_FLUSH_ILLEGAL ? SMMU_CERROR_ILL
-                                               : SMMU_CERROR_NONE;
+    return error;
 }
 
 SMMUCmdError smmuv3_accel_flush_now(SMMUv3State *s)
@@ -253,7 +321,7 @@ SMMUCmdError smmuv3_accel_flush_now(SMMUv3State *s)
 
     merge_pages(accel);
     return smmuv3_accel_batch_try(&accel->vsmmu, &accel->batch) ?
-           SMMU_CERROR_NONE : recover_now(s);
+           SMMU_CERROR_NONE : recover_now(s, true);
 }
 
 SMMUCmdError smmuv3_accel_flush(SMMUv3State *s)
@@ -263,17 +331,17 @@ SMMUCmdError smmuv3_accel_flush(SMMUv3State *s)
     merge_pages(accel);
     if (accel->slow.until &&
         smmuv3_accel_batch_needs_host(&accel->vsmmu, &accel->batch)) {
-        start_job(s, false);
+        start_job(s);
         return SMMU_CERROR_NONE;
     }
     if (smmuv3_accel_batch_try(&accel->vsmmu, &accel->batch)) {
         return SMMU_CERROR_NONE;
     }
-    if (smmuv3_accel_slow_note(s, get_clock())) {
-        start_job(s, true);
+    if (!accel->batch.error || smmuv3_accel_slow_note(s, get_clock())) {
+        recover_later(s);
         return SMMU_CERROR_NONE;
     }
-    return recover_now(s);
+    return recover_now(s, false);
 }
 
 SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s)
@@ -297,7 +365,7 @@ void smmuv3_accel_slow_resync(SMMUv3State *s)
     } else if (accel->vsmmu.stale && slow->until &&
                !QLIST_EMPTY(&accel->vsmmu.streams)) {
         slow->resynced = true;
-        start_job(s, false);
+        start_job(s);
     }
 }
 

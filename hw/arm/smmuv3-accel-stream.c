@@ -8,8 +8,10 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 #include "trace.h"
 #include "hw/arm/smmuv3.h"
@@ -250,16 +252,39 @@ static bool any_repeats(const SMMUv3HostCmd *cmds, unsigned n)
     return false;
 }
 
-int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
-                                  const SMMUv3HostCmd *cmds, unsigned n)
+static bool must_stop(const SMMUv3AccelVsmmu *vsmmu, int64_t start)
 {
-    const SMMUv3HostOps *ops = vsmmu->ops;
-    int ret = ops->invalidate(vsmmu->host, vsmmu->viommu, cmds, n);
+    return vsmmu->cancelled ? qatomic_read(vsmmu->cancelled) :
+           get_clock() - start >= SMMUV3_ACCEL_SLOW_CALL_NS;
+}
 
-    if (!ret && vsmmu->info.repeat && any_repeats(cmds, n)) {
-        ret = ops->invalidate(vsmmu->host, vsmmu->viommu, cmds, n);
+int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
+                                  const SMMUv3HostCmd *cmds, unsigned n,
+                                  unsigned *done)
+{
+    int64_t start = get_clock();
+    bool again = false;
+
+    *done = 0;
+    while (*done < n) {
+        const SMMUv3HostCmd *next = cmds + *done;
+        unsigned in_call = MIN(n - *done, SMMUV3_ACCEL_CALL_MAX);
+        int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, next,
+                                         in_call);
+
+        if (ret) {
+            return ret;
+        }
+        again = !again && vsmmu->info.repeat && any_repeats(next, in_call);
+        if (!again) {
+            *done += in_call;
+        }
+        /* Whoever calls a host that is known to be slow has to get on */
+        if (*done < n && !(again && vsmmu->slow) && must_stop(vsmmu, start)) {
+            return -ECANCELED;
+        }
     }
-    return ret;
+    return 0;
 }
 
 SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
@@ -297,13 +322,10 @@ void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error)
 
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
 {
-    unsigned n;
+    unsigned n, done;
     g_autofree SMMUv3HostCmd *cmd = smmuv3_accel_vsmmu_everything(vsmmu, &n);
-    int ret = 0;
+    int ret = smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n, &done);
 
-    for (unsigned i = 0; i < n && !ret; i++) {
-        ret = smmuv3_accel_vsmmu_invalidate(vsmmu, &cmd[i], 1);
-    }
     smmuv3_accel_vsmmu_invalidated(vsmmu, ret);
     return ret;
 }

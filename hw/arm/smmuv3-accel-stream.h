@@ -22,6 +22,19 @@ typedef struct SMMUv3AccelStream SMMUv3AccelStream;
 
 typedef QLIST_HEAD(, SMMUv3AccelStream) SMMUv3AccelStreamList;
 
+/*
+ * Commands in one call to the host.  Linux issues them and waits for a CMD_SYNC
+ * of its own, for up to a second.  It would do so again for each further 63
+ * commands (arm_vsmmu_cache_invalidate(), CMDQ_BATCH_ENTRIES).
+ */
+#define SMMUV3_ACCEL_CALL_MAX 63
+
+/*
+ * A call that takes this long is slow.  It is less than what a user of QMP
+ * notices, and more than what a busy computer adds to a call.
+ */
+#define SMMUV3_ACCEL_SLOW_CALL_NS (100 * 1000000ll)
+
 /* A PCI StreamID is a bus number and a devfn of eight bits each */
 #define SMMUV3_ACCEL_SIDS 0x10000
 
@@ -42,6 +55,12 @@ typedef struct SMMUv3AccelVsmmu {
     uint32_t bypass_hwpt;
     bool stale;                 /* invalidations were lost; outlives @viommu */
     bool slow;                  /* so is the host: the upper half sets it */
+    /*
+     * In the copy of a job that a thread runs: atomic, says that no further
+     * call may be made.  NULL where the BQL is held: then a slow call is the
+     * last one.
+     */
+    const bool *cancelled;
     unsigned epoch;             /* changes when a vDEVICE goes */
     uint32_t veventq;           /* smmuv3-accel-veventq.c; 0 without */
     uint32_t old_veventq;       /* closed, but the host still uses it; or 0 */
@@ -83,6 +102,11 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
  * @vsmmu: with streams; may be a copy, and then no lock is needed
  * @cmds: prepared, for streams that have a vDEVICE
  * @n: their number, at least 1
+ * @done: set to how many of the first ones are complete for certain
+ *
+ * Makes a call for each SMMUV3_ACCEL_CALL_MAX commands.  With the BQL held no
+ * call follows after 100 ms.  So this returns after 100 ms and one call, which
+ * waits for one sync of the host.
  *
  * All invalidations go through this function.  On a host with erratum
  * T264-SMMU-3 a TLBI or CFGI takes effect only when it is repeated after a sync
@@ -92,11 +116,12 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
  * ATC_INVs too, because a device may refill its cache between the calls.  Only
  * ATC_INVs alone are not repeated.
  *
- * Returns: 0; or a negative errno after which each command may be complete or
- * not, also if the second call has failed.
+ * Returns: 0; -ECANCELED if it stopped between two calls; or the negative errno
+ * of a call.  From @done on each command may be complete or not.
  */
 int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
-                                  const SMMUv3HostCmd *cmds, unsigned n);
+                                  const SMMUv3HostCmd *cmds, unsigned n,
+                                  unsigned *done);
 
 /**
  * smmuv3_accel_vsmmu_everything: how to invalidate all that is cached
@@ -106,7 +131,7 @@ int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
  * The commands concern what comes from this vSMMU's guest tables: TLB entries,
  * CDs and, if a stream has ATS, its device's cache (IHI 0070 4.3.4, 4.4, 4.5).
  *
- * Returns: the commands, which the caller issues one by one and frees.
+ * Returns: the commands, which the caller issues and frees.
  */
 SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
                                              unsigned *n);
@@ -118,7 +143,7 @@ void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error);
  * smmuv3_accel_vsmmu_resync: invalidate all that the host may have cached
  * @vsmmu: with streams
  *
- * Issues smmuv3_accel_vsmmu_everything().
+ * Issues smmuv3_accel_vsmmu_everything(), as smmuv3_accel_vsmmu_invalidate().
  *
  * Returns: 0, or a negative errno after which @vsmmu is stale.  No stream is
  * moved to a translation while @vsmmu is stale.  Each attempt to move one calls

@@ -1020,7 +1020,7 @@ static void test_long_unmap(void)
         /* The write to PROD does all of the work */
         .smmu_args = ",x-drain-us=1000000",
     };
-    const unsigned log2 = 11, syncs = 2, pages = 1000, in_a_call = 256;
+    const unsigned log2 = 11, syncs = 2, pages = 1000, in_a_call = 63;
     uint64_t queue, calls, cmds;
     HostGuest *g;
 

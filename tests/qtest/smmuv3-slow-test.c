@@ -293,6 +293,150 @@ static void test_unplug_last(void)
     bed_free(bed);
 }
 
+static uint64_t calls(Bed *bed)
+{
+    return host_counter(bed->g, "call." INVALIDATE);
+}
+
+/*
+ * To remove the last device of a slow host QEMU makes no call that may wait for
+ * its queue. The device comes back, and nothing stale is used: host_finish().
+ */
+static void test_unplug_last_uncalled(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    host_guest_unplug(bed->g, 1);
+    control(bed, "zero");
+    host_guest_unplug(bed->g, 0);
+    g_assert_cmpuint(calls(bed), ==, 0);
+    g_assert_cmpuint(host_objects(bed->g, "viommu"), ==, 0);
+    g_assert_null(host_guest_plug(bed->g, 0));
+    host_set_ste(bed->g, 0, STE_S1(bed->cd[0]));
+    g_assert_cmpuint(calls(bed), >, 0);
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
+    bed_free(bed);
+}
+
+/* A host that is quick invalidates all in one call, which has one sync */
+static void test_unplug_last_quick(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    host_guest_unplug(bed->g, 1);
+    control(bed, "zero");
+    host_guest_unplug(bed->g, 0);
+    g_assert_cmpuint(calls(bed), ==, 1);
+    g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.CFGI_CD_ALL"), >, 0);
+    bed_free(bed);
+}
+
+/*
+ * QEMU waits for the first slow call, which has one sync. A thread makes those
+ * for the rest of the batch, and x-drain-us does not matter.
+ */
+static void test_first_slow_call(void)
+{
+    enum { PAGES = 1000, QUEUE_LOG2 = 10 };
+    uint64_t queue, *slot;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(",ril=off,x-drain-us=100000000", false);
+    queue = host_alloc(bed->g, 16ull << QUEUE_LOG2);
+    slot = host_ram(bed->g, queue);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        *slot++ = cpu_to_le64(0x12 | (i % 7) << 48);
+        *slot++ = cpu_to_le64(HOST_VA + (i * 3 << 12) + 1);
+    }
+    smmu_use_cmdq(bed->g, 0, queue, QUEUE_LOG2);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1~150000");
+    control(bed, "fail " INVALIDATE ":2~hold");
+    smmu_write(bed->g, 0, SMMU_CMDQ_PROD, PAGES);
+    wait_until_held(bed, 1);
+    query(bed);
+    g_assert_cmpuint(calls(bed), ==, 2);
+    g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.TLBI_NH_VA"), ==, 63);
+    release(bed);
+    bed->g->smmu[0].prod = PAGES;
+    wait_until_consumed(bed);
+    g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.TLBI_NH_VA"), >=, PAGES);
+    bed_free(bed);
+}
+
+/*
+ * The host permits no further thread, for whatever reason. The calls are made
+ * by the main loop, which serves QMP in between.
+ */
+static void test_no_thread(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    control(bed, "fail pthread_create:1+*=EAGAIN");
+    for (unsigned n = 0; n < 3; n++) {
+        set_pte(bed, 0, false);
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+        smmu_sync_ok(bed->g, 0);
+        host_check_faults(bed->g, 0, HOST_VA);
+        set_pte(bed, 0, true);
+    }
+    g_assert_cmpuint(host_counter(bed->g, "call.pthread_create"), ==, 3);
+    query(bed);
+
+    /* One call at a time, each of them slow, until the host's error is found */
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1=EIO");
+    control(bed, "fail " INVALIDATE ":4=EIO");
+    control(bed, "fail " INVALIDATE ":1+*~110000");
+    for (unsigned n = 0; n < 5; n++) {
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5 + n));
+    }
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ILL);
+    g_assert_cmpuint(calls(bed), ==, 5);
+    control(bed, "fail clear");
+    smmu_ack(bed->g, 0);
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
+    bed_free(bed);
+}
+
+/*
+ * A batch without an ATC_INV that has timed out holds no command to be found:
+ * each further try may take a second
+ */
+static void test_timeout_once(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1=ETIMEDOUT");
+    for (unsigned n = 0; n < 10; n++) {
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5 + n));
+    }
+    smmu_sync_ok(bed->g, 0);
+    g_assert_cmpuint(calls(bed), ==, 2);
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
+    bed_free(bed);
+}
+
 /* A device arrives */
 static void test_plug(void)
 {
@@ -624,6 +768,12 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/unplug", test_unplug);
     qtest_add_func("/smmuv3-slow/unplug-named", test_unplug_named);
     qtest_add_func("/smmuv3-slow/unplug-last", test_unplug_last);
+    qtest_add_func("/smmuv3-slow/unplug-last-uncalled",
+                   test_unplug_last_uncalled);
+    qtest_add_func("/smmuv3-slow/unplug-last-quick", test_unplug_last_quick);
+    qtest_add_func("/smmuv3-slow/first-slow-call", test_first_slow_call);
+    qtest_add_func("/smmuv3-slow/no-thread", test_no_thread);
+    qtest_add_func("/smmuv3-slow/timeout-once", test_timeout_once);
     qtest_add_func("/smmuv3-slow/plug", test_plug);
     qtest_add_func("/smmuv3-slow/reset", test_reset);
     qtest_add_func("/smmuv3-slow/cmdqen", test_cmdqen);
