@@ -3,7 +3,7 @@
 
 STEP  = scripts/step
 BASE  = tools base headers series
-BED   = outer kernel arm64
+BED   = outer kernel arm64 libvirt-arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
@@ -42,18 +42,18 @@ build: build/config.mak
 # arm64 QEMU.
 TESTS =
 check: build/config.mak
-	@$(STEP) $(BASE) $(if $(filter-out nested series guest libvirt,$(or $(TESTS),all)),pristine asan) \
+	@$(STEP) $(BASE) $(if $(filter-out nested series guest libvirt libvirt-nested,$(or $(TESTS),all)),pristine asan) \
 	        model $(if $(filter guest libvirt,$(or $(TESTS),guest)),x86 guest) \
 	        $(if $(filter guest,$(or $(TESTS),guest)),peer) \
 	        $(if $(filter libvirt,$(or $(TESTS),libvirt)),libvirt) \
-	        $(if $(filter nested,$(or $(TESTS),nested)),$(BED))
+	        $(if $(filter nested libvirt-nested,$(or $(TESTS),nested)),$(BED))
 	@scripts/check $(TESTS)
 
 nested:
 	@$(MAKE) --no-print-directory check TESTS=nested
 
 check-libvirt:
-	@$(MAKE) --no-print-directory check TESTS=libvirt
+	@$(MAKE) --no-print-directory check TESTS='libvirt libvirt-nested'
 
 check-series: build/config.mak
 	@$(STEP) $(BASE)
