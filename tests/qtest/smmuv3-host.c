@@ -324,6 +324,9 @@ static void write_host_file(HostGuest *g, const char *path)
         const char *host = c->last_host && i + 1 == c->n_psmmus ? c->last_host
                                                                 : c->host;
 
+        if (i < HOST_MAX_PSMMUS && c->each_host[i]) {
+            host = c->each_host[i];
+        }
         g_string_append_printf(ini, "[smmu smmu%u]\n%s\n", i,
                                host ? host : "profile=grace");
     }

@@ -19,6 +19,7 @@
 #define HOST_RAM_SIZE   (256 * MiB)
 
 #define HOST_MAX_SMMUS  4
+#define HOST_MAX_PSMMUS 4
 #define HOST_MAX_DEVS   64
 
 /* One device: a DMA engine of the model behind a root port of its own */
@@ -39,6 +40,7 @@ typedef struct HostGuestConfig {
     HostDeviceConfig dev[HOST_MAX_DEVS];
     const char *host;           /* keys of each [smmu] of the model, or NULL */
     const char *last_host;      /* of the last one, if it differs, or NULL */
+    const char *each_host[HOST_MAX_PSMMUS];     /* of each, or NULL */
     const char *device;         /* keys of each [device], or NULL */
     const char *smmu_args;      /* ",ril=off" and the like, or NULL */
     const char *args;           /* further arguments, or NULL */
