@@ -3,9 +3,11 @@
  *
  * A random guest changes its page tables, CDs, STEs, ASIDs, registers and bus
  * numbers, and issues exactly the invalidations that the architecture
- * requires. The caches of the host model evict nothing by themselves. So an
- * invalidation that is lost, late or changed on its way shows as a wrong byte,
- * and as a stale hit that the model counts.
+ * requires. Its devices send SubstreamIDs and ask for translations, if the
+ * flavour of the host lets them. The caches of the host model, and of its
+ * devices, evict nothing by themselves. So an invalidation that is lost, late
+ * or changed on its way shows as a wrong byte, and as a stale hit that the
+ * model counts.
  *
  * SMMUV3_SEED replays one seed. SMMUV3_OPERATIONS sets the number of
  * operations. SMMUV3_SOAK goes on with new seeds for that many seconds.
@@ -15,6 +17,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
+#include "qemu/bitops.h"
 #include "qemu/host-utils.h"
 #include "qemu/units.h"
 #include "qemu/bswap.h"
@@ -26,7 +29,8 @@
 #define N_ASIDS         6
 #define N_REGIONS       4               /* of 2 MiB, two per L1 entry */
 #define N_PAGES         8               /* used pages per region */
-#define N_CDS           2               /* per device */
+#define N_TABLES        2               /* CD tables per device */
+#define N_SSIDS         4               /* used SubstreamIDs per table */
 #define N_BUSES         6               /* that a port can get */
 
 /* 4 KiB granule, 39 bits: levels 1 to 3. Nothing else is at these addresses. */
@@ -39,6 +43,11 @@
 #define POOL_SIZE       (POOL_BLOCKS * 2 * MiB)
 #define TAG(gpa)        ((uint64_t)(gpa) ^ 0xa5a5a5a500000000)
 
+/* STE.S1Fmt */
+#define S1FMT_LINEAR    0ull
+#define S1FMT_4K        (1ull << 4)
+#define S1FMT_64K       (2ull << 4)
+
 typedef enum OpKind {
     OP_DMA,
     OP_MAP_PAGE,
@@ -50,6 +59,7 @@ typedef enum OpKind {
     OP_UNMAP_L1,
     OP_CD,
     OP_CD_OF_IDLE,
+    OP_LEAF,
     OP_STE,
     OP_STE_SAME,
     OP_ASID,
@@ -77,6 +87,7 @@ static const struct {
     [OP_UNMAP_L1] = { "unmap-l1", 2 },
     [OP_CD] = { "cd", 12 },
     [OP_CD_OF_IDLE] = { "cd-of-idle", 8 },
+    [OP_LEAF] = { "leaf", 4 },
     [OP_STE] = { "ste", 14 },
     [OP_STE_SAME] = { "ste-same", 6 },
     [OP_ASID] = { "asid", 8 },
@@ -120,11 +131,26 @@ typedef struct Space {
 typedef enum SteKind { STE_IS_INVALID, STE_IS_ABORT, STE_IS_BYPASS, STE_IS_S1,
                        STE_KINDS } SteKind;
 
+/* One CD if @bits is 0, and else a linear table or one of two levels */
+typedef struct CdTable {
+    uint64_t base, fmt;
+    unsigned bits, n;                   /* S1CDMax; how many SSIDs are used */
+    uint32_t ssid[N_SSIDS];
+    int space[N_SSIDS];                 /* the CD's address space; -1: V=0 */
+    /* Of two levels: the leaf of an SSID, and where to move it */
+    uint64_t leaf[N_SSIDS][2];
+} CdTable;
+
+enum { DSS_TERMINATE, DSS_BYPASS, DSS_SSID0 };
+
 typedef struct Device {
-    uint64_t cd[N_CDS];
-    int space[N_CDS];                   /* the CD's address space; -1: V=0 */
+    CdTable table[N_TABLES];
     SteKind ste;
-    unsigned cd_used;                   /* the CD that an S1 STE uses */
+    unsigned used;                      /* the table that an S1 STE uses */
+    unsigned dss;                       /* S1DSS of an S1 STE */
+    bool eats;                          /* EATS of an S1 STE */
+    uint32_t pasid;                     /* of the last transfer */
+    unsigned flags;
 } Device;
 
 typedef struct Smmu {
@@ -132,7 +158,7 @@ typedef struct Smmu {
     bool asid_dirty[N_ASIDS];           /* may still be in a TLB */
     bool gbpa_abort;
     bool pending;                       /* commands without a CMD_SYNC */
-    bool ril;
+    bool ril, ats, pasids;
 } Smmu;
 
 typedef struct Run {
@@ -141,7 +167,7 @@ typedef struct Run {
     Device dev[N_DEVS];
     uint64_t pool, poison;
     uint64_t unique;
-    unsigned long dmas, faults, invalidations;
+    unsigned long dmas, faults, invalidations, with_ssid, by_atc;
     /* The invalidations of operation @drop_at are left out */
     int at, drop_at;
     bool no_plug;
@@ -276,12 +302,80 @@ static void inv_ste(Run *run, unsigned i, uint32_t sid, uint32_t r)
     }
 }
 
-static void inv_cd(Run *run, unsigned i, uint32_t sid, uint32_t r)
+static void inv_cd(Run *run, unsigned i, uint32_t sid, uint32_t ssid,
+                   uint32_t r)
 {
     if (r % 4) {
-        inv(run, i, CMD_CFGI_CD(sid, 0));
+        inv(run, i, CMD_CFGI_CD(sid, ssid));
     } else {
         inv(run, i, CMD_CFGI_CD_ALL(sid));
+    }
+}
+
+/*
+ * Invalidate what a device may have cached of 2^@size pages, once the SMMU has
+ * invalidated that. @n: of the @n-th SSID of the used table, and of
+ * transactions without one if they use the CD of SSID 0.
+ */
+static void inv_atc(Run *run, unsigned dev, unsigned n, uint64_t va,
+                    unsigned size, uint32_t r)
+{
+    const Device *d = &run->dev[dev];
+    const CdTable *t = &d->table[d->used];
+    unsigned i = smmu_of(dev), how = r % 4;
+    uint32_t sid = host_sid(run->g, dev);
+    bool ssv = t->bits && (n || d->dss != DSS_SSID0);
+
+    if (how == 3 || size == 52) {
+        size = 52;
+        va = 0;
+    }
+    if (!ssv || !how) {
+        inv(run, i, CMD_ATC_INV(sid, va, size));
+    } else {
+        inv(run, i, CMD_ATC_INV_SSID(sid, how == 1 ? 0 : t->ssid[n], how == 1,
+                                     va, size));
+    }
+}
+
+static bool asks(Run *run, unsigned dev)
+{
+    const Device *d = &run->dev[dev];
+
+    return run->smmu[smmu_of(dev)].ats && d->ste == STE_IS_S1 && d->eats;
+}
+
+/* The same of each device that uses @space */
+static void inv_atcs(Run *run, unsigned i, const Space *space, uint64_t va,
+                     unsigned size, uint32_t r)
+{
+    bool synced = false;
+
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        const CdTable *t = &run->dev[dev].table[run->dev[dev].used];
+
+        for (unsigned n = 0; smmu_of(dev) == i && asks(run, dev) && n < t->n;
+             n++) {
+            if (t->space[n] < 0 || &run->smmu[i].space[t->space[n]] != space) {
+                continue;
+            }
+            if (!synced) {
+                cmd_sync(run, i);
+                synced = true;
+            }
+            inv_atc(run, dev, n, va, size, r >> 3);
+        }
+    }
+}
+
+/* All of one device, after its STE has changed */
+static void inv_atc_all(Run *run, unsigned dev, uint32_t r)
+{
+    unsigned i = smmu_of(dev);
+
+    if (run->smmu[i].ats) {
+        cmd_sync(run, i);
+        inv(run, i, CMD_ATC_INV(host_sid(run->g, dev), 0, 52));
     }
 }
 
@@ -328,39 +422,71 @@ static bool in_pool(Run *run, uint64_t gpa)
     return gpa >= run->pool && gpa < run->pool + POOL_SIZE;
 }
 
-static bool expected(Run *run, unsigned dev, uint64_t iova, uint64_t *pa,
-                     bool *ro)
+/* With SSID number @n of the used table, or -1 for none */
+static bool expected(Run *run, unsigned dev, int n, uint64_t iova,
+                     uint64_t *pa, bool *ro)
 {
     const Device *d = &run->dev[dev];
     const Smmu *s = &run->smmu[smmu_of(dev)];
+    const CdTable *t = &d->table[d->used];
     bool enabled = run->g->smmu[smmu_of(dev)].enabled;
 
     *pa = iova;
     *ro = false;
     if (!enabled) {
-        return !s->gbpa_abort && in_pool(run, iova);
+        return n < 0 && !s->gbpa_abort && in_pool(run, iova);
     }
     switch (d->ste) {
     case STE_IS_BYPASS:
-        return in_pool(run, iova);
+        return n < 0 && in_pool(run, iova);
     case STE_IS_S1:
-        return d->space[d->cd_used] >= 0 &&
-               space_lookup(&s->space[d->space[d->cd_used]], iova, pa, ro);
+        if (n >= 0 && (!t->bits || (!t->ssid[n] && d->dss == DSS_SSID0))) {
+            return false;
+        }
+        if (n < 0 && t->bits && d->dss != DSS_SSID0) {
+            return d->dss == DSS_BYPASS && in_pool(run, iova);
+        }
+        n = MAX(n, 0);
+        return t->space[n] >= 0 &&
+               space_lookup(&s->space[t->space[n]], iova, pa, ro);
     default:
         return false;
     }
 }
 
-static void check(Run *run, unsigned dev, uint64_t iova, bool write)
+/* The SSID of a transaction, or -1 for none; @r picks */
+static int pick_ssid(Run *run, unsigned dev, uint32_t r)
+{
+    return run->smmu[smmu_of(dev)].pasids ? (int)(r % (N_SSIDS + 1)) - 1 : -1;
+}
+
+static void send_as(Run *run, unsigned dev, int n, bool atc)
+{
+    Device *d = &run->dev[dev];
+    uint32_t pasid = n < 0 ? HOST_NO_PASID : d->table[d->used].ssid[n];
+    unsigned flags = atc ? HOST_DMA_ATC : 0;
+
+    if (d->pasid != pasid || d->flags != flags) {
+        host_dma_as(run->g, dev, pasid, flags);
+        d->pasid = pasid;
+        d->flags = flags;
+    }
+    run->with_ssid += n >= 0;
+    run->by_atc += atc;
+}
+
+static void check(Run *run, unsigned dev, int n, bool atc, uint64_t iova,
+                  bool write)
 {
     HostGuest *g = run->g;
     uint64_t pa, got = 0;
     bool ro, ok;
-    bool want = expected(run, dev, iova, &pa, &ro);
+    bool want = expected(run, dev, n, iova, &pa, &ro);
 
     if (!g->dev[dev].present) {
         return;
     }
+    send_as(run, dev, n, atc);
     run->dmas++;
     if (write) {
         uint64_t *word = NULL, before = 0, value = ++run->unique;
@@ -384,8 +510,8 @@ static void check(Run *run, unsigned dev, uint64_t iova, bool write)
         }
     }
     if (ok != want) {
-        fail(run, "device %u: %s at 0x%" PRIx64 " %s", dev,
-             write ? "write" : "read", iova,
+        fail(run, "device %u, SSID %d%s: %s at 0x%" PRIx64 " %s", dev, n,
+             atc ? ", ATC" : "", write ? "write" : "read", iova,
              ok ? "succeeded, but must fault"
                 : "failed, but memory is mapped");
     }
@@ -393,7 +519,7 @@ static void check(Run *run, unsigned dev, uint64_t iova, bool write)
 }
 
 /* Usually a mapped address, if the first few tries find one */
-static uint64_t pick_iova(Run *run, unsigned dev, uint32_t r)
+static uint64_t pick_iova(Run *run, unsigned dev, int ssid, uint32_t r)
 {
     unsigned region = r % N_REGIONS, page = (r >> 4) % N_PAGES;
     uint64_t pa;
@@ -403,7 +529,7 @@ static uint64_t pick_iova(Run *run, unsigned dev, uint32_t r)
         uint64_t va = region_va((region + n) % N_REGIONS) +
                       (page + n * 3) % N_PAGES * 4096;
 
-        if (expected(run, dev, va, &pa, &ro)) {
+        if (expected(run, dev, ssid, va, &pa, &ro)) {
             return va;
         }
     }
@@ -430,11 +556,19 @@ static void check_all(Run *run)
     for (unsigned dev = 0; dev < N_DEVS; dev++) {
         for (unsigned n = 0; n < N_REGIONS * N_PAGES; n++) {
             uint64_t va = region_va(n / N_PAGES) + n % N_PAGES * 4096;
+            bool atc = run->smmu[smmu_of(dev)].ats && n & 2;
 
-            check(run, dev, va, n & 1);
-            check(run, dev, va, !(n & 1));
+            for (unsigned r = 0; r <= N_SSIDS; r++) {
+                int ssid = pick_ssid(run, dev, r);
+
+                check(run, dev, ssid, atc, va, n & 1);
+                check(run, dev, ssid, atc, va, !(n & 1));
+                if (ssid < 0 && r) {
+                    break;
+                }
+            }
         }
-        check(run, dev, run->pool, false);
+        check(run, dev, -1, false, run->pool, false);
     }
 }
 
@@ -548,12 +682,14 @@ static void do_page(Run *run, unsigned i, Space *space, const Op *op)
         page->ro = !page->ro;
         set(l3_entry(run, region, p), leaf_of(page, 3));
         inv_va(run, i, space->asid, va, 1, true, 3, op->r[3]);
+        inv_atcs(run, i, space, va, 0, op->r[3] >> 16);
         maybe_sync(run, i, op->r[3] >> 8);
         break;
     default:
         set(l3_entry(run, region, p), 0);
         page->valid = false;
         inv_va(run, i, space->asid, va, 1, true, 3, op->r[3]);
+        inv_atcs(run, i, space, va, 0, op->r[3] >> 16);
         if (op->kind == OP_REMAP_PAGE) {
             cmd_sync(run, i);
             *page = new;
@@ -592,6 +728,7 @@ static void do_unmap_region(Run *run, unsigned i, Space *space, const Op *op)
     set(l2_entry(run, space, n), 0);
     inv_va(run, i, space->asid, region_va(n), 512, block, block ? 2 : 0,
            op->r[3]);
+    inv_atcs(run, i, space, region_va(n), 9, op->r[3] >> 16);
     /* Reuse the table only when no walk can reach it any more */
     cmd_sync(run, i);
     forget_region(run, space, region);
@@ -608,6 +745,7 @@ static void do_unmap_l1(Run *run, unsigned i, Space *space, const Op *op)
     for (unsigned n = 2 * l1; n < 2 * l1 + 2; n++) {
         inv_va(run, i, space->asid, region_va(n), 512, false, 0, op->r[3]);
     }
+    inv_atcs(run, i, space, region_va(2 * l1), 18, op->r[3] >> 16);
     cmd_sync(run, i);
     poison_table(run, space->l2[l1][space->turn[l1]]);
     space->turn[l1] ^= 1;
@@ -617,40 +755,65 @@ static void do_unmap_l1(Run *run, unsigned i, Space *space, const Op *op)
     }
 }
 
-static void write_cd(Run *run, unsigned dev, unsigned slot, int space)
+static unsigned leaf_bits(const CdTable *t)
 {
-    Device *d = &run->dev[dev];
+    return t->fmt == S1FMT_4K ? 6 : 10;
+}
 
-    d->space[slot] = space;
+/* Where the CD of the @n-th SSID is */
+static uint64_t cd_at(Run *run, const CdTable *t, unsigned n)
+{
+    unsigned bits = leaf_bits(t);
+    uint64_t *l1;
+
+    if (!t->fmt) {
+        return t->base + t->ssid[n] * 64ull;
+    }
+    l1 = host_ram(run->g, t->base + (t->ssid[n] >> bits) * 8ull);
+    return (le64_to_cpu(*l1) & ~0xfffull) +
+           (t->ssid[n] & MAKE_64BIT_MASK(0, bits)) * 64;
+}
+
+static void write_cd(Run *run, unsigned dev, unsigned slot, unsigned n,
+                     int space)
+{
+    CdTable *t = &run->dev[dev].table[slot];
+
+    t->space[n] = space;
     if (space < 0) {
-        host_clear_cd(run->g, d->cd[slot]);
+        host_clear_cd(run->g, cd_at(run, t, n));
     } else {
         Space *s = &run->smmu[smmu_of(dev)].space[space];
 
-        host_write_cd(run->g, d->cd[slot], &(HostCd) {
+        host_write_cd(run->g, cd_at(run, t, n), &(HostCd) {
             .asid = s->asid, .ttb = { s->root }, .txsz = { TXSZ },
             .granule_shift = GRANULE,
         });
     }
 }
 
-static bool cd_is_live(Run *run, unsigned dev, unsigned slot)
+static bool table_is_live(Run *run, unsigned dev, unsigned slot)
 {
-    return run->dev[dev].ste == STE_IS_S1 && run->dev[dev].cd_used == slot;
+    return run->dev[dev].ste == STE_IS_S1 && run->dev[dev].used == slot;
 }
 
 /* Replace a CD that may be cached: break before make */
-static void replace_cd(Run *run, unsigned dev, unsigned slot, int space,
-                       uint32_t r)
+static void replace_cd(Run *run, unsigned dev, unsigned slot, unsigned n,
+                       int space, uint32_t r)
 {
+    CdTable *t = &run->dev[dev].table[slot];
     unsigned i = smmu_of(dev);
     uint32_t sid = host_sid(run->g, dev);
 
-    host_clear_cd(run->g, run->dev[dev].cd[slot]);
-    inv_cd(run, i, sid, r);
+    host_clear_cd(run->g, cd_at(run, t, n));
+    inv_cd(run, i, sid, t->ssid[n], r);
     cmd_sync(run, i);
-    write_cd(run, dev, slot, space);
-    inv_cd(run, i, sid, r >> 4);
+    if (asks(run, dev)) {
+        inv_atc(run, dev, n, 0, 52, r >> 2);
+        cmd_sync(run, i);
+    }
+    write_cd(run, dev, slot, n, space);
+    inv_cd(run, i, sid, t->ssid[n], r >> 4);
 }
 
 /* Pick the address space of a CD, or -1 for none */
@@ -661,29 +824,67 @@ static int pick_space(const Op *op)
 
 static void do_cd(Run *run, unsigned dev, const Op *op)
 {
-    unsigned slot = op->r[1] % N_CDS;
+    unsigned slot = op->r[1] % N_TABLES, n;
     int space = pick_space(op);
 
-    if (cd_is_live(run, dev, slot) == (op->kind == OP_CD_OF_IDLE)) {
+    if (table_is_live(run, dev, slot) == (op->kind == OP_CD_OF_IDLE)) {
         slot ^= 1;
     }
-    if (cd_is_live(run, dev, slot)) {
-        replace_cd(run, dev, slot, space, op->r[3]);
+    n = op->r[1] / N_TABLES % run->dev[dev].table[slot].n;
+    if (table_is_live(run, dev, slot)) {
+        replace_cd(run, dev, slot, n, space, op->r[3]);
         maybe_sync(run, smmu_of(dev), op->r[3] >> 8);
     } else {
         /* No STE uses this CD; the CFGI_STE of a later one covers it */
-        write_cd(run, dev, slot, space);
+        write_cd(run, dev, slot, n, space);
     }
+}
+
+/* Move a leaf of a CD table of two levels; what stays behind is poison */
+static void do_leaf(Run *run, unsigned dev, const Op *op)
+{
+    unsigned slot = op->r[1] % N_TABLES, i = smmu_of(dev), bits, n;
+    CdTable *t = &run->dev[dev].table[slot];
+    uint32_t sid = host_sid(run->g, dev), ssid;
+    uint64_t *l1, old;
+    void *to;
+
+    n = op->r[1] / N_TABLES % t->n;
+    bits = leaf_bits(t);
+    if (!t->fmt) {
+        return;
+    }
+    l1 = host_ram(run->g, t->base + (t->ssid[n] >> bits) * 8ull);
+    old = le64_to_cpu(*l1) & ~0xfffull;
+    set(l1, 0);
+    /* Any SSID of the leaf names its L1CD */
+    ssid = (t->ssid[n] >> bits << bits) + op->r[2] % (1 << bits);
+    for (unsigned k = 0; k < t->n; k++) {
+        if (t->ssid[k] >> bits == t->ssid[n] >> bits) {
+            inv(run, i, CMD_CFGI_CD(sid, t->ssid[k]));
+        }
+    }
+    inv(run, i, HOST_CMD(0x05 | (uint64_t)ssid << 12 | (uint64_t)sid << 32, 0));
+    cmd_sync(run, i);
+    to = host_ram(run->g, t->leaf[n][t->leaf[n][0] == old]);
+    memcpy(to, host_ram(run->g, old), 64ull << bits);
+    memset(host_ram(run->g, old), 0, 64ull << bits);
+    set(l1, t->leaf[n][t->leaf[n][0] == old] | 1);
+    inv(run, i, HOST_CMD(0x05 | (uint64_t)ssid << 12 | (uint64_t)sid << 32, 0));
+    maybe_sync(run, i, op->r[3] >> 8);
 }
 
 static void write_ste(Run *run, unsigned dev, uint32_t sid)
 {
     Device *d = &run->dev[dev];
+    CdTable *t = &d->table[d->used];
     uint64_t *ste = smmu_ste(run->g, smmu_of(dev), sid);
     uint64_t words[STE_KINDS] = {
-        0, STE_ABORT, STE_BYPASS, STE_S1(d->cd[d->cd_used]),
+        0, STE_ABORT, STE_BYPASS,
+        STE_S1(t->base) | t->fmt | (uint64_t)t->bits << 59,
     };
 
+    set(&ste[1], d->ste == STE_IS_S1 ? d->dss | (uint64_t)d->eats << 28 : 0);
     set(&ste[0], words[d->ste]);
 }
 
@@ -708,15 +909,19 @@ static void do_ste(Run *run, unsigned dev, const Op *op)
     unsigned i = smmu_of(dev);
     uint32_t sid = host_sid(run->g, dev);
 
-    if (op->r[2] & 0x100) {
+    /* Words 0 and 1 change one after the other: break before make */
+    if (run->smmu[i].pasids || run->smmu[i].ats || op->r[2] & 0x100) {
         clear_ste(run, dev, sid);
         inv_ste(run, i, sid, op->r[3]);
         cmd_sync(run, i);
     }
     d->ste = pick_ste(op);
-    d->cd_used = op->r[2] % N_CDS;
+    d->used = op->r[2] % N_TABLES;
+    d->dss = op->r[2] / N_TABLES % 3;
+    d->eats = op->r[2] >> 4 & 1;
     write_ste(run, dev, sid);
     inv_ste(run, i, sid, op->r[3] >> 4);
+    inv_atc_all(run, dev, op->r[3]);
     maybe_sync(run, i, op->r[3] >> 8);
 }
 
@@ -724,16 +929,18 @@ static void do_ste(Run *run, unsigned dev, const Op *op)
 static void do_ste_same(Run *run, unsigned dev, const Op *op)
 {
     Device *d = &run->dev[dev];
-    unsigned i = smmu_of(dev);
+    CdTable *t = &d->table[d->used];
+    unsigned i = smmu_of(dev), n = op->r[1] % t->n;
     uint32_t sid = host_sid(run->g, dev);
 
     if (d->ste != STE_IS_S1) {
         return;
     }
-    host_clear_cd(run->g, d->cd[d->cd_used]);
+    host_clear_cd(run->g, cd_at(run, t, n));
     inv_ste(run, i, sid, op->r[3]);
+    inv_atc_all(run, dev, op->r[3]);
     cmd_sync(run, i);
-    write_cd(run, dev, d->cd_used, pick_space(op));
+    write_cd(run, dev, d->used, n, pick_space(op));
     inv_ste(run, i, sid, op->r[3] >> 4);
     maybe_sync(run, i, op->r[3] >> 8);
 }
@@ -764,18 +971,19 @@ static void do_asid(Run *run, unsigned i, Space *space, const Op *op)
     s->asid_dirty[space->asid - 1] = true;
     s->asid_dirty[asid] = false;
     space->asid = asid + 1;
-    for (unsigned dev = 0; dev < N_DEVS; dev++) {
-        for (unsigned slot = 0; slot < N_CDS; slot++) {
-            int at = run->dev[dev].space[slot];
+    for (unsigned k = 0; k < N_DEVS * N_TABLES * N_SSIDS; k++) {
+        unsigned dev = k / (N_TABLES * N_SSIDS), n = k % N_SSIDS;
+        unsigned slot = k / N_SSIDS % N_TABLES;
+        CdTable *t = &run->dev[dev].table[slot];
 
-            if (smmu_of(dev) != i || at < 0 || &s->space[at] != space) {
-                continue;
-            }
-            if (cd_is_live(run, dev, slot)) {
-                replace_cd(run, dev, slot, at, op->r[3] >> 4);
-            } else {
-                write_cd(run, dev, slot, at);
-            }
+        if (smmu_of(dev) != i || n >= t->n || t->space[n] < 0 ||
+            &s->space[t->space[n]] != space) {
+            continue;
+        }
+        if (table_is_live(run, dev, slot)) {
+            replace_cd(run, dev, slot, n, t->space[n], op->r[3] >> 4);
+        } else {
+            write_cd(run, dev, slot, n, t->space[n]);
         }
     }
     maybe_sync(run, i, op->r[3] >> 12);
@@ -813,6 +1021,13 @@ static void do_bus(Run *run, unsigned dev, const Op *op)
     }
 }
 
+/* A reset has set the PASID and the flags of the device to these */
+static void forget_attributes(Run *run, unsigned dev)
+{
+    run->dev[dev].pasid = HOST_NO_PASID;
+    run->dev[dev].flags = 0;
+}
+
 /* Unplug the device, or plug it again; its STE may have stayed valid */
 static void do_plug(Run *run, unsigned dev)
 {
@@ -826,6 +1041,7 @@ static void do_plug(Run *run, unsigned dev)
         return;
     }
     error = host_guest_plug(run->g, dev);
+    forget_attributes(run, dev);
     if (error) {
         fail(run, "device %u cannot be plugged again: %s", dev, error);
     }
@@ -835,7 +1051,7 @@ static void do_noise(Run *run, unsigned i, const Op *op)
 {
     uint32_t sid = host_sid(run->g, op->r[1] % N_DEVS);
 
-    switch (op->r[2] % 6) {
+    switch (op->r[2] % (run->smmu[i].ats ? 8 : 6)) {
     case 0:
         smmu_cmd(run->g, i, CMD_TLBI_NH_ASID(op->r[1] % 256));
         break;
@@ -843,7 +1059,8 @@ static void do_noise(Run *run, unsigned i, const Op *op)
         smmu_cmd(run->g, i, CMD_TLBI_NH_VA(op->r[1] % 8, VA_BASE, 1));
         break;
     case 2:
-        smmu_cmd(run->g, i, CMD_CFGI_CD(sid, 0));
+        smmu_cmd(run->g, i, CMD_CFGI_CD(sid, run->smmu[i].pasids ?
+                                        op->r[1] & 0xfffff : 0));
         break;
     case 3:
         smmu_cmd(run->g, i, CMD_CFGI_STE(sid));
@@ -851,6 +1068,13 @@ static void do_noise(Run *run, unsigned i, const Op *op)
     case 4:
         /* A StreamID of no device */
         smmu_cmd(run->g, i, CMD_CFGI_CD_ALL(0xfff8));
+        break;
+    case 6:
+        smmu_cmd(run->g, i, CMD_ATC_INV(sid, VA_BASE, op->r[1] % 53));
+        break;
+    case 7:
+        smmu_cmd(run->g, i, CMD_ATC_INV_SSID(sid, op->r[1] & 0xfffff,
+                                             op->r[2] >> 8 & 1, VA_BASE, 3));
         break;
     default:
         smmu_cmd(run->g, i, CMD_TLBI_NH_VAA(VA_BASE, 0));
@@ -874,6 +1098,7 @@ static void execute(Run *run, const Op *op)
 {
     unsigned dev = op->r[0] % N_DEVS, i = op->r[0] % N_SMMUS;
     Space *space = &run->smmu[i].space[(op->r[0] >> 8) % N_SPACES];
+    int n;
 
     switch (op->kind) {
     case OP_DMA:
@@ -883,7 +1108,9 @@ static void execute(Run *run, const Op *op)
         if (run->smmu[smmu_of(dev)].pending) {
             cmd_sync(run, smmu_of(dev));
         }
-        check(run, dev, pick_iova(run, dev, op->r[1]), op->r[2] & 1);
+        n = pick_ssid(run, dev, op->r[2] >> 8);
+        check(run, dev, n, run->smmu[smmu_of(dev)].ats && op->r[2] & 2,
+              pick_iova(run, dev, n, op->r[1]), op->r[2] & 1);
         break;
     case OP_MAP_PAGE:
     case OP_UNMAP_PAGE:
@@ -903,6 +1130,9 @@ static void execute(Run *run, const Op *op)
     case OP_CD:
     case OP_CD_OF_IDLE:
         do_cd(run, dev, op);
+        break;
+    case OP_LEAF:
+        do_leaf(run, dev, op);
         break;
     case OP_STE:
         do_ste(run, dev, op);
@@ -926,6 +1156,7 @@ static void execute(Run *run, const Op *op)
     case OP_RESET:
         if (run->g->dev[dev].present) {
             host_flr(run->g, dev);
+            forget_attributes(run, dev);
         }
         break;
     case OP_PLUG:
@@ -943,12 +1174,60 @@ static void execute(Run *run, const Op *op)
  * Runs
  */
 
-static void begin(Run *run, const char *host, const char *smmu_args)
+typedef struct Flavour {
+    const char *name;
+    const char *host;
+    const char *smmu_args;
+    uint32_t seed;
+    const char *device;                 /* whether it has PASIDs and ATS */
+} Flavour;
+
+/* Each device has tables of two formats, if it has SSIDs. The ends are used. */
+static void make_table(Run *run, unsigned dev, unsigned slot, bool ssids)
+{
+    static const struct {
+        uint64_t fmt;
+        unsigned bits;
+        uint32_t ssid[N_SSIDS];
+    } kinds[] = {
+        { S1FMT_LINEAR, 4, { 0, 1, 8, 15 } },
+        { S1FMT_4K, 10, { 0, 63, 64, 1023 } },
+        { S1FMT_64K, 20, { 0, 1023, 1024, 0xfffff } },
+        { S1FMT_LINEAR, 0, { 0, 1, 2, 0xfffff } },
+    };
+    unsigned kind = ssids ? (dev * 2 + slot * 5) % 4 : 3;
+    CdTable *t = &run->dev[dev].table[slot];
+    unsigned bits;
+
+    t->fmt = kinds[kind].fmt;
+    t->bits = kinds[kind].bits;
+    t->n = t->bits ? N_SSIDS : 1;
+    memcpy(t->ssid, kinds[kind].ssid, sizeof(t->ssid));
+    bits = leaf_bits(t);
+    t->base = host_alloc(run->g, t->fmt ? 8ull << (t->bits - bits)
+                                        : 64ull << t->bits);
+    for (unsigned n = 0; t->fmt && n < t->n; n++) {
+        uint64_t *l1 = host_ram(run->g, t->base + (t->ssid[n] >> bits) * 8ull);
+        unsigned same = n && t->ssid[n - 1] >> bits == t->ssid[n] >> bits;
+
+        for (unsigned k = 0; k < 2; k++) {
+            t->leaf[n][k] = same ? t->leaf[n - 1][k]
+                                 : host_alloc(run->g, 64ull << bits);
+        }
+        set(l1, t->leaf[n][0] | 1);
+    }
+    for (unsigned n = 0; n < t->n; n++) {
+        write_cd(run, dev, slot, n, (dev + slot + n) % N_SPACES);
+    }
+}
+
+static void begin(Run *run, const Flavour *f)
 {
     HostGuestConfig config = {
         .n_vsmmus = N_SMMUS, .n_psmmus = 1, .n_devs = N_DEVS,
-        .host = host, .smmu_args = smmu_args,
+        .host = f->host, .smmu_args = f->smmu_args, .device = f->device,
     };
+    bool pasids = f->device && strstr(f->device, "pasid");
     HostGuest *g;
 
     for (unsigned dev = 0; dev < N_DEVS; dev++) {
@@ -976,6 +1255,8 @@ static void begin(Run *run, const char *host, const char *smmu_args)
             }
         }
         run->smmu[i].ril = smmu_read(g, i, SMMU_IDR3) & (1 << 10);
+        run->smmu[i].ats = smmu_read(g, i, SMMU_IDR0) & (1 << 10);
+        run->smmu[i].pasids = pasids;
         smmu_enable(g, i);
         inv(run, i, CMD_CFGI_ALL);
         inv(run, i, CMD_TLBI_NSNH_ALL);
@@ -984,11 +1265,13 @@ static void begin(Run *run, const char *host, const char *smmu_args)
     for (unsigned dev = 0; dev < N_DEVS; dev++) {
         Device *d = &run->dev[dev];
 
-        for (unsigned slot = 0; slot < N_CDS; slot++) {
-            d->cd[slot] = host_alloc(g, 64);
-            write_cd(run, dev, slot, (dev + slot) % N_SPACES);
+        for (unsigned slot = 0; slot < N_TABLES; slot++) {
+            make_table(run, dev, slot, pasids);
         }
+        forget_attributes(run, dev);
         d->ste = STE_IS_S1;
+        d->dss = DSS_SSID0;
+        d->eats = true;
         write_ste(run, dev, host_sid(g, dev));
         inv_ste(run, smmu_of(dev), host_sid(g, dev), 7);
         cmd_sync(run, smmu_of(dev));
@@ -1006,7 +1289,8 @@ static void end(Run *run)
 
 static void check_counters(Run *run)
 {
-    uint64_t stale = host_counter(run->g, "smmu.stale");
+    uint64_t stale = host_counter(run->g, "smmu.stale") +
+                     host_counter(run->g, "atc.stale");
     uint64_t conflicts = host_counter(run->g, "smmu.conflict");
 
     if (stale || conflicts) {
@@ -1064,19 +1348,12 @@ static Op *random_ops(uint32_t seed, int n)
     return ops;
 }
 
-typedef struct Flavour {
-    const char *name;
-    const char *host;
-    const char *smmu_args;
-    uint32_t seed;
-} Flavour;
-
 static bool still_fails(const Flavour *f, const Op *ops, int n)
 {
     Run run;
     bool fails;
 
-    begin(&run, f->host, f->smmu_args);
+    begin(&run, f);
     fails = play(&run, ops, n) >= 0;
     end(&run);
     return fails;
@@ -1137,11 +1414,12 @@ static bool run_seed(const Flavour *f, uint32_t seed)
     Run run;
     int at;
 
-    begin(&run, f->host, f->smmu_args);
+    begin(&run, f);
     at = play(&run, ops, n);
     g_test_message("seed %u (%s): %d operations, %lu DMAs (%lu must fault), "
-                   "%lu invalidations", seed, f->name, at < 0 ? n : at + 1,
-                   run.dmas, run.faults, run.invalidations);
+                   "%lu invalidations, %lu with SSIDs, %lu by an ATC", seed,
+                   f->name, at < 0 ? n : at + 1, run.dmas, run.faults,
+                   run.invalidations, run.with_ssid, run.by_atc);
     failure = g_strdup(run.failure);
     end(&run);
     if (at >= 0) {
@@ -1198,7 +1476,7 @@ static bool matters(Run *run, const Op *op)
         Device *d = &run->dev[dev];
 
         used |= smmu_of(dev) == i && d->ste == STE_IS_S1 &&
-                d->space[d->cd_used] == at;
+                d->table[d->used].space[0] == at;
     }
     if (!used || !run->g->smmu[i].enabled || !space->l1_valid[n / 2]) {
         return false;
@@ -1223,17 +1501,17 @@ static bool matters_to_device(Run *run, const Op *op)
     Space *space;
 
     if (d->ste != STE_IS_S1 || !run->g->smmu[smmu_of(dev)].enabled ||
-        d->space[d->cd_used] < 0) {
+        d->table[d->used].space[0] < 0) {
         return false;
     }
-    space = &run->smmu[smmu_of(dev)].space[d->space[d->cd_used]];
+    space = &run->smmu[smmu_of(dev)].space[d->table[d->used].space[0]];
     if (!space->l1_valid[0] || space->region[0].kind != BLOCK) {
         return false;
     }
     switch (op->kind) {
     case OP_CD:
         return pick_space(op) < 0 &&
-               op->r[1] % N_CDS == d->cd_used;
+               op->r[1] % N_TABLES == d->used;
     case OP_STE:
         return pick_ste(op) != STE_IS_S1;
     default:
@@ -1254,7 +1532,7 @@ static void test_forgotten(const void *opaque)
         g_autoptr(GRand) rand = g_rand_new_with_seed(seed * 7919);
         Run run;
 
-        begin(&run, flavour.host, flavour.smmu_args);
+        begin(&run, &flavour);
         /* Unplugging the last device would also remove the stale entries */
         run.no_plug = true;
         for (run.at = 0; !run.dropped && run.at < 200000; run.at++) {
@@ -1285,12 +1563,14 @@ static void test_forgotten(const void *opaque)
 
 int main(int argc, char **argv)
 {
+    static const char both[] = "pasid=20\nats=on";
     static const Flavour flavours[] = {
-        { "grace", "profile=grace", NULL, 1 },
-        { "kunpeng", "profile=kunpeng", NULL, 2 },
+        { "grace", "profile=grace", NULL, 1, both },
+        { "kunpeng", "profile=kunpeng", NULL, 2, both },
         { "ril-off", "profile=grace", ",ril=off", 3 },
-        { "asid8", "profile=asid8", NULL, 4 },
-        { "tegra264", "profile=tegra264", NULL, 5 },
+        { "asid8", "profile=asid8", NULL, 4, "pasid=20" },
+        { "ats", "profile=neoverse", ",ssidsize=0", 6, "ats=on" },
+        { "tegra264", "profile=tegra264", NULL, 5, both },
     };
     static const OpKind forgotten[] = {
         OP_UNMAP_PAGE, OP_PROTECT_PAGE, OP_UNMAP_REGION, OP_CD, OP_STE,
