@@ -245,6 +245,39 @@ static void test_ssids(const void *opaque)
     }
 }
 
+/* All SSIDs of 16 bits have CDs, and every seventh does DMA */
+static void test_many(const void *opaque)
+{
+    enum { PAGES = 61 };
+    uint64_t fmt = *(const uint64_t *)opaque, root[PAGES];
+    HostGuest *g;
+    CdTable t;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(1, NULL);
+    t = cd_table(g, fmt, 16);
+    for (int i = 0; i < PAGES; i++) {
+        root[i] = host_alloc(g, 4096);
+        *host_pte(g, root[i], 12, 25, HOST_VA, 3, true) =
+            cpu_to_le64(host_leaf(3, host_new_page(g, i), PTE_DATA));
+    }
+    for (uint32_t ssid = 0; ssid < 1 << 16; ssid++) {
+        host_write_cd(g, cd_at(&t, ssid), &(HostCd) {
+            .asid = ssid % PAGES + 1, .ttb = { root[ssid % PAGES] },
+            .txsz = { 25 }, .granule_shift = 12,
+        });
+    }
+    use_table(&t, S1DSS_TERMINATE);
+    for (uint32_t ssid = 0; ssid < 1 << 16; ssid += 7) {
+        check_reads(g, "read", ssid, ssid % PAGES);
+    }
+    check_reads(g, "read", 0xffff, 0xffff % PAGES);
+    check_faults(g, "read", 0x10000);
+    host_finish(g);
+}
+
 /* CFGI_CD_ALL concerns each SSID */
 static void test_cfgi_cd_all(void)
 {
@@ -405,6 +438,57 @@ static void test_atc_inv(void)
         check_faults(g, "translated-read", ssid);
         host_finish(g);
     }
+}
+
+/* What stays when some goes: of SSIDs 5 and 6, and of none */
+static void test_atc_inv_exact(void)
+{
+    const struct {
+        uint32_t ssid;          /* NO_SSID: the command has no SSV */
+        bool global;
+        uint64_t va;
+        unsigned size;
+        unsigned left;          /* bit 0: without, bits 1, 2: SSIDs 5, 6 */
+    } rows[] = {
+        { 5, false, HOST_VA, 0, 5 }, { 6, false, 0, ATC_ALL, 3 },
+        { 0, true, 0, ATC_ALL, 1 }, { 0, true, HOST_VA, 0, 1 },
+        { 0xfffff, true, HOST_VA, 3, 1 }, { NO_SSID, false, HOST_VA, 0, 0 },
+        { 7, false, 0, ATC_ALL, 7 }, { 0, false, 0, ATC_ALL, 7 },
+        { 5, false, HOST_VA + 4096, 0, 7 }, { 0, true, 0, 20, 7 },
+        { NO_SSID, false, HOST_VA - 4096, 0, 7 },
+    };
+    static const uint32_t ssids[] = { NO_SSID, 5, 6 };
+    HostGuest *g;
+    CdTable t;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(1, NULL);
+    t = cd_table(g, S1FMT_64K, 20);
+    map_ssid(&t, 0, 7, 0xa7c);
+    map_ssid(&t, 5, 8, 0xa7c + 1);
+    map_ssid(&t, 6, 9, 0xa7c + 2);
+    use_table(&t, S1DSS_SSID0 | EATS);
+    for (int i = 0; i < ARRAY_SIZE(rows); i++) {
+        for (int n = 0; n < ARRAY_SIZE(ssids); n++) {
+            g_assert_true(dma(g, 0, "ats", ssids[n], HOST_VA, NULL));
+        }
+        g_test_message("row %d", i);
+        smmu_cmd(g, 0, rows[i].ssid == NO_SSID ?
+                 CMD_ATC_INV(host_sid(g, 0), rows[i].va, rows[i].size) :
+                 CMD_ATC_INV_SSID(host_sid(g, 0), rows[i].ssid, rows[i].global,
+                                  rows[i].va, rows[i].size));
+        smmu_sync_ok(g, 0);
+        for (int n = 0; n < ARRAY_SIZE(ssids); n++) {
+            if (rows[i].left & BIT(n)) {
+                check_reads(g, "translated-read", ssids[n], 0xa7c + n);
+            } else {
+                check_faults(g, "translated-read", ssids[n]);
+            }
+        }
+    }
+    host_finish(g);
 }
 
 /* A device that does not answer: one error, at the CMD_SYNC, and DMA goes on */
@@ -661,6 +745,50 @@ static void test_bridge(const void *opaque)
     host_guest_free(g);
 }
 
+/* The IORT has one node for all root complexes, and their ATS attribute */
+static void test_iort(void)
+{
+    static const char ats[] = "ats=on";
+    static const struct {
+        const char *smmu_args, *keys[2];
+        unsigned n_devs, want;
+    } rows[] = {
+        { NULL, {}, 0, 0 }, { ",ats=on", {}, 0, 1 },
+        { NULL, {}, 2, 0 }, { NULL, { ats }, 2, 1 }, { NULL, { NULL, ats }, 2, 1 },
+        { ",ats=auto", { ats, ats }, 2, 1 }, { ",ats=off", { ats, ats }, 2, 0 },
+        { ",ats=on", {}, 2, 1 },
+    };
+
+    if (host_skipped()) {
+        return;
+    }
+    for (int i = 0; i < ARRAY_SIZE(rows); i++) {
+        const HostGuestConfig config = {
+            .n_vsmmus = 2, .n_psmmus = 1, .n_devs = rows[i].n_devs,
+            .smmu_args = rows[i].smmu_args,
+            .dev = { { .keys = rows[i].keys[0] },
+                     { .vsmmu = 1, .keys = rows[i].keys[1] } },
+        };
+        HostGuest *g = host_guest_new(&config);
+        g_autofree uint8_t *iort = NULL;
+        unsigned found = 0;
+        uint32_t at;
+        size_t len;
+
+        iort = smmuv3_acpi_table(g->qts, "IORT", &len);
+        g_assert_nonnull(iort);
+        g_test_message("row %d", i);
+        for (at = ldl_le_p(iort + 40); at < len; at += lduw_le_p(iort + at + 1)) {
+            if (iort[at] == 2) {
+                g_assert_cmpuint(ldl_le_p(iort + at + 24), ==, rows[i].want);
+                found++;
+            }
+        }
+        g_assert_cmpuint(found, ==, 1);
+        host_guest_free(g);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const uint64_t formats[] = { S1FMT_LINEAR, S1FMT_4K, S1FMT_64K };
@@ -670,10 +798,15 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-ats/ssids/linear", &formats[0], test_ssids);
     qtest_add_data_func("/smmuv3-ats/ssids/4k", &formats[1], test_ssids);
     qtest_add_data_func("/smmuv3-ats/ssids/64k", &formats[2], test_ssids);
+    qtest_add_data_func("/smmuv3-ats/many/linear", &formats[0], test_many);
+    qtest_add_data_func("/smmuv3-ats/many/4k", &formats[1], test_many);
+    qtest_add_data_func("/smmuv3-ats/many/64k", &formats[2], test_many);
     qtest_add_func("/smmuv3-ats/cfgi-cd-all", test_cfgi_cd_all);
     qtest_add_func("/smmuv3-ats/s1dss", test_s1dss);
     qtest_add_func("/smmuv3-ats/s1cdmax", test_s1cdmax);
     qtest_add_func("/smmuv3-ats/atc-inv", test_atc_inv);
+    qtest_add_func("/smmuv3-ats/atc-inv-exact", test_atc_inv_exact);
+    qtest_add_func("/smmuv3-ats/iort", test_iort);
     qtest_add_func("/smmuv3-ats/dead-atc", test_dead_atc);
     qtest_add_func("/smmuv3-ats/resync", test_resync);
     qtest_add_func("/smmuv3-ats/no-ats", test_no_ats);
