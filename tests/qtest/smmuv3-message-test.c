@@ -505,6 +505,59 @@ static void test_by_fd(void)
     host_guest_free(g);
 }
 
+/* Whether Linux can share the addresses of a process with a device */
+static void test_sva_hint(void)
+{
+    static const char device[] = "ats=on\npasid=20";
+    static const struct {
+        const char *host, *smmu, *cpu, *hint;
+        bool no_device;
+    } rows[] = {
+        { NULL, NULL, "max", "arm-smmuv3 's0': addresses have 48 bits "
+          "(IDR5.OAS), and those of the CPUs 52, so Linux lets no device use "
+          "the addresses of a process (SVA); choose a -cpu with fewer, or "
+          "write oas= if all hosts have more\n" },
+        { NULL, ",oas=40", "cortex-a57", "addresses have 40 bits (IDR5.OAS), "
+          "and those of the CPUs 44, so Linux lets no device use the addresses "
+          "of a process (SVA); choose a -cpu with fewer, or write oas=auto\n" },
+        { NULL, ",ssidsize=20", "max", "addresses have 44 bits", true },
+        { NULL, ",ssidsize=20,oas=52", "max", "virtual addresses have 48 bits "
+          "(IDR5.VAX), and those of the CPUs up to 52, so a Linux that uses "
+          "these lets no device use the addresses of a process (SVA); boot it "
+          "with arm64.nolva\n", true },
+        /* As many as the CPUs; no SubstreamIDs, asked for or not */
+        { NULL, ",oas=44", "cortex-a57" },
+        { NULL, ",ssidsize=20", "cortex-a57", NULL, true },
+        { NULL, ",ssidsize=0", "max" },
+        { "profile=minimal", NULL, "max" },
+        { NULL, NULL, "max", NULL, true },
+    };
+
+    if (host_skipped()) {
+        return;
+    }
+    for (int row = 0; row < ARRAY_SIZE(rows); row++) {
+        /* Without TCG "max" is a cortex-a57; nothing runs */
+        g_autofree char *cpu = g_strdup_printf("-cpu %s -accel tcg -S",
+                                               rows[row].cpu);
+        const HostGuestConfig config = {
+            .n_vsmmus = 1, .n_psmmus = 1, .n_devs = !rows[row].no_device,
+            .host = rows[row].host, .smmu_args = rows[row].smmu,
+            .device = rows[row].host ? NULL : device, .args = cpu,
+        };
+        Told t = told_new(&config);
+
+        qtest_system_reset(t.g->qts);
+        g_test_message("row %d", row);
+        g_assert_cmpuint(told_times(&t, "(SVA)"), ==, !!rows[row].hint);
+        if (rows[row].hint) {
+            g_assert_cmpuint(told_times(&t, rows[row].hint), ==, 1);
+        }
+        host_guest_free(t.g);
+        told_free(&t);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -523,6 +576,7 @@ int main(int argc, char **argv)
         qtest_add_data_func(path, &host_error_rows[i], test_host_error);
     }
     qtest_add_func("smmuv3-message/idle", test_idle);
+    qtest_add_func("smmuv3-message/sva-hint", test_sva_hint);
     qtest_add_func("smmuv3-message/msi-faults", test_msi_faults);
     qtest_add_func("smmuv3-message/memlock/enough", test_memlock_enough);
     qtest_add_func("smmuv3-message/memlock/low", test_memlock_low);
