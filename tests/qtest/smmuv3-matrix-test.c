@@ -458,6 +458,103 @@ static void add_cases(unsigned f, unsigned p)
     }
 }
 
+/*
+ * What a guest is told on hosts that there are, in full
+ */
+
+#define GRACE_LINE  ",ats=on,ril=off,ssidsize=20,oas=48"
+#define ALL_AUTO    ",ats=auto,ril=auto,ssidsize=auto,oas=auto"
+
+typedef struct Profile {
+    const char *name;
+    unsigned has[N_FIELDS];             /* the host */
+    uint32_t all_auto[N_REGS], grace_line[N_REGS];
+    const char *refused;                /* the latter, and why */
+} Profile;
+
+static const Profile profiles[] = {
+    { "grace", { 1, 1, 1, 20, 1, 2, 5, 1, 1, 1, 0, 0 },
+      { 0x0d48341a, 0x02730510, 0, 0x1404, 0, 0x75, 1 },
+      { 0x0d48341a, 0x02730510, 0, 0x1004, 0, 0x75, 1 } },
+    { "kunpeng", { 1, 1, 1, 20, 0, 0, 5, 1, 0, 1, 0, 0 },
+      { 0x0d48341a, 0x02730510, 0, 0, 0, 0x55, 0 },
+      { 0x0d48341a, 0x02730510, 0, 0, 0, 0x55, 0 } },
+    { "neoverse", { 1, 1, 1, 20, 1, 2, 5, 1, 1, 1, 0, 0 },
+      { 0x0d48341a, 0x02730510, 0, 0x1404, 0, 0x75, 1 },
+      { 0x0d48341a, 0x02730510, 0, 0x1004, 0, 0x75, 1 } },
+    { "lpa2", { 1, 1, 1, 20, 1, 2, 6, 1, 1, 1, 1, 1 },
+      { 0x0d48341a, 0x02730510, 0, 0x1404, 0, 0x4f5, 3 },
+      { 0x0d48341a, 0x02730510, 0, 0x1004, 0, 0x475, 1 } },
+    { "minimal", { 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0 },
+      { 0x0d40201a, 0x02730010, 0, 0, 0, 0x12, 0 },
+      .refused = "the host SMMUv3 has IDR1.SSIDSIZE 0, the guest is to have 20;"
+                 " use ssidsize=auto; and the host SMMUv3 has IDR5.OAS 40, the "
+                 "guest is to have 48; use oas=auto" },
+};
+
+static void check_golden(const HostGuestConfig *config,
+                         const uint32_t want[N_REGS], const unsigned *has)
+{
+    HostGuest *g = host_guest_new(config);
+    uint32_t got[N_REGS];
+
+    for (int i = 0; i < N_REGS; i++) {
+        got[i] = smmu_read(g, 0, id_regs[i]);
+        g_assert_cmphex(got[i], ==, want[i]);
+    }
+    for (int i = 0; has && i < N_FIELDS; i++) {
+        g_assert_cmpuint(extract32(got[fields[i].reg], fields[i].shift,
+                                   fields[i].length), <=, has[i]);
+    }
+    host_guest_free(g);
+}
+
+static void test_profile(const void *opaque)
+{
+    const Profile *profile = opaque;
+    g_autofree char *host = g_strdup_printf("profile=%s", profile->name);
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = host,
+        .device = profile->has[ATS] ? "ats=on\npasid=20" : NULL,
+    };
+
+    if (host_skipped()) {
+        return;
+    }
+    check_golden(&config, profile->all_auto, profile->has);
+    config.smmu_args = ALL_AUTO;
+    check_golden(&config, profile->all_auto, profile->has);
+    config.smmu_args = GRACE_LINE;
+    if (profile->refused) {
+        g_autofree char *text = host_guest_refused(&config);
+
+        g_assert_nonnull(strstr(text, profile->refused));
+    } else {
+        check_golden(&config, profile->grace_line, profile->has);
+    }
+}
+
+/* The same for all hosts */
+static void test_no_device(void)
+{
+    static const uint32_t baseline[N_REGS] = {
+        0x0d40301a, 0x02730010, 0, 0, 0, 0x54, 0,
+    };
+    static const uint32_t grace_line[N_REGS] = {
+        0x0d40341a, 0x02730510, 0, 0, 0, 0x55, 0,
+    };
+    HostGuestConfig config = { .n_vsmmus = 1 };
+
+    if (host_skipped()) {
+        return;
+    }
+    check_golden(&config, baseline, NULL);
+    config.smmu_args = ALL_AUTO;
+    check_golden(&config, baseline, NULL);
+    config.smmu_args = GRACE_LINE;
+    check_golden(&config, grace_line, NULL);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -468,6 +565,13 @@ int main(int argc, char **argv)
             add_cases(f, p);
         }
     }
+    for (int i = 0; i < ARRAY_SIZE(profiles); i++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-matrix/profile/%s",
+                                                profiles[i].name);
+
+        qtest_add_data_func(path, &profiles[i], test_profile);
+    }
+    qtest_add_func("/smmuv3-matrix/profile/no-device", test_no_device);
     ret = g_test_run();
     machine_end();
     return ret;
