@@ -754,7 +754,8 @@ static void test_iort(void)
         unsigned n_devs, want;
     } rows[] = {
         { NULL, {}, 0, 0 }, { ",ats=on", {}, 0, 1 },
-        { NULL, {}, 2, 0 }, { NULL, { ats }, 2, 1 }, { NULL, { NULL, ats }, 2, 1 },
+        { NULL, {}, 2, 0 }, { NULL, { ats }, 2, 1 },
+        { NULL, { NULL, ats }, 2, 1 },
         { ",ats=auto", { ats, ats }, 2, 1 }, { ",ats=off", { ats, ats }, 2, 0 },
         { ",ats=on", {}, 2, 1 },
     };
@@ -778,7 +779,8 @@ static void test_iort(void)
         iort = smmuv3_acpi_table(g->qts, "IORT", &len);
         g_assert_nonnull(iort);
         g_test_message("row %d", i);
-        for (at = ldl_le_p(iort + 40); at < len; at += lduw_le_p(iort + at + 1)) {
+        for (at = ldl_le_p(iort + 40); at < len;
+             at += lduw_le_p(iort + at + 1)) {
             if (iort[at] == 2) {
                 g_assert_cmpuint(ldl_le_p(iort + at + 24), ==, rows[i].want);
                 found++;

@@ -417,7 +417,7 @@ static void add_case(Case c)
         g_strdup_printf("%u", as_written(c.f, host_of(&c))) :
         g_strdup_printf("%u-%u", as_written(c.f, field->host[c.first]),
                         as_written(c.f, host_of(&c)));
-    g_autofree char *path = g_strdup_printf("/smmuv3-matrix/%s/%s/%s/%s",
+    g_autofree char *path = g_strdup_printf("/smmuv3-matrix/%s/%s,%s,%s",
                                             field->name,
                                             *prop ? prop + 1 : "default",
                                             ways[c.way], hosts);
