@@ -650,6 +650,28 @@ static void forget_region(Run *run, Space *space, Region *region)
     region->kind = EMPTY;
 }
 
+/* Each device that asks for translations uses the page, before and after */
+static void touch(Run *run, unsigned i, const Space *space, uint64_t va)
+{
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        const Device *d = &run->dev[dev];
+        const CdTable *t = &d->table[d->used];
+
+        for (unsigned n = 0; smmu_of(dev) == i && asks(run, dev) && n < t->n;
+             n++) {
+            bool none = !t->bits || (!n && d->dss == DSS_SSID0);
+
+            if (t->space[n] >= 0 &&
+                &run->smmu[i].space[t->space[n]] == space) {
+                if (run->smmu[i].pending) {
+                    cmd_sync(run, i);
+                }
+                check(run, dev, none ? -1 : (int)n, true, va, false);
+            }
+        }
+    }
+}
+
 static void do_page(Run *run, unsigned i, Space *space, const Op *op)
 {
     unsigned n = op->r[1] % N_REGIONS, p = (op->r[1] >> 8) % N_PAGES;
@@ -673,6 +695,9 @@ static void do_page(Run *run, unsigned i, Space *space, const Op *op)
         return;
     }
 
+    if (op->kind != OP_MAP_PAGE && op->r[3] >> 31) {
+        touch(run, i, space, va);
+    }
     switch (op->kind) {
     case OP_MAP_PAGE:
         *page = new;
@@ -697,6 +722,9 @@ static void do_page(Run *run, unsigned i, Space *space, const Op *op)
         } else {
             maybe_sync(run, i, op->r[3] >> 8);
         }
+    }
+    if (op->kind != OP_MAP_PAGE && op->r[3] >> 31) {
+        touch(run, i, space, va);
     }
 }
 
