@@ -11,7 +11,8 @@ help:
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
 	@echo "make check-series  build every step of both series by itself"
-	@echo "make check-mutants break QEMU on purpose, and see that the tests notice"
+	@echo "make check-mutants break QEMU on purpose, and see that the tests notice (hours)"
+	@echo "make check-sample  the same for SAMPLE=40 of the generated mutants, drawn anew"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
@@ -66,8 +67,15 @@ check-64k: build/config.mak
 	@scripts/check 64k
 
 check-mutants: build/config.mak
-	@$(STEP) $(BASE) asan model
+	@$(STEP) $(BASE) pristine asan model
 	@scripts/mutants
+	@scripts/mutate
+
+# 40 of the generated mutants, drawn anew: make check-sample SAMPLE=100
+SAMPLE = 40
+check-sample: build/config.mak
+	@$(STEP) $(BASE) pristine model
+	@scripts/mutate --sample $(SAMPLE) --limit 60
 
 # SECONDS=600 make soak
 SECONDS = 3600
@@ -88,4 +96,5 @@ series: build/config.mak
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-mutants soak bench series clean
+.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-mutants check-sample \
+	soak bench series clean
