@@ -10,7 +10,8 @@
 #include "hw/pci/pci_regs.h"
 #include "hw/vfio/pci-ext-caps.h"
 
-static uint8_t config[PCI_CFG_SPACE_EXP_SIZE];
+/* A page, and behind it a page that nobody may read */
+static uint8_t *config;
 static VFIOExtCaps caps;
 
 /* Capabilities, each followed by the next; ends with an offset of 0 */
@@ -20,7 +21,7 @@ typedef struct Layout {
 
 static void lay_out(const Layout *c, unsigned end)
 {
-    memset(config, 0, sizeof(config));
+    memset(config, 0, PCI_CFG_SPACE_EXP_SIZE);
     for (; c->at; c++) {
         unsigned next = c[1].at ? c[1].at : end;
 
@@ -52,10 +53,10 @@ static void check_cap(unsigned i, unsigned at, unsigned size, bool sized)
 
 static void test_lists(void)
 {
-    memset(config, 0, sizeof(config));
+    memset(config, 0, PCI_CFG_SPACE_EXP_SIZE);
     vfio_ext_caps_walk(&caps, config);
     check_list(0, false);
-    memset(config, 0xff, sizeof(config));
+    memset(config, 0xff, PCI_CFG_SPACE_EXP_SIZE);
     vfio_ext_caps_walk(&caps, config);
     check_list(0, true);
 
@@ -65,8 +66,14 @@ static void test_lists(void)
     check_cap(0, 0x100, 8, true);
     check_cap(1, 0xff8, 8, true);
     check_cap(2, 0x108, 8, true);
+    g_assert(vfio_ext_caps_find(&caps, 0x100) == &caps.cap[0]);
     g_assert(vfio_ext_caps_find(&caps, 0xff8) == &caps.cap[1]);
+    g_assert(vfio_ext_caps_find(&caps, 0x108) == &caps.cap[2]);
     g_assert_null(vfio_ext_caps_find(&caps, 0xff4));
+    /* A shorter list leaves nothing of a longer one */
+    LAY_OUT(0, { 0x100, PCI_EXT_CAP_ID_ATS }, { 0xff8, PCI_EXT_CAP_ID_DSN });
+    check_list(2, false);
+    g_assert_null(vfio_ext_caps_find(&caps, 0x108));
 
     /* A header that hides a capability may be followed by one at once */
     LAY_OUT(0, { 0x100, 0 }, { 0x104, PCI_EXT_CAP_ID_ATS });
@@ -106,7 +113,7 @@ static void test_broken_lists(void)
 /* The most capabilities that can be: headers without an ID, backwards too */
 static void test_longest_list(void)
 {
-    memset(config, 0, sizeof(config));
+    memset(config, 0, PCI_CFG_SPACE_EXP_SIZE);
     for (unsigned at = 0x100; at < 0xffc; at += 4) {
         stl_le_p(config + at, (at == 0xff8 ? 0x100 : at + 4) << 20);
     }
@@ -129,7 +136,8 @@ static void test_sizes(void)
         { PCI_EXT_CAP_ID_DVSEC, 0x18 << 20, 0, 0x18 },
         { PCI_EXT_CAP_ID_VC, 0, 0, 0x1c },
         { PCI_EXT_CAP_ID_VC9, 7, 0, 0x70 },
-        { PCI_EXT_CAP_ID_VC, 0, 3u << 24, 0 },
+        { PCI_EXT_CAP_ID_VC, 0, 1u << 24, 0 },
+        { PCI_EXT_CAP_ID_VC, 0, 0x80u << 24, 0 },
         { PCI_EXT_CAP_ID_ACS, 0x5f, 0, 8 },
         { PCI_EXT_CAP_ID_ACS, 0x20 | 1 << 8, 0, 12 },
         { PCI_EXT_CAP_ID_ACS, 0x20 | 33 << 8, 0, 16 },
@@ -141,6 +149,7 @@ static void test_sizes(void)
         { PCI_EXT_CAP_ID_TPH, 0x200, 0, 16 },
         { PCI_EXT_CAP_ID_TPH, 0x200 | 63 << 16, 0, 140 },
         { PCI_EXT_CAP_ID_TPH, 0x400 | 63 << 16, 0, 12 },
+        { PCI_EXT_CAP_ID_PASID + 1, 0, 0, 0 },
         { 0xabc, 0, 0, 0 },
         { 0xffff, 0, 0, 0 },
     };
@@ -158,6 +167,11 @@ static void test_sizes(void)
                 { 0xff8, cases[i].id, cases[i].word1 });
         check_cap(1, 0xff8, 8, true);
     }
+    /* The last place where a size can be read */
+    LAY_OUT(0, { 0x100, PCI_EXT_CAP_ID_ATS }, { 0xff4, PCI_EXT_CAP_ID_DSN });
+    check_cap(1, 0xff4, 12, true);
+    LAY_OUT(0, { 0x100, PCI_EXT_CAP_ID_ATS }, { 0xff4, 0xabc });
+    check_cap(1, 0xff4, 12, false);
 }
 
 static void test_overlap(void)
@@ -192,6 +206,9 @@ static void test_room(void)
     LAY_OUT(0, { 0x100, PCI_EXT_CAP_ID_ATS });
     g_assert_cmphex(room(), ==, 0xff8);
     /* A hidden capability, or registers: a lower place is better */
+    config[0xff8] = 1;
+    g_assert_cmphex(room(), ==, 0xff0);
+    config[0xff8] = 0;
     config[0xfff] = 1;
     g_assert_cmphex(room(), ==, 0xff4);
     config[0xff8] = 1;
@@ -199,6 +216,11 @@ static void test_room(void)
     /* ... but better than none */
     memset(config + 0x108, 1, 0xef8);
     g_assert_cmphex(room(), ==, 0xff8);
+
+    /* ... and without any capability the first place is as good */
+    LAY_OUT(0, { 0 });
+    memset(config + 0x108, 1, 0xef8);
+    g_assert_cmphex(room(), ==, 0x100);
 
     LAY_OUT(0, { 0x100, PCI_EXT_CAP_ID_ATS }, { 0xff8, PCI_EXT_CAP_ID_ATS });
     g_assert_cmphex(room(), ==, 0xff0);
@@ -226,6 +248,13 @@ static void test_room(void)
 
 int main(int argc, char **argv)
 {
+    size_t page = MAX(qemu_real_host_page_size(), PCI_CFG_SPACE_EXP_SIZE);
+    uint8_t *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    g_assert(pages != MAP_FAILED);
+    g_assert_cmpint(mprotect(pages + page, page, PROT_NONE), ==, 0);
+    config = pages + page - PCI_CFG_SPACE_EXP_SIZE;
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vfio-pci-ext-caps/lists", test_lists);
     g_test_add_func("/vfio-pci-ext-caps/broken-lists", test_broken_lists);
