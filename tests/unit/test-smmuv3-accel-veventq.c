@@ -123,6 +123,21 @@ static void test_batch(void)
     bed_fini(&bed);
 }
 
+/* The event that is lost is the first after the sequence has wrapped */
+static void test_lost_at_wrap(void)
+{
+    Bed bed;
+
+    bed_init(&bed);
+    host_has(&bed, INT_MAX, false);
+    host_has(&bed, 1, false);
+    drain(&bed);
+    g_assert_cmpint(bed.losses, ==, 1);
+    g_assert_cmpint(bed.got->len, ==, 2);
+    expect(&bed, 1, 1);
+    bed_fini(&bed);
+}
+
 static void test_lost(void)
 {
     Bed bed;
@@ -242,6 +257,8 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/veventq/order", test_order);
     g_test_add_func("/smmuv3-accel/veventq/batch", test_batch);
     g_test_add_func("/smmuv3-accel/veventq/lost", test_lost);
+    g_test_add_func("/smmuv3-accel/veventq/lost-at-wrap",
+                    test_lost_at_wrap);
     g_test_add_func("/smmuv3-accel/veventq/full", test_full);
     g_test_add_func("/smmuv3-accel/veventq/failure", test_failure);
     g_test_add_func("/smmuv3-accel/veventq/slow-close", test_slow_close);
