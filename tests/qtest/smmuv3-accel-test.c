@@ -94,6 +94,9 @@ static const Row refusals[] = {
     { "oas-value", false, "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,oas=47",
       "oas" },
+    { "only-migratable", false, "-only-migratable -nic none " ACCEL,
+      "with accel=on, its state and that of the host's SMMUv3 cannot be "
+      "migrated or saved yet" },
     { "ril-without-accel", false,
       "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,ril=off",
       "are for an accelerated SMMU: add accel=on, or leave them out" },
