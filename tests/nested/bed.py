@@ -547,6 +547,24 @@ def fault(shell, device):
     return '%s, StreamID 0x%x' % (re.sub(r'^\[.*?\] ', '', line), sid)
 
 
+def ats_and_pasids(shell, device):
+    """The driver of the SMMU has enabled ATS and PASIDs of DEVICE (a directory in sysfs); what
+    it has enabled, in words."""
+    config = bytes.fromhex(shell.run('hexdump -v -e \'1/1 "%%02x"\' %s/config' % device))
+    found, at = {}, 0x100
+    while at and len(found) < 64:
+        header = int.from_bytes(config[at:at + 4], 'little')
+        found[header & 0xffff] = at
+        at = header >> 20
+    if not {0xf, 0x1b} <= found.keys():
+        raise Failure('no ATS or no PASID: %s' % found)
+    ats, pasid = (int.from_bytes(config[found[n] + 6:found[n] + 8], 'little') for n in (0xf, 0x1b))
+    if not (ats & 0x8000 and pasid & 1):
+        raise Failure('off: ATS control %#x, PASID control %#x' % (ats, pasid))
+    return ('ATS enabled at %#x, PASIDs of %d bits enabled at %#x'
+            % (found[0xf], config[found[0x1b] + 5] & 31, found[0x1b]))
+
+
 def load_kexec(shell, disk, node, kernel, initrd, options):
     """Load a kernel through DISK (NODE in the guest), for `kexec -e`, or for a panic if
     OPTIONS has -p."""
