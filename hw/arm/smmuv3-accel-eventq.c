@@ -5,7 +5,8 @@
  *
  * Records come from QEMU itself and from the host.  The host keeps its records
  * in a vEVENTQ while EVENTQEN is set.  QEMU reads none while the guest's queue
- * is full, or while the machine is stopped.  A loss sets EVENTQ_PROD.OVFLG.  IHI 0070 7.2 and 7.4.
+ * is full, or while the machine is stopped.  A loss sets EVENTQ_PROD.OVFLG.
+ * IHI 0070 7.2 and 7.4.
  */
 
 #include "qemu/osdep.h"
@@ -44,6 +45,7 @@ static MemTxResult put(SMMUv3State *s, const Evt *evt)
                          sizeof(out), smmuv3_table_attrs(s));
     if (r == MEMTX_OK) {
         queue_prod_incr(q);
+        smmuv3_accel_publish(s, A_EVENTQ_PROD, q->prod);
     }
     return r;
 }
