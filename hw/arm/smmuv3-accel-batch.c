@@ -194,24 +194,18 @@ void smmuv3_accel_batch_to_ranges(SMMUv3AccelBatch *batch, unsigned granules)
     batch->n = kept;
 }
 
-/* From the first command that is not complete on */
-static int issue(const SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch,
-                 unsigned n)
+/*
+ * From the first command that is not complete on.  Returns 0, or -ECANCELED
+ * with the rest to be done, or the host's error.
+ */
+static int issue(const SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
 {
     const SMMUv3HostCmd *cmd = &batch->cmd[batch->done];
-    unsigned done;
+    unsigned done, n = batch->n - batch->done;
     int ret = smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n, &done);
 
     trace_smmuv3_accel_invalidate(vsmmu->name, n, opcode(cmd), ret);
     batch->done += done;
-    return ret;
-}
-
-/* Returns 0, or -ECANCELED with the rest to be done, or the host's error */
-static int issue_all(const SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
-{
-    int ret = issue(vsmmu, batch, batch->n - batch->done);
-
     batch->error = ret == -ECANCELED ? 0 : ret;
     return ret;
 }
@@ -219,7 +213,7 @@ static int issue_all(const SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
 bool smmuv3_accel_batch_try(SMMUv3AccelVsmmu *vsmmu, SMMUv3AccelBatch *batch)
 {
     if (smmuv3_accel_batch_needs_host(vsmmu, batch) &&
-        issue_all(vsmmu, batch)) {
+        issue(vsmmu, batch)) {
         return false;
     }
     smmuv3_accel_batch_clear(batch);
@@ -245,13 +239,6 @@ void smmuv3_accel_job_begin(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
         job->batch = *batch;
         smmuv3_accel_batch_clear(batch);
     }
-}
-
-/* Between two calls another thread may have cancelled the job */
-static bool must_stop(const SMMUv3AccelJob *job, int64_t start)
-{
-    return job->vsmmu.cancelled ? qatomic_read(job->vsmmu.cancelled) :
-           get_clock() - start >= SMMUV3_ACCEL_SLOW_CALL_NS;
 }
 
 static bool invalidate_everything(SMMUv3AccelJob *job)
@@ -295,7 +282,7 @@ static bool find_error(SMMUv3AccelJob *job, int64_t start)
         unsigned done;
         int ret;
 
-        if (must_stop(job, start)) {
+        if (smmuv3_accel_vsmmu_must_stop(&job->vsmmu, start)) {
             return false;
         }
         ret = smmuv3_accel_vsmmu_invalidate(&job->vsmmu, cmd, 1, &done);
@@ -325,14 +312,15 @@ bool smmuv3_accel_job_run(SMMUv3AccelJob *job)
     int64_t start = get_clock();
 
     if (!job->failed && !job->batch.error && job->batch.n &&
-        issue_all(&job->vsmmu, &job->batch) == -ECANCELED) {
+        issue(&job->vsmmu, &job->batch) == -ECANCELED) {
         return false;
     }
     if (!job->failed && job->batch.error && !find_error(job, start)) {
         return false;
     }
     return !job->failed ||
-           (!must_stop(job, start) && invalidate_everything(job));
+           (!smmuv3_accel_vsmmu_must_stop(&job->vsmmu, start) &&
+            invalidate_everything(job));
 }
 
 unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
@@ -403,7 +391,7 @@ unsigned smmuv3_accel_batch_recover(SMMUv3AccelVsmmu *vsmmu,
     /* No stream may continue to translate */
     start = get_clock();
     while (vsmmu->stale && smmuv3_accel_park_next(vsmmu)) {
-        if (must_stop(job, start)) {
+        if (smmuv3_accel_vsmmu_must_stop(&job->vsmmu, start)) {
             return result | SMMUV3_ACCEL_FLUSH_AGAIN;
         }
     }

@@ -48,7 +48,7 @@ typedef enum SMMUv3AccelFlush {
  */
 typedef struct SMMUv3AccelJob {
     SMMUv3AccelVsmmu vsmmu;     /* a copy, whose lists must not be used */
-    SMMUv3AccelBatch batch;     /* without commands: invalidate everything */
+    SMMUv3AccelBatch batch;     /* empty if there is only @everything to do */
     SMMUv3HostCmd *everything;  /* owned */
     unsigned n_everything;
     unsigned done;              /* so many of those are complete */

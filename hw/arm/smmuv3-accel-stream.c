@@ -252,7 +252,7 @@ static bool any_repeats(const SMMUv3HostCmd *cmds, unsigned n)
     return false;
 }
 
-static bool must_stop(const SMMUv3AccelVsmmu *vsmmu, int64_t start)
+bool smmuv3_accel_vsmmu_must_stop(const SMMUv3AccelVsmmu *vsmmu, int64_t start)
 {
     return vsmmu->cancelled ? qatomic_read(vsmmu->cancelled) :
            get_clock() - start >= SMMUV3_ACCEL_SLOW_CALL_NS;
@@ -280,7 +280,8 @@ int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
             *done += in_call;
         }
         /* Whoever calls a host that is known to be slow has to get on */
-        if (*done < n && !(again && vsmmu->slow) && must_stop(vsmmu, start)) {
+        if (*done < n && !(again && vsmmu->slow) &&
+            smmuv3_accel_vsmmu_must_stop(vsmmu, start)) {
             return -ECANCELED;
         }
     }

@@ -98,6 +98,16 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
                              const char *name);
 
 /**
+ * smmuv3_accel_vsmmu_must_stop: may no further call follow for now?
+ * @vsmmu: may be a copy, and then no lock is needed
+ * @start: when the calls began, as get_clock() says (ns)
+ *
+ * Returns: whether the thread's job was cancelled.  With the BQL held: whether
+ * 100 ms are over.
+ */
+bool smmuv3_accel_vsmmu_must_stop(const SMMUv3AccelVsmmu *vsmmu, int64_t start);
+
+/**
  * smmuv3_accel_vsmmu_invalidate: have the host carry out commands
  * @vsmmu: with streams; may be a copy, and then no lock is needed
  * @cmds: prepared, for streams that have a vDEVICE
