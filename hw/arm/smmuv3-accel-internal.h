@@ -65,6 +65,7 @@ typedef struct SMMUv3AccelSlow {
     bool abandoned;             /* the queue that the job is for is no more */
     bool resync;                /* the job invalidates everything */
     bool resynced;              /* for the command at CMDQ_CONS */
+    bool restore;               /* streams that wait for the job follow it */
     uint32_t cons;              /* CMDQ_CONS when the job is complete */
     SMMUCmdError error;         /* to report at CMDQ_CONS next */
     int64_t started;            /* ns */
@@ -191,6 +192,9 @@ void smmuv3_accel_refresh_all(SMMUv3State *s);
 /* Some stream is not where the guest wants it: try again later */
 void smmuv3_accel_retry_pending(SMMUv3State *s);
 
+/* The same now */
+void smmuv3_accel_refresh_pending(SMMUv3State *s);
+
 /* A bus has another number, which changes the StreamIDs of its devices */
 void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque);
 
@@ -232,6 +236,13 @@ SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s);
 
 /* As smmuv3_accel_flush(): before a CFGI_STE, let streams translate again */
 void smmuv3_accel_slow_resync(SMMUv3State *s);
+
+/*
+ * Streams are new or SMMUEN has changed, with no command that the host could be
+ * called for.  If they have to wait for a slow host, a job of their own calls
+ * it once, and the commands wait for that.
+ */
+void smmuv3_accel_slow_restore(SMMUv3State *s);
 
 /**
  * smmuv3_accel_slow_note: a drain ends, or a call to the host has failed

@@ -196,9 +196,10 @@ static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
     if (!ret) {
         return true;
     }
-    /* A slow host is not asked here: the guest's next CFGI_STE does that */
+    /* A slow host is not waited for */
     if (smmuv3_accel_passes_by_itself(ret) ||
         (ret == -ETIMEDOUT && vsmmu->stale && vsmmu->slow)) {
+        smmuv3_accel_slow_restore(ep->smmu);
         error_free(*errp);
         *errp = NULL;
         return true;

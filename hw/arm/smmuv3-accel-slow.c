@@ -231,8 +231,10 @@ static void slow_bh(void *opaque)
     }
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
+    } else if (slow->restore) {
+        smmuv3_accel_refresh_pending(s);
     }
-    slow->busy = slow->parking = false;
+    slow->busy = slow->parking = slow->restore = false;
     qemu_bh_schedule(accel->drain.bh);
 }
 
@@ -253,7 +255,7 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s)
         }
     }
     qemu_bh_cancel(slow->bh);
-    slow->busy = slow->parking = false;
+    slow->busy = slow->parking = slow->restore = false;
     qemu_bh_schedule(accel->drain.bh);
 }
 
@@ -365,6 +367,23 @@ void smmuv3_accel_slow_resync(SMMUv3State *s)
     } else if (accel->vsmmu.stale && slow->until &&
                !QLIST_EMPTY(&accel->vsmmu.streams)) {
         slow->resynced = true;
+        start_job(s);
+    }
+}
+
+void smmuv3_accel_slow_restore(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelSlow *slow = &accel->slow;
+    SMMUv3AccelStream *stream;
+
+    if (!accel->vsmmu.stale || !slow->until) {
+        return;
+    }
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        slow->restore |= stream->error == -ETIMEDOUT;
+    }
+    if (slow->restore && !slow->busy) {
         start_job(s);
     }
 }

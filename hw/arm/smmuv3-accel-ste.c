@@ -120,11 +120,11 @@ void smmuv3_accel_retry_pending(SMMUv3State *s)
     }
 }
 
-static void refresh_pending(SMMUv3Accel *accel)
+void smmuv3_accel_refresh_pending(SMMUv3State *s)
 {
     SMMUv3AccelStream *stream;
 
-    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
         if (smmuv3_accel_stream_pending(stream)) {
             smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
                                             SMMUV3_ACCEL_EDGE_OTHER);
@@ -137,7 +137,7 @@ static void retry_timer(void *opaque)
     SMMUv3State *s = opaque;
     SMMUv3Accel *accel = s->accel_state;
 
-    refresh_pending(accel);
+    smmuv3_accel_refresh_pending(s);
     if (!timer_pending(accel->retry)) {
         accel->retry_ms = 0;
     }
@@ -212,6 +212,7 @@ void smmuv3_accel_refresh_all(SMMUv3State *s)
         smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
                                         SMMUV3_ACCEL_EDGE_OTHER);
     }
+    smmuv3_accel_slow_restore(s);
 }
 
 void smmuv3_accel_do_gbpa(SMMUv3State *s)
@@ -245,7 +246,7 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
         }
     }
     /* A stream may have waited for the StreamID of another */
-    refresh_pending(accel);
+    smmuv3_accel_refresh_pending(s);
 }
 
 static void renumber_bh(void *opaque)

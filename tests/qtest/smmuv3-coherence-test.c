@@ -230,6 +230,12 @@ static void cmd_sync(Run *run, unsigned i)
     }
 }
 
+/* A device may have to wait until the host has forgotten an earlier one */
+static void wait_for_slow_host(Run *run, unsigned i)
+{
+    cmd_sync(run, i);
+}
+
 static void maybe_sync(Run *run, unsigned i, uint32_t r)
 {
     if (r & 1) {
@@ -1069,6 +1075,7 @@ static void do_plug(Run *run, unsigned dev)
         return;
     }
     error = host_guest_plug(run->g, dev);
+    wait_for_slow_host(run, smmu_of(dev));
     forget_attributes(run, dev);
     if (error) {
         fail(run, "device %u cannot be plugged again: %s", dev, error);
@@ -1117,6 +1124,7 @@ static void do_toggle(Run *run, unsigned i, const Op *op)
     cmd_sync(run, i);
     if (!g->smmu[i].enabled) {
         smmu_enable(g, i);
+        wait_for_slow_host(run, i);
     } else if (op->r[1] % 4 == 0) {
         smmu_disable(g, i);
     }
@@ -1208,7 +1216,19 @@ typedef struct Flavour {
     const char *smmu_args;
     uint32_t seed;
     const char *device;                 /* whether it has PASIDs and ATS */
+    bool slow;                          /* a thread calls the host */
 } Flavour;
+
+/* QEMU calls the host from a thread for a minute after one slow call */
+static void make_slow(Run *run)
+{
+    qobject_unref(host_control(run->g, "fail IOMMU_HWPT_INVALIDATE~120000"));
+    for (unsigned i = 0; i < N_SMMUS; i++) {
+        smmu_cmd(run->g, i, CMD_TLBI_NH_ASID(99));
+        cmd_sync(run, i);
+    }
+    qobject_unref(host_control(run->g, "fail clear"));
+}
 
 /* Each device has tables of two formats, if it has SSIDs. The ends are used. */
 static void make_table(Run *run, unsigned dev, unsigned slot, bool ssids)
@@ -1328,10 +1348,13 @@ static void check_counters(Run *run)
 }
 
 /* Run @ops; returns the index of the one that failed, or -1 */
-static int play(Run *run, const Op *ops, int n)
+static int play(Run *run, const Op *ops, int n, bool slow)
 {
     for (int at = 0; at < n; at++) {
         run->at = at;
+        if (slow && at % 4096 == 0) {
+            make_slow(run);
+        }
         execute(run, &ops[at]);
         if (at % 4096 == 4095 || at == n - 1) {
             run->at = -2;
@@ -1382,7 +1405,7 @@ static bool still_fails(const Flavour *f, const Op *ops, int n)
     bool fails;
 
     begin(&run, f);
-    fails = play(&run, ops, n) >= 0;
+    fails = play(&run, ops, n, f->slow) >= 0;
     end(&run);
     return fails;
 }
@@ -1443,7 +1466,7 @@ static bool run_seed(const Flavour *f, uint32_t seed)
     int at;
 
     begin(&run, f);
-    at = play(&run, ops, n);
+    at = play(&run, ops, n, f->slow);
     g_test_message("seed %u (%s): %d operations, %lu DMAs (%lu must fault), "
                    "%lu invalidations, %lu with SSIDs, %lu by an ATC", seed,
                    f->name, at < 0 ? n : at + 1, run.dmas, run.faults,
@@ -1599,6 +1622,7 @@ int main(int argc, char **argv)
         { "asid8", "profile=asid8", NULL, 4, "pasid=20" },
         { "ats", "profile=neoverse", ",ssidsize=0", 6, "ats=on" },
         { "tegra264", "profile=tegra264", NULL, 5, both },
+        { "slow", "profile=grace", NULL, 7, both, true },
     };
     static const OpKind forgotten[] = {
         OP_UNMAP_PAGE, OP_PROTECT_PAGE, OP_UNMAP_REGION, OP_CD, OP_STE,

@@ -605,11 +605,13 @@ static void test_illegal_behind(void)
 }
 
 /*
- * The host works again, but no command has told QEMU so when a device comes.
- * Its STE translates: it waits for the next CFGI_STE like all others.
+ * The host works again, but no command has told QEMU so when a device comes,
+ * or when the guest enables its SMMU. The STE translates without a CFGI_STE.
+ * QEMU does not wait for the host; a CMD_SYNC does.
  */
-static void test_plug_stale(void)
+static void test_stale(const void *enable)
 {
+    unsigned dev = enable ? 0 : 1;
     Bed *bed;
 
     if (host_skipped()) {
@@ -622,10 +624,43 @@ static void test_plug_stale(void)
     g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
     smmu_ack(bed->g, 0);
     control(bed, "fail clear");
-    g_assert_null(host_guest_plug(bed->g, 1));
-    host_check_faults(bed->g, 1, HOST_VA);
-    translate(bed);
-    host_check_reads(bed->g, 1, HOST_VA, TAG(1));
+    control(bed, "fail " INVALIDATE "~hold");
+    if (enable) {
+        smmu_disable(bed->g, 0);
+        smmu_enable(bed->g, 0);
+    } else {
+        g_assert_null(host_guest_plug(bed->g, 1));
+    }
+    wait_until_held(bed, 1);
+    query(bed);
+    host_check_faults(bed->g, dev, HOST_VA);
+    release(bed);
+    smmu_sync_ok(bed->g, 0);
+    host_check_reads(bed->g, dev, HOST_VA, TAG(dev));
+    bed_free(bed);
+}
+
+/* One attempt to call a host that is dead, and no further one by itself */
+static void test_plug_dead(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    host_guest_unplug(bed->g, 1);
+    host_guest_unplug(bed->g, 0);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
+    g_assert_null(host_guest_plug(bed->g, 0));
+    smmu_sync_ok(bed->g, 0);
+    g_usleep(50000);
+    g_assert_cmpuint(calls(bed), ==, 1);
+    host_check_faults(bed->g, 0, HOST_VA);
+    control(bed, "fail clear");
+    host_set_ste(bed->g, 0, STE_S1(bed->cd[0]));
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
     bed_free(bed);
 }
 
@@ -780,7 +815,9 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/stop", test_stop);
     qtest_add_func("/smmuv3-slow/illegal", test_illegal);
     qtest_add_func("/smmuv3-slow/illegal-behind", test_illegal_behind);
-    qtest_add_func("/smmuv3-slow/plug-stale", test_plug_stale);
+    qtest_add_data_func("/smmuv3-slow/stale/plug", NULL, test_stale);
+    qtest_add_data_func("/smmuv3-slow/stale/enable", "enable", test_stale);
+    qtest_add_func("/smmuv3-slow/plug-dead", test_plug_dead);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
     qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
     qtest_add_func("/smmuv3-slow/events-before-sync", test_events);
