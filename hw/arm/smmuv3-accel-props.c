@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qapi/visitor.h"
 #include "hw/arm/smmu-primary-bus.h"
 #include "hw/arm/smmuv3.h"
 #include "hw/arm/smmuv3-accel.h"
@@ -57,6 +58,35 @@ const PropertyInfo smmuv3_prop_ssidsize = {
     .set_default_value = qdev_propinfo_set_default_value_enum,
 };
 
+static void get_identifier(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    SMMUv3Identifier *identifier = object_field_prop_ptr(obj, opaque);
+
+    if (!identifier->chosen) {
+        error_setg(errp, "there is no %s yet: the machine chooses one when all "
+                   "devices are there", name);
+        return;
+    }
+    visit_type_uint8(v, name, &identifier->value, errp);
+}
+
+static void set_identifier(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    SMMUv3Identifier *identifier = object_field_prop_ptr(obj, opaque);
+
+    if (visit_type_uint8(v, name, &identifier->value, errp)) {
+        identifier->chosen = true;
+    }
+}
+
+const PropertyInfo smmuv3_prop_identifier = {
+    .type = "uint8",
+    .get = get_identifier,
+    .set = set_identifier,
+};
+
 /* What `-device arm-smmuv3,help` says */
 static const struct {
     const char *name;
@@ -68,6 +98,8 @@ static const struct {
       "lets one of the devices use them" },
     { "cmdqv", "accel=on: command queues in hardware; not built yet: on is "
       "rejected, auto means off" },
+    { "identifier", "Identifier of the SMMU's node in the ACPI table IORT, 0 "
+      "to 255; default: the machine chooses a free one" },
     { "msi-gpa", "For the board: where the guest maps the host's MSI window" },
     { "oas", "accel=on: output address size in bits; auto: what all hosts "
       "have; a number: each host needs as much" },

@@ -73,34 +73,16 @@ static void root_bus_range(VirtMachineState *vms, PCIBus *bus,
     }
 }
 
-static gint compare_by_bus(gconstpointer a, gconstpointer b)
-{
-    return pci_bus_num(ARM_SMMU(a)->primary_bus) -
-           pci_bus_num(ARM_SMMU(b)->primary_bus);
-}
-
-/* List the user's SMMUv3s, in the order of the bus numbers that they cover */
-static int list_smmuv3s(Object *obj, void *opaque)
-{
-    GSList **devs = opaque;
-
-    if (object_dynamic_cast(obj, TYPE_ARM_SMMUV3)) {
-        *devs = g_slist_insert_sorted(*devs, obj, compare_by_bus);
-    }
-    return 0;
-}
-
 static void collect_user_smmuv3s(VirtMachineState *vms, GArray *smmus,
                                  GArray *idmaps)
 {
-    g_autoptr(GSList) devs = NULL;
+    g_autoptr(GSList) devs = virt_smmuv3_list(vms);
     GSList *l;
-
-    object_child_foreach_recursive(OBJECT(vms), list_smmuv3s, &devs);
 
     for (l = devs; l; l = l->next) {
         AcpiIortIdMapping idmap = { .smmu = smmus->len };
         AcpiIortSMMUv3 smmu = {
+            .id = ARM_SMMUV3(l->data)->accel_props.identifier.value,
             .msi_window_base = ARM_SMMU(l->data)->msi_window_base,
             .msi_window_size = ARM_SMMU(l->data)->msi_window_size,
             .ats = FIELD_EX32(ARM_SMMUV3(l->data)->idr[0], IDR0, ATS),
@@ -126,7 +108,11 @@ int iort_collect_smmuv3s(VirtMachineState *vms, GArray *smmus, GArray *idmaps)
     int nb_windows = 0;
 
     if (vms->iommu == VIRT_IOMMU_SMMUV3) {
-        AcpiIortSMMUv3 smmu = { .base = vms->memmap[VIRT_SMMU].base };
+        g_autoptr(GSList) devs = virt_smmuv3_list(vms);
+        AcpiIortSMMUv3 smmu = {
+            .id = ARM_SMMUV3(devs->data)->accel_props.identifier.value,
+            .base = vms->memmap[VIRT_SMMU].base,
+        };
 
         for (int i = 0; i < NUM_SMMU_IRQS; i++) {
             smmu.gsiv[i] = vms->irqmap[VIRT_SMMU] + SPI_BASE + i;
@@ -141,6 +127,24 @@ int iort_collect_smmuv3s(VirtMachineState *vms, GArray *smmus, GArray *idmaps)
     return nb_windows;
 }
 
+static bool is_taken(const GArray *smmus, uint32_t id)
+{
+    for (int i = 0; i < smmus->len; i++) {
+        if (g_array_index(smmus, AcpiIortSMMUv3, i).id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t iort_next_id(const GArray *smmus, uint32_t *next)
+{
+    while (is_taken(smmus, *next)) {
+        ++*next;
+    }
+    return (*next)++;
+}
+
 uint32_t iort_ats_attribute(const GArray *smmus)
 {
     for (int i = 0; i < smmus->len; i++) {
@@ -152,7 +156,7 @@ uint32_t iort_ats_attribute(const GArray *smmus)
 }
 
 void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
-                       bool has_its, uint32_t id)
+                       bool has_its)
 {
     int nb_mappings = has_its ? 1 : 0;
     size_t node_size = SMMU_V3_ENTRY_SIZE + ID_MAPPING_ENTRY_SIZE * nb_mappings;
@@ -160,7 +164,7 @@ void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
     build_append_int_noprefix(table_data, 4 /* SMMUv3 */, 1); /* Type */
     build_append_int_noprefix(table_data, node_size, 2); /* Length */
     build_append_int_noprefix(table_data, 4, 1); /* Revision */
-    build_append_int_noprefix(table_data, id, 4); /* Identifier */
+    build_append_int_noprefix(table_data, smmu->id, 4); /* Identifier */
     /* Number of ID mappings */
     build_append_int_noprefix(table_data, nb_mappings, 4);
     /* Reference to ID Array */
@@ -236,7 +240,7 @@ static void build_rmr(GArray *table_data, const AcpiIortSMMUv3 *smmu,
 }
 
 void build_iort_rmrs(GArray *table_data, GArray *smmus, GArray *idmaps,
-                     uint32_t id)
+                     uint32_t next_id)
 {
     for (int i = 0; i < idmaps->len; i++) {
         const AcpiIortIdMapping *idmap =
@@ -245,7 +249,7 @@ void build_iort_rmrs(GArray *table_data, GArray *smmus, GArray *idmaps,
             &g_array_index(smmus, AcpiIortSMMUv3, idmap->smmu);
 
         if (smmu->msi_window_size) {
-            build_rmr(table_data, smmu, idmap, id++);
+            build_rmr(table_data, smmu, idmap, iort_next_id(smmus, &next_id));
         }
     }
 }

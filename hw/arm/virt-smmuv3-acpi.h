@@ -10,6 +10,7 @@
 
 #include "hw/arm/smmu-common.h"
 #include "hw/arm/virt.h"
+#include "hw/arm/virt-smmuv3.h"
 
 #define ID_MAPPING_ENTRY_SIZE 20
 
@@ -25,6 +26,7 @@ typedef struct AcpiIortIdMapping {
 
 /* The node of one SMMUv3 */
 typedef struct AcpiIortSMMUv3 {
+    uint32_t id;                    /* the property identifier */
     hwaddr base;
     uint32_t gsiv[NUM_SMMU_IRQS];   /* by SMMUIrq */
     size_t offset;                  /* in the table, once the node is written */
@@ -49,6 +51,13 @@ void build_iort_id_mapping(GArray *table_data, uint32_t input_base,
 int iort_collect_smmuv3s(VirtMachineState *vms, GArray *smmus, GArray *idmaps);
 
 /**
+ * iort_next_id: an identifier for a node that is not an SMMUv3
+ * @smmus: as iort_collect_smmuv3s(), whose identifiers are taken
+ * @next: 0 at first; the lowest that is not used yet
+ */
+uint32_t iort_next_id(const GArray *smmus, uint32_t *next);
+
+/**
  * iort_ats_attribute: the ATS attribute of the root complex node (table 15)
  * @smmus: as iort_collect_smmuv3s()
  *
@@ -63,20 +72,19 @@ uint32_t iort_ats_attribute(const GArray *smmus);
  * @table_data: the table
  * @smmu: the SMMU
  * @has_its: true if MSIs behind the SMMU go to the ITS group node
- * @id: the node's identifier
  */
 void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
-                       bool has_its, uint32_t id);
+                       bool has_its);
 
 /**
  * build_iort_rmrs: append a Reserved Memory Range node for each MSI window
  * @table_data: the table, with the nodes of all SMMUs
  * @smmus: as iort_collect_smmuv3s()
  * @idmaps: likewise
- * @id: identifier of the first node
+ * @next_id: for iort_next_id()
  */
 void build_iort_rmrs(GArray *table_data, GArray *smmus, GArray *idmaps,
-                     uint32_t id);
+                     uint32_t next_id);
 
 /**
  * virt_bus_has_msi_window: does the SMMU of this bus have an MSI window?

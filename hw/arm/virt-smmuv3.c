@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Which SMMUs the machine supports, what the board sets in them (the guest's
- * MSI doorbell), their device tree node, and bus numbers.
+ * MSI doorbell), their device tree node, identifiers, and bus numbers.
  */
 
 #include "qemu/osdep.h"
@@ -161,6 +161,29 @@ static bool check_number(VirtMachineState *vms, SMMUState *s, const char *name,
     return true;
 }
 
+/* Those that the user leaves out are chosen when all SMMUs are there */
+static bool check_identifier(VirtMachineState *vms, SMMUv3State *s,
+                             const char *name, Error **errp)
+{
+    const SMMUv3Identifier *id = &s->accel_props.identifier;
+    g_autoptr(GSList) smmus = virt_smmuv3_list(vms);
+
+    for (GSList *l = smmus; l; l = l->next) {
+        const SMMUv3Identifier *other = &ARM_SMMUV3(l->data)
+                                         ->accel_props.identifier;
+
+        if (id->chosen && other->chosen && other->value == id->value) {
+            g_autofree char *other_name = qdev_get_human_name(l->data);
+
+            error_setg(errp, "arm-smmuv3 '%s': identifier=%u is that of "
+                       "arm-smmuv3 '%s' already: write another number, or "
+                       "leave it out", name, id->value, other_name);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_interrupts(VirtMachineState *vms, const char *name,
                              Error **errp)
 {
@@ -186,7 +209,7 @@ void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
     SMMUv3AccelProps *props = &ARM_SMMUV3(dev)->accel_props;
     bool by_dt = boots_by_device_tree(vms);
     SMMUState *s = ARM_SMMU(dev);
-    Error *err[5] = {};
+    Error *err[6] = {};
 
     /* The board creates the machine's own SMMU before those of the user */
     s->smmu_per_bus = phase_check(PHASE_MACHINE_INITIALIZED);
@@ -200,6 +223,7 @@ void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
     }
     check_description(vms, s, name, by_dt, &err[3]);
     check_interrupts(vms, name, &err[4]);
+    check_identifier(vms, ARM_SMMUV3(dev), name, &err[5]);
     for (int i = 0; i < ARRAY_SIZE(err); i++) {
         if (err[i]) {
             smmuv3_fault_take(faults, err[i]);
@@ -252,6 +276,31 @@ void virt_smmuv3_plug(VirtMachineState *vms, DeviceState *dev)
     }
 }
 
+static gint compare_by_bus(gconstpointer a, gconstpointer b)
+{
+    return pci_bus_num(ARM_SMMU(a)->primary_bus) -
+           pci_bus_num(ARM_SMMU(b)->primary_bus);
+}
+
+/* An SMMU that is not realized may have no bus */
+static int list_smmuv3(Object *obj, void *opaque)
+{
+    GSList **smmus = opaque;
+
+    if (object_dynamic_cast(obj, TYPE_ARM_SMMUV3) && DEVICE(obj)->realized) {
+        *smmus = g_slist_insert_sorted(*smmus, obj, compare_by_bus);
+    }
+    return 0;
+}
+
+GSList *virt_smmuv3_list(VirtMachineState *vms)
+{
+    GSList *smmus = NULL;
+
+    object_child_foreach_recursive(OBJECT(vms), list_smmuv3, &smmus);
+    return smmus;
+}
+
 static bool count_bridge(PCIDevice *dev, void *opaque, Error **errp)
 {
     if (IS_PCI_BRIDGE(dev)) {
@@ -299,15 +348,54 @@ static void check_bus_numbers(VirtMachineState *vms, PCIBus *bus)
                 bridges, remedy);
 }
 
+static bool has_identifier(GSList *smmus, unsigned value)
+{
+    for (GSList *l = smmus; l; l = l->next) {
+        const SMMUv3Identifier *id = &ARM_SMMUV3(l->data)
+                                      ->accel_props.identifier;
+
+        if (id->chosen && id->value == value) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of a user's SMMUs: other tables always had an ITS */
+bool virt_smmuv3_has_its_node(const VirtMachineState *vms)
+{
+    return vms->iommu != VIRT_IOMMU_SMMUV3_DEV ||
+           vms->msi_controller == VIRT_MSI_CTRL_ITS;
+}
+
+/* The lowest ones that are free, behind that of the ITS */
+static void choose_identifiers(VirtMachineState *vms)
+{
+    g_autoptr(GSList) smmus = virt_smmuv3_list(vms);
+    unsigned next = virt_smmuv3_has_its_node(vms);
+
+    for (GSList *l = smmus; l; l = l->next) {
+        SMMUv3Identifier *id = &ARM_SMMUV3(l->data)->accel_props.identifier;
+
+        if (!id->chosen) {
+            while (has_identifier(smmus, next)) {
+                next++;
+            }
+            *id = (SMMUv3Identifier) { true, next };
+        }
+    }
+}
+
 /*
  * Firmware gives each bridge a bus number between that of its root bus and that
  * of the next root bus.  Without a number, devices behind the bridge have no
  * StreamID, and the guest does not see them.
  */
-void virt_smmuv3_check_bus_numbers(VirtMachineState *vms)
+void virt_smmuv3_machine_done(VirtMachineState *vms)
 {
     PCIBus *bus;
 
+    choose_identifiers(vms);
     if (vms->iommu != VIRT_IOMMU_SMMUV3_DEV) {
         return;
     }

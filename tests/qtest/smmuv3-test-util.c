@@ -268,10 +268,15 @@ char *smmuv3_iort_summary(const uint8_t *iort, size_t len)
         const uint8_t *map = node + ldl_le_p(node + 12);
         const uint8_t *desc;
 
-        /* identifiers must be unique */
-        g_assert_cmpuint(ldl_le_p(node + 4), ==, i);
-
+        for (j = 0; j < i; j++) {
+            /* identifiers must be unique */
+            g_assert_cmpuint(ldl_le_p(node + 4), !=,
+                             ldl_le_p(iort + offsets[j] + 4));
+        }
         g_string_append_printf(out, "%u ", i);
+        if (ldl_le_p(node + 4) != i) {
+            g_string_append_printf(out, "#%u ", ldl_le_p(node + 4));
+        }
         switch (node[0]) {
         case 0:
             g_string_append(out, "ITS");

@@ -98,6 +98,7 @@ uint8_t *smmuv3_acpi_table(QTestState *qts, const char *sig, size_t *len);
  *   2 RC: 0x0+0x100>1 0x100+0xff00>0
  *   3 RMR flags 0x5 0x8000000+0x100000: 0x0+0x100>1
  *
+ * An identifier that is not the node's position follows it: "1 #255 SMMUv3".
  * gsiv has the order event, PRI, GERROR, sync. A mapping is input base + number
  * of IDs > node; "=output base" follows the input base if the two differ. If
  * iasl is installed and knows the nodes, the test fails if its reading of the

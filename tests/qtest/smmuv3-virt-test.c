@@ -87,6 +87,7 @@ static const PropertyRow properties[] = {
     { "ats", "OnOffAuto", "\"auto\"" },
     { "bus_num", "uint8", "0" },
     { "cmdqv", "OnOffAuto", "\"auto\"" },
+    { "identifier", "uint8", NULL },
     { "msi-gpa", "uint64", "0" },
     { "oas", "OasMode", "\"auto\"" },
     { "pasid", "bool", "false" },
@@ -259,6 +260,13 @@ static const RefusalRow refusals[] = {
       "-device arm-smmuv3,primary-bus=pcie.0,id=s0,s2fwb=on",
       "arm-smmuv3 's0': s2fwb=on needs stage 2, which stage=1 does not have: "
       "write stage=nested" },
+    { "identifier", V3, true,
+      PXB(1, 8) SMMU(s0, pcie.0) ",identifier=7" SMMU(s1, pxb1)
+      ",identifier=7",
+      "arm-smmuv3 's1': identifier=7 is that of arm-smmuv3 's0' already: "
+      "write another number, or leave it out" },
+    { "identifier-256", V3, true, SMMU(s0, pcie.0) ",identifier=256",
+      "Parameter 'identifier' expects uint8_t" },
     { "s2fwb-machine", "virt-9.1,iommu=smmuv3", true,
       "-global arm-smmuv3.s2fwb=on",
       "s2fwb=on needs stage 2, which stage=1 does not have" },
@@ -551,6 +559,53 @@ static const IortRow iorts[] = {
       "1 SMMUv3 base 0x9050000 gsiv 106 107 109 108: 0x0+0x10000>0\n"
       "2 RC: 0x0+0x400>1 0x800+0x300>1 0x400+0x400>0 0xb00+0xf500>0\n" },
 };
+
+/* Identifiers that the user has chosen, and the others keep away from them */
+static const IortRow identifiers[] = {
+    { "some", V3, PXB(1, 8) PXB(3, 32) SMMU(s3, pxb3) ",identifier=1"
+      SMMU(s0, pcie.0) ",identifier=255" SMMU(s1, pxb1), { },
+      "IORT rev 3\n"
+      "0 ITS\n"
+      "1 #255 SMMUv3 base 0xc020000 gsiv 148 149 151 150: 0x0+0x10000>0\n"
+      "2 SMMUv3 base 0xc040000 gsiv 152 153 155 154: 0x0+0x10000>0\n"
+      "3 #1 SMMUv3 base 0xc000000 gsiv 144 145 147 146: 0x0+0x10000>0\n"
+      "4 #3 RC: 0x0+0x100>1 0x800+0x100>2 0x2000+0x100>3"
+      " 0x100+0x700>0 0x900+0x1700>0 0x2100+0xdf00>0\n" },
+    { "that-of-its", V3, SMMU(s0, pcie.0) ",identifier=0", { },
+      "IORT rev 3\n"
+      "0 #1 ITS\n"
+      "1 #0 SMMUv3 base 0xc000000 gsiv 144 145 147 146: 0x0+0x10000>0\n"
+      "2 RC: 0x0+0x100>1 0x100+0xff00>0\n" },
+    { "that-of-rc", V3, SMMU(s0, pcie.0) ",identifier=2", { },
+      "IORT rev 3\n"
+      "0 ITS\n"
+      "1 #2 SMMUv3 base 0xc000000 gsiv 144 145 147 146: 0x0+0x10000>0\n"
+      "2 #1 RC: 0x0+0x100>1 0x100+0xff00>0\n" },
+    { "machine-smmu", V3 ",iommu=smmuv3", "-global arm-smmuv3.identifier=9",
+      { },
+      "IORT rev 3\n"
+      "0 ITS\n"
+      "1 #9 SMMUv3 base 0x9050000 gsiv 106 107 109 108: 0x0+0x10000>0\n"
+      "2 #1 RC: 0x0+0x100>1 0x100+0xff00>0\n" },
+};
+
+/* The property says what the table says, whoever has chosen it */
+static void test_identifier_property(void)
+{
+    QTestState *qts = qtest_initf("-nodefaults -machine " V3 " -bios %s"
+                                  PXB(1, 8) SMMU(s0, pcie.0) SMMU(s1, pxb1)
+                                  ",identifier=1", smmuv3_firmware());
+
+    for (int i = 0; i < 2; i++) {
+        QDict *rsp = qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments': {"
+                               " 'path': %s, 'property': 'identifier' } }",
+                               i ? "s1" : "s0");
+
+        g_assert_cmpint(qdict_get_int(rsp, "return"), ==, i ? 1 : 2);
+        qobject_unref(rsp);
+    }
+    qtest_quit(qts);
+}
 
 static void test_iort(const void *opaque)
 {
@@ -973,6 +1028,13 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &iorts[i], test_iort);
     }
+    for (i = 0; i < ARRAY_SIZE(identifiers); i++) {
+        g_autofree char *path = g_strdup_printf("smmuv3-virt/identifier/%s",
+                                                identifiers[i].name);
+
+        qtest_add_data_func(path, &identifiers[i], test_iort);
+    }
+    qtest_add_func("smmuv3-virt/identifier/property", test_identifier_property);
     qtest_add_func("smmuv3-virt/iort/16-smmus", test_16);
     qtest_add_func("smmuv3-virt/dsdt", test_dsdt);
 

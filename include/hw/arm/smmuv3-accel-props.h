@@ -16,6 +16,12 @@ enum { SMMUV3_SSIDSIZE_AUTO = 0, SMMUV3_SSIDSIZE_0 = 1 };
 /* Values of oas: auto, or one that smmuv3_oas_bits() converts */
 enum { SMMUV3_OAS_AUTO = 0 };
 
+/* Of the SMMU's node in the IORT; zero is "nobody has chosen one" */
+typedef struct SMMUv3Identifier {
+    bool chosen;
+    uint8_t value;              /* valid if @chosen */
+} SMMUv3Identifier;
+
 /* What the user or the board asks of an SMMUv3, besides accel itself */
 typedef struct SMMUv3AccelProps {
     OnOffAuto ats;
@@ -23,6 +29,7 @@ typedef struct SMMUv3AccelProps {
     OnOffAuto ril;
     int oas;                    /* a value of smmuv3_prop_oas */
     int ssidsize;               /* a value of smmuv3_prop_ssidsize */
+    SMMUv3Identifier identifier;
     bool pasid;                 /* an older name of ssidsize, always refused */
     bool share_stage2;          /* with all SMMUs that have it set */
     /* Reads, and writes that keep 0, need not exit if the host allows that */
@@ -94,8 +101,13 @@ bool smmuv3_refuse_assigned(SMMUv3State *s, PCIDevice *dev, Error **errp);
 /* Say what each property is for, of a class that has all of them */
 void smmuv3_describe_properties(ObjectClass *klass);
 
+extern const PropertyInfo smmuv3_prop_identifier;
 extern const PropertyInfo smmuv3_prop_oas;
 extern const PropertyInfo smmuv3_prop_ssidsize;
+
+/* @_f is an SMMUv3Identifier */
+#define DEFINE_PROP_SMMUV3_IDENTIFIER(_n, _s, _f) \
+    DEFINE_PROP(_n, _s, _f, smmuv3_prop_identifier, SMMUv3Identifier)
 
 /* @_f is an int */
 #define DEFINE_PROP_SMMUV3_OAS(_n, _s, _f) \

@@ -62,11 +62,27 @@ void virt_smmuv3_add_fdt_node(const VirtMachineState *vms, hwaddr base,
                               uint32_t phandle);
 
 /**
- * virt_smmuv3_check_bus_numbers: warn if bridges will get no bus number
- * @vms: the machine, with all cold-plugged devices
+ * virt_smmuv3_list: the SMMUv3s of the machine that are realized
+ * @vms: the machine
  *
- * Does nothing unless a user has created SMMUv3s.
+ * Returns: a list of SMMUv3State *, whose cells the caller frees.  Those of a
+ * user are in the order of their bus numbers.
  */
-void virt_smmuv3_check_bus_numbers(VirtMachineState *vms);
+GSList *virt_smmuv3_list(VirtMachineState *vms);
+
+/**
+ * virt_smmuv3_has_its_node: does the IORT have an ITS group node?
+ * @vms: the machine
+ */
+bool virt_smmuv3_has_its_node(const VirtMachineState *vms);
+
+/**
+ * virt_smmuv3_machine_done: all cold-plugged devices are there
+ * @vms: the machine
+ *
+ * Gives identifiers to the SMMUv3s that have none.  Warns if bridges will get
+ * no bus number; only where a user has created SMMUv3s.
+ */
+void virt_smmuv3_machine_done(VirtMachineState *vms);
 
 #endif
