@@ -137,6 +137,10 @@ static void wait_until_consumed(Bed *bed)
     }
 }
 
+/*
+ * QMP answers. The call to the host is held until this test releases it, so an
+ * answer at all shows that QMP does not wait for the call. No clock is needed.
+ */
 static void query(Bed *bed)
 {
     qtest_qmp_assert_success(bed->g->qts, "{'execute': 'query-status'}");
