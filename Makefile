@@ -11,6 +11,7 @@ help:
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
 	@echo "make check-series  build every step of both series by itself"
+	@echo "make check-long    waits and repetitions that are too long for make check (an hour)"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice (hours)"
 	@echo "make check-sample  the same for SAMPLE=40 of the generated mutants, drawn anew"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
@@ -66,6 +67,11 @@ check-64k: build/config.mak
 	@tests/nested/kernel 64k > /dev/null
 	@scripts/check 64k
 
+# Resets and crashes with -m slow, and a disk plugged at each tenth of a second of a boot
+check-long: build/config.mak
+	@$(STEP) $(BASE) asan model x86 guest
+	@scripts/check long
+
 check-mutants: build/config.mak
 	@$(STEP) $(BASE) pristine asan model
 	@scripts/mutants
@@ -96,5 +102,5 @@ series: build/config.mak
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-mutants check-sample \
-	soak bench series clean
+.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-long check-mutants \
+	check-sample soak bench series clean

@@ -330,7 +330,7 @@ static void test_for_ever(void)
  */
 static void test_soak(void)
 {
-    unsigned n_rounds = g_test_slow() ? 10000 : g_test_quick() ? 300 : 1000;
+    unsigned n_rounds = g_test_slow() ? 10000 : 300;
     /* Its registers must stay, because a reset may come at any time */
     HostGuestConfig config = one;
     const Choice *now;
