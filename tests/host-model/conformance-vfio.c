@@ -5,6 +5,7 @@
  */
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -27,9 +28,11 @@
 /* The number of the file leads to the device in sysfs */
 static void group(int dev)
 {
-    char path[96], link[256] = "";
+    char path[160], link[256] = "", text[16] = "";
     struct dirent *entry;
     unsigned others = 0;
+    uint32_t config = 0;
+    int file;
     const char *name;
     struct stat st;
     DIR *dir;
@@ -52,6 +55,18 @@ static void group(int dev)
     if (dir) {
         closedir(dir);
     }
+    /* base class, subclass and interface, as in the configuration space */
+    snprintf(path + strlen(path), sizeof(path) - strlen(path), "/%s/class",
+             name ? name + 1 : "");
+    file = open(path, O_RDONLY);
+    is(file < 0 ? -errno : 0, 0, "The class of the device");
+    if (file >= 0) {
+        is(read(file, text, sizeof(text) - 1) > 0, 1, "  has a text");
+        close(file);
+    }
+    pread(dev, &config, sizeof(config), (7ull << 40) + 8);
+    is_hex(strtoul(text, NULL, 16), config >> 8,
+           "  which is that of the configuration space");
 }
 
 static void information(int dev)

@@ -16,6 +16,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -223,6 +224,63 @@ int hm_fd_ctx(int fd, HmCtx **ctx)
     return 0;
 }
 
+/*
+ * What sysfs says of a VFIO device: its character device's number leads to the
+ * PCI device, and that to the devices of its IOMMU group.  The number is ours
+ * (60 is for local use).
+ */
+
+#define DEVICE_MAJOR 60
+#define DEVICE_LINK "/sys/dev/char/60:"
+
+static bool is_device(const char *path)
+{
+    return hm_active() && path && g_str_has_prefix(path, DEVICE_LINK);
+}
+
+/* The device of a path, and what comes after it; NULL if there is none */
+static HmDevice *device_of(const char *path, char **rest)
+{
+    guint64 n = g_ascii_strtoull(path + strlen(DEVICE_LINK), rest, 10);
+
+    return n < hm_devices->len &&
+           !((HmDevice *)hm_devices->pdata[n])->no_sysfs
+           ? hm_devices->pdata[n] : NULL;
+}
+
+/* The file "class" of a device of the group: a file of its own for each open() */
+static int open_class(const char *path)
+{
+    g_autofree char *text = NULL;
+    HmDevice *dev, *member = NULL;
+    char *rest;
+    int fd;
+
+    hm_lock();
+    dev = device_of(path, &rest);
+    for (unsigned n = 0; dev && (member = hm_group_member(dev, n)); n++) {
+        g_autofree char *name =
+            g_strdup_printf("/device/iommu_group/devices/%s/class",
+                            member->name);
+
+        if (!strcmp(rest, name)) {
+            break;
+        }
+    }
+    if (!member) {
+        return leave(-ENOENT);
+    }
+    text = g_strdup_printf("0x%02x%02x%02x\n",
+                           member->config[PCI_CLASS_DEVICE + 1],
+                           member->config[PCI_CLASS_DEVICE],
+                           member->config[PCI_CLASS_PROG]);
+    fd = memfd_create("class", MFD_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET)) {
+        return leave(-errno);
+    }
+    return leave(fd);
+}
+
 /* From here on, a function that is not static replaces the C library's. */
 #pragma GCC visibility push(default)
 
@@ -264,51 +322,61 @@ static bool is_iommu(const char *path)
     return hm_active() && path && !strcmp(path, "/dev/iommu");
 }
 
+static bool is_ours(const char *path)
+{
+    return is_iommu(path) || is_device(path);
+}
+
+static int our_open(const char *path, int flags)
+{
+    return is_device(path) ? open_class(path) : open_iommufd(flags);
+}
+
 int open(const char *path, int flags, ...)
 {
     mode_t mode = OPEN_MODE(flags);
 
-    return is_iommu(path) ? open_iommufd(flags)
-                          : REAL(open)(path, flags, mode);
+    return is_ours(path) ? our_open(path, flags)
+                         : REAL(open)(path, flags, mode);
 }
 
 int open64(const char *path, int flags, ...)
 {
     mode_t mode = OPEN_MODE(flags);
 
-    return is_iommu(path) ? open_iommufd(flags)
-                          : REAL(open64)(path, flags, mode);
+    return is_ours(path) ? our_open(path, flags)
+                         : REAL(open64)(path, flags, mode);
 }
 
 int openat(int dir, const char *path, int flags, ...)
 {
     mode_t mode = OPEN_MODE(flags);
 
-    return is_iommu(path) ? open_iommufd(flags)
-                          : REAL(openat)(dir, path, flags, mode);
+    return is_ours(path) ? our_open(path, flags)
+                         : REAL(openat)(dir, path, flags, mode);
 }
 
 int openat64(int dir, const char *path, int flags, ...)
 {
     mode_t mode = OPEN_MODE(flags);
 
-    return is_iommu(path) ? open_iommufd(flags)
-                          : REAL(openat64)(dir, path, flags, mode);
+    return is_ours(path) ? our_open(path, flags)
+                         : REAL(openat64)(dir, path, flags, mode);
 }
 
 /* Fortified programs call this instead. */
 int __open_2(const char *path, int flags);
 int __open_2(const char *path, int flags)
 {
-    return is_iommu(path) ? open_iommufd(flags)
-                          : REAL(__open_2)(path, flags);
+    return is_ours(path) ? our_open(path, flags)
+                         : REAL(__open_2)(path, flags);
 }
 
 int __open64_2(const char *path, int flags);
 int __open64_2(const char *path, int flags)
 {
-    return is_iommu(path) ? open_iommufd(flags)
-                          : REAL(__open64_2)(path, flags);
+    return is_ours(path) ? our_open(path, flags)
+                         : REAL(__open64_2)(path, flags);
 }
 
 /* The limit that the model holds against the program, for its messages */
@@ -710,15 +778,6 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
                 : REAL(pwrite64)(fd, buf, len, offset);
 }
 
-/*
- * What sysfs says of a VFIO device: its character device's number leads to the
- * PCI device, and that to the devices of its IOMMU group.  The number is ours
- * (60 is for local use).
- */
-
-#define DEVICE_MAJOR 60
-#define DEVICE_LINK "/sys/dev/char/60:"
-
 static void device_number(HmFile *file, mode_t *mode, dev_t *rdev)
 {
     guint n;
@@ -748,21 +807,6 @@ int fstat(int fd, struct stat *st)
 int fstat64(int fd, struct stat64 *st)
 {
     return OUR_FSTAT(fstat64, fd, st);
-}
-
-static bool is_device(const char *path)
-{
-    return hm_active() && path && g_str_has_prefix(path, DEVICE_LINK);
-}
-
-/* The device of a path, and what comes after it; NULL if there is none */
-static HmDevice *device_of(const char *path, char **rest)
-{
-    guint64 n = g_ascii_strtoull(path + strlen(DEVICE_LINK), rest, 10);
-
-    return n < hm_devices->len &&
-           !((HmDevice *)hm_devices->pdata[n])->no_sysfs
-           ? hm_devices->pdata[n] : NULL;
 }
 
 static ssize_t device_link(const char *path, char *buf, size_t len)

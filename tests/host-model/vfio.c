@@ -158,6 +158,7 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
                                                       NULL);
     HmDevice *dev = g_new0(HmDevice, 1);
     HmVfio *vfio = g_new0(HmVfio, 1);
+    unsigned class;
 
     dev->name = g_strdup(name);
     dev->vfio = vfio;
@@ -190,6 +191,10 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
     dev->bar_size[MSIX_BAR] = MSIX_SIZE;
     init_bars(dev, vfio);
     init_config(dev, vfio);
+    class = key(file, group, "class", 0);
+    if (class) {
+        put32(dev->config + PCI_CLASS_REVISION, class << 8);
+    }
     if (!key_bool(file, group, "ee_prefix", true)) {
         put32(dev->config + CAP_EXP + PCI_EXP_DEVCAP2, 0);
     }

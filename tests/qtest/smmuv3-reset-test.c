@@ -427,6 +427,50 @@ static void test_ignored_reset(void)
     host_finish(g);
 }
 
+/* @error names both devices, and says what to do about the mate */
+static void check_group_error(const char *error, unsigned mate, bool bridge)
+{
+    g_autofree char *names =
+        g_strdup_printf(" shares its IOMMU group in the host with dma%u%s,",
+                        mate, bridge ? " (a bridge)" : "");
+
+    if (!error || !strstr(error, "VFIO_FD") || !strstr(error, names) ||
+        !!strstr(error, "NAME/remove") == bridge ||
+        !!strstr(error, "the bridge must stay") != bridge) {
+        g_error("not \"%s\", or other advice: %s", names, error);
+    }
+}
+
+/* The same at start, and with a bridge in the group */
+static void test_group_cold(void)
+{
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+        .dev = { { .keys = "group=pair" }, { .hotplug = true } },
+    };
+    static const struct {
+        const char *mate;
+        bool bridge;
+    } rows[] = {
+        { "group=pair", false },
+        { "group=pair\nclass=0x060400", true },
+        { "group=pair\nclass=0x060401", true },
+        { "group=pair\nclass=0x060100", false },
+        { "group=pair\nclass=0x040300", false },
+    };
+
+    if (host_skipped()) {
+        return;
+    }
+    for (int i = 0; i < ARRAY_SIZE(rows); i++) {
+        g_autofree char *error = NULL;
+
+        config.dev[1].keys = rows[i].mate;
+        error = host_guest_refused(&config);
+        check_group_error(error, 1, rows[i].bridge);
+    }
+}
+
 /*
  * A device that is not alone in its group is refused, and both are named. Those
  * that are alone go on.
@@ -455,13 +499,9 @@ static void test_group(void)
                                                      host_new_page(g, dev))));
     }
     for (unsigned dev = 0; dev < 2; dev++) {
-        g_autofree char *mate = g_strdup_printf("dma%u,", !dev);
         g_autofree char *error = host_guest_plug(g, dev);
 
-        g_assert_nonnull(error);
-        g_assert_nonnull(strstr(error, "VFIO_FD"));
-        g_assert_nonnull(strstr(error, mate));
-        g_assert_nonnull(strstr(error, "IOMMU group"));
+        check_group_error(error, !dev, false);
     }
     for (unsigned dev = 2; dev < 4; dev++) {
         host_check_reads(g, dev, HOST_VA, dev);
@@ -480,5 +520,6 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-reset/soak", test_soak);
     qtest_add_func("/smmuv3-reset/ignored", test_ignored_reset);
     qtest_add_func("/smmuv3-reset/group", test_group);
+    qtest_add_func("/smmuv3-reset/group-cold", test_group_cold);
     return g_test_run();
 }
