@@ -82,9 +82,12 @@ static const SMMUv3AccelCmdType types[0x100] = {
         SMMUV3_ACCEL_CMD_STREAM, BIT(BITS_SID), .ssec = true,
     },
     [SMMU_CMD_TLBI_NH_ALL] = { SMMUV3_ACCEL_CMD_TLB, .all = true },
-    [SMMU_CMD_TLBI_NH_ASID] = { SMMUV3_ACCEL_CMD_TLB, BITS_ANY_ASID },
+    [SMMU_CMD_TLBI_NH_ASID] = {
+        SMMUV3_ACCEL_CMD_TLB, BITS_ANY_ASID, .vcmdq = true,
+    },
     [SMMU_CMD_TLBI_NH_VA] = {
         SMMUV3_ACCEL_CMD_TLB, BITS_ANY_ASID | BITS_PAGE, .page = true,
+        .vcmdq = true,
     },
     [SMMU_CMD_TLBI_NH_VAA] = {
         SMMUV3_ACCEL_CMD_TLB, BITS_PAGE, .page = true,
@@ -93,9 +96,9 @@ static const SMMUv3AccelCmdType types[0x100] = {
     [SMMU_CMD_ATC_INV] = {
         SMMUV3_ACCEL_CMD_STREAM,
         BIT(BITS_SID) | BIT(BITS_ATC) | BIT(BITS_ATC_SSID), .ats = true,
-        .smmuen = true,
+        .smmuen = true, .vcmdq = true,
     },
-    [SMMU_CMD_SYNC] = { SMMUV3_ACCEL_CMD_LOCAL },
+    [SMMU_CMD_SYNC] = { SMMUV3_ACCEL_CMD_LOCAL, .vcmdq = true },
 };
 
 const SMMUv3AccelCmdType *smmuv3_accel_cmd_type(uint8_t opcode)
@@ -186,6 +189,12 @@ SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
     out->word[0] = cpu_to_le64(clean[0]);
     out->word[1] = cpu_to_le64(clean[1]);
     return type->kind;
+}
+
+bool smmuv3_accel_cmd_is_for_vcmdq(const uint64_t cmd[2])
+{
+    return smmuv3_accel_cmd_type(cmd[0] & CMD0_OP)->vcmdq &&
+           ((cmd[0] & CMD0_OP) != SMMU_CMD_SYNC || !(cmd[0] & CMD0_CS));
 }
 
 bool smmuv3_accel_cmd_is_atc_inv(const SMMUv3HostCmd *cmd)

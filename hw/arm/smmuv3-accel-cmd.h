@@ -48,6 +48,7 @@ typedef struct SMMUv3AccelCmdType {
     bool smmuen;                /* IGNORED while SMMUEN is 0 */
     bool all;                   /* invalidates all of the TLB */
     bool page;                  /* invalidates one page or range of the TLB */
+    bool vcmdq;                 /* a VCMDQ that a guest owns takes it too */
 } SMMUv3AccelCmdType;
 
 /* Type of any opcode of 8 bits; its kind is ILLEGAL if there is no command */
@@ -77,6 +78,13 @@ const SMMUv3AccelCmdType *smmuv3_accel_cmd_type(uint8_t opcode);
 SMMUv3AccelCmdKind smmuv3_accel_cmd_prepare(const SMMUv3AccelCmdRules *rules,
                                             const uint64_t cmd[2],
                                             SMMUv3HostCmd *out);
+
+/*
+ * May a VCMDQ that a guest owns hold @cmd?  It takes TLBI_NH_VA, TLBI_NH_ASID,
+ * ATC_INV, and a CMD_SYNC without a completion signal (Linux,
+ * tegra241_guest_vcmdq_supports_cmd()).
+ */
+bool smmuv3_accel_cmd_is_for_vcmdq(const uint64_t cmd[2]);
 
 /* A CFGI_CD_ALL for StreamID @sid, prepared (IHI 0070 4.3.4) */
 SMMUv3HostCmd smmuv3_accel_cmd_cfgi_cd_all(uint32_t sid);

@@ -7,7 +7,8 @@
  * move streams.  TLBI, CFGI_CD and ATC_INV enter the batch for the host
  * (smmuv3-accel-batch.c, called by smmuv3-accel-slow.c).  A CMD_SYNC completes,
  * by memory or by an interrupt, or reports that the host has failed.  This file
- * also decides how far a drain reads ahead, and how long it may take.
+ * also decides how far a drain reads ahead, and how long it may take.  A VCMDQ
+ * is drained by smmuv3-accel-cmdqv.c, with the same functions.
  */
 
 #include "qemu/osdep.h"
@@ -28,9 +29,10 @@
 static SMMUCmdError collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
 {
     SMMUv3AccelBatch *batch = &s->accel_state->batch;
-    SMMUQueue *q = &s->cmdq;
+    SMMUv3AccelQueue *queue = s->accel_state->drain.queue;
+    SMMUQueue *q = queue->q;
 
-    s->accel_state->invalidated |= SMMUV3_ACCEL_INVALIDATED_TLB;
+    queue->invalidated |= SMMUV3_ACCEL_INVALIDATED_TLB;
     smmuv3_accel_batch_add(batch, cmd, q->cons & WRAP_INDEX_MASK(q));
     return smmuv3_accel_batch_full(batch) ? smmuv3_accel_flush(s)
                                           : SMMU_CERROR_NONE;
@@ -45,7 +47,7 @@ static SMMUCmdError collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
                                 const SMMUv3HostCmd *cmd)
 {
     SMMUv3AccelBatch *batch = &s->accel_state->batch;
-    SMMUQueue *q = &s->cmdq;
+    SMMUQueue *q = s->accel_state->drain.queue->q;
     SMMUv3HostCmd named = *cmd;
 
     if (!stream->has_vdevice ||
@@ -68,7 +70,8 @@ static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
     if (error || s->accel_state->slow.busy) {
         return error;
     }
-    s->accel_state->invalidated |= SMMUV3_ACCEL_INVALIDATED_CONFIG;
+    s->accel_state->drain.queue->invalidated |=
+        SMMUV3_ACCEL_INVALIDATED_CONFIG;
     for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
          stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
         error = collect_for(s, stream, cmd);
@@ -139,25 +142,21 @@ static SMMUCmdError cfgi(SMMUv3State *s, const Cmd *cmd)
     if (s->accel_state->slow.busy) {
         return SMMU_CERROR_NONE;
     }
-    s->accel_state->invalidated |= SMMUV3_ACCEL_INVALIDATED_CONFIG;
+    s->accel_state->cmdq.invalidated |= SMMUV3_ACCEL_INVALIDATED_CONFIG;
     return CMD_TYPE(cmd) == SMMU_CMD_CFGI_STE ?
            cfgi_ste_sid(s, CMD_SID(cmd)) :
            cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
 }
 
-/*
- * IHI 0070 4.7.3; all commands before the CMD_SYNC are complete.  After an
- * error the guest issues another CMD_SYNC.
- */
-static SMMUCmdError check_sync(SMMUv3State *s)
+SMMUCmdError smmuv3_accel_drain_sync(SMMUv3State *s)
 {
-    SMMUv3Accel *accel = s->accel_state;
-    SMMUCmdError error = accel->sync_error;
+    SMMUv3AccelQueue *queue = s->accel_state->drain.queue;
+    SMMUCmdError error = queue->sync_error;
 
-    accel->sync_error = SMMU_CERROR_NONE;
+    queue->sync_error = SMMU_CERROR_NONE;
     if (!error) {
-        smmuv3_accel_eventq_sync(s, accel->invalidated);
-        accel->invalidated = 0;
+        smmuv3_accel_eventq_sync(s, queue->invalidated);
+        queue->invalidated = 0;
     }
     return error;
 }
@@ -183,6 +182,33 @@ static void complete_sync(SMMUv3State *s, const Cmd *cmd)
     smmuv3_trigger_irq(s, SMMU_IRQ_CMD_SYNC, 0);
 }
 
+SMMUCmdError smmuv3_accel_drain_forward(SMMUv3State *s, const uint64_t words[2],
+                                        bool *local)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelCmdRules rules =
+        smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
+    SMMUv3HostCmd out;
+
+    rules.smmuen = smmu_enabled(s);
+    smmuv3_accel_refresh_renumbered(s);
+    *local = false;
+    switch (smmuv3_accel_cmd_prepare(&rules, words, &out)) {
+    case SMMUV3_ACCEL_CMD_TLB:
+        return collect(s, &out);
+    case SMMUV3_ACCEL_CMD_STREAM:
+        return collect_for_sid(s, extract64(words[0], 32, 32), &out);
+    case SMMUV3_ACCEL_CMD_ILLEGAL:
+        return SMMU_CERROR_ILL;
+    case SMMUV3_ACCEL_CMD_IGNORED:
+        return SMMU_CERROR_NONE;
+    case SMMUV3_ACCEL_CMD_LOCAL:
+        *local = true;
+        break;
+    }
+    return SMMU_CERROR_NONE;
+}
+
 /*
  * Carry a command out on the host and on streams, or add it to the batch.
  * @caches_only: set to whether only QEMU's own caches may need it still; valid
@@ -191,35 +217,21 @@ static void complete_sync(SMMUv3State *s, const Cmd *cmd)
 static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
                               const Cmd *cmd, bool *caches_only)
 {
-    SMMUv3Accel *accel = s->accel_state;
-    SMMUv3AccelCmdRules rules =
-        smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
-    SMMUv3HostCmd out;
     SMMUCmdError error;
+    bool local;
 
-    rules.smmuen = smmu_enabled(s);
-    smmuv3_accel_refresh_renumbered(s);
     *caches_only = true;
-    switch (smmuv3_accel_cmd_prepare(&rules, words, &out)) {
-    case SMMUV3_ACCEL_CMD_TLB:
-        return collect(s, &out);
-    case SMMUV3_ACCEL_CMD_STREAM:
-        return collect_for_sid(s, CMD_SID(cmd), &out);
-    case SMMUV3_ACCEL_CMD_ILLEGAL:
-        return SMMU_CERROR_ILL;
-    case SMMUV3_ACCEL_CMD_IGNORED:
-        return SMMU_CERROR_NONE;
-    case SMMUV3_ACCEL_CMD_LOCAL:
-        break;
+    error = smmuv3_accel_drain_forward(s, words, &local);
+    if (error || !local) {
+        return error;
     }
-
     error = smmuv3_accel_flush(s);
-    if (error || accel->slow.busy) {
+    if (error || s->accel_state->slow.busy) {
         return error;
     }
     switch (CMD_TYPE(cmd)) {
     case SMMU_CMD_SYNC:
-        return check_sync(s);
+        return smmuv3_accel_drain_sync(s);
     case SMMU_CMD_CFGI_STE:
     case SMMU_CMD_CFGI_STE_RANGE:
         return cfgi(s, cmd);
@@ -251,7 +263,7 @@ static bool caches_nothing(SMMUv3State *s)
 static MemTxResult read_ahead(SMMUv3State *s)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
-    SMMUQueue *q = &s->cmdq;
+    SMMUQueue *q = drain->queue->q;
     unsigned n = MIN((q->prod - q->cons) & WRAP_INDEX_MASK(q),
                      WRAP_MASK(q) - Q_CONS(q));
     MemTxResult r;
@@ -293,8 +305,25 @@ static bool time_is_up(SMMUv3State *s)
     return get_clock() - drain->start >= s->accel_props.drain_us * 1000LL;
 }
 
+bool smmuv3_accel_drain_fetch(SMMUv3State *s, const uint64_t **words,
+                              SMMUCmdError *error)
+{
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
+
+    if (time_is_up(s)) {
+        qemu_bh_schedule(drain->bh);
+        return false;
+    }
+    if (drain->next == drain->n_read && read_ahead(s) != MEMTX_OK) {
+        *error = SMMU_CERROR_ABT;
+        return false;
+    }
+    *words = drain->cmd[drain->next++];
+    return true;
+}
+
 /* A CFGI_STE has taken effect even if it only adds a command to the batch */
-static void note_work(SMMUv3State *s, SMMUCommandType type)
+void smmuv3_accel_drain_note(SMMUv3State *s, SMMUCommandType type)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
@@ -311,16 +340,18 @@ static void note_work(SMMUv3State *s, SMMUCommandType type)
  * unmaps.  Take those that follow the last command and differ in the address
  * only.  They are not traced one by one.
  */
-static void take_pages(SMMUv3State *s)
+void smmuv3_accel_drain_take_pages(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelDrain *drain = &accel->drain;
-    SMMUQueue *q = &s->cmdq;
-    unsigned n = smmuv3_accel_batch_add_pages(&accel->batch,
-                                              &drain->cmd[drain->next - 1],
-                                              drain->n_read - drain->next,
-                                              q->cons, WRAP_INDEX_MASK(q));
+    SMMUQueue *q = drain->queue->q;
+    unsigned n;
 
+    queue_cons_incr(q);
+    n = smmuv3_accel_batch_add_pages(&accel->batch,
+                                     &drain->cmd[drain->next - 1],
+                                     drain->n_read - drain->next,
+                                     q->cons, WRAP_INDEX_MASK(q));
     drain->next += n;
     drain->n += n;
     q->cons = deposit32(q->cons, 0, q->log2size + 1, q->cons + n);
@@ -336,36 +367,31 @@ static void set_cmd(Cmd *cmd, const uint64_t words[2])
 bool smmuv3_accel_drain_next(SMMUv3State *s, Cmd *cmd, unsigned *error)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
-    SMMUv3AccelSlow *slow = &s->accel_state->slow;
+    SMMUv3AccelQueue *queue = &s->accel_state->cmdq;
+    SMMUCmdError fetch_error = SMMU_CERROR_NONE;
     SMMUQueue *q = &s->cmdq;
 
-    *error = slow->error;
-    slow->error = SMMU_CERROR_NONE;
+    *error = queue->error;
+    queue->error = SMMU_CERROR_NONE;
     while (!*error && !smmuv3_q_empty(q)) {
         const uint64_t *words;
         bool caches_only;
 
-        if (time_is_up(s)) {
-            qemu_bh_schedule(drain->bh);
+        if (!smmuv3_accel_drain_fetch(s, &words, &fetch_error)) {
+            *error = fetch_error;
             return false;
         }
-        if (drain->next == drain->n_read && read_ahead(s) != MEMTX_OK) {
-            *error = SMMU_CERROR_ABT;
-            return false;
-        }
-        words = drain->cmd[drain->next++];
         set_cmd(cmd, words);
         trace_smmuv3_cmdq_opcode(smmu_cmd_string(CMD_TYPE(cmd)));
         *error = carry_out(s, words, cmd, &caches_only);
-        if (*error || slow->busy) {
+        if (*error || s->accel_state->slow.busy) {
             return false;
         }
-        note_work(s, CMD_TYPE(cmd));
+        smmuv3_accel_drain_note(s, CMD_TYPE(cmd));
         if (CMD_TYPE(cmd) == SMMU_CMD_SYNC) {
             complete_sync(s, cmd);
         } else if (caches_only && drain->no_cache) {
-            queue_cons_incr(q);
-            take_pages(s);
+            smmuv3_accel_drain_take_pages(s);
         } else {
             return true;
         }
@@ -373,15 +399,11 @@ bool smmuv3_accel_drain_next(SMMUv3State *s, Cmd *cmd, unsigned *error)
     return false;
 }
 
-bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
+bool smmuv3_accel_drain_start(SMMUv3State *s, SMMUv3AccelQueue *queue)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
-    if (drain->running) {
-        return false;
-    }
-    smmuv3_accel_publish(s, A_CMDQ_PROD, s->cmdq.prod);
-    if (s->accel_state->slow.busy) {
+    if (drain->running || s->accel_state->slow.busy) {
         return false;
     }
     if (!s->accel_props.drain_us && !drain->in_bh) {
@@ -389,29 +411,45 @@ bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
         return false;
     }
     drain->running = true;
+    drain->queue = queue;
     drain->start = get_clock();
-    drain->first = s->cmdq.cons;
+    drain->first = queue->q->cons;
     drain->worked = false;
     drain->n = drain->next = drain->n_read = 0;
     return true;
 }
 
-unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
+bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
+{
+    if (s->accel_state->drain.running) {
+        return false;
+    }
+    smmuv3_accel_publish(s, A_CMDQ_PROD, s->cmdq.prod);
+    return smmuv3_accel_drain_start(s, &s->accel_state->cmdq);
+}
+
+SMMUCmdError smmuv3_accel_drain_stop(SMMUv3State *s, SMMUCmdError error)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
-    SMMUQueue *q = &s->cmdq;
+    SMMUQueue *q = drain->queue->q;
     SMMUCmdError late;
     int64_t now;
 
     drain->running = false;
     late = smmuv3_accel_flush(s);
-    smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
     now = get_clock();
     smmuv3_accel_slow_note(s, now);
     trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
                               now - drain->start);
     /* The command that has caused @error comes again after the job */
     return s->accel_state->slow.busy ? SMMU_CERROR_NONE : late ?: error;
+}
+
+unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
+{
+    error = smmuv3_accel_drain_stop(s, error);
+    smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
+    return error;
 }
 
 /*
@@ -426,6 +464,7 @@ static void drain_bh(void *opaque)
     if (runstate_is_running()) {
         s->accel_state->drain.in_bh = true;
         smmuv3_cmdq_consume(s);
+        smmuv3_accel_cmdqv_drain(s);
         s->accel_state->drain.in_bh = false;
     }
 }
@@ -444,6 +483,8 @@ void smmuv3_accel_cmdq_realize(SMMUv3State *s)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
+    s->accel_state->cmdq.q = &s->cmdq;
+    drain->queue = &s->accel_state->cmdq;
     /* Guarded: the SMMU's own registers refuse a CMD_SYNC's message */
     drain->bh = qemu_bh_new_guarded(drain_bh, s,
                                     &DEVICE(s)->mem_reentrancy_guard);
@@ -462,12 +503,17 @@ void smmuv3_accel_cmdq_unrealize(SMMUv3State *s)
 }
 
 /* No batch is left from before: each drain ends with a flush */
+void smmuv3_accel_queue_reset(SMMUv3State *s, SMMUv3AccelQueue *queue)
+{
+    if (s->accel_state->drain.queue == queue) {
+        smmuv3_accel_batch_clear(&s->accel_state->batch);
+    }
+    queue->sync_error = queue->error = SMMU_CERROR_NONE;
+    queue->invalidated = 0;
+    smmuv3_accel_slow_abandon(s, queue);
+}
+
 void smmuv3_accel_cmdq_reset(SMMUv3State *s)
 {
-    SMMUv3Accel *accel = s->accel_state;
-
-    smmuv3_accel_batch_clear(&accel->batch);
-    accel->sync_error = SMMU_CERROR_NONE;
-    accel->invalidated = 0;
-    smmuv3_accel_slow_abandon(s);
+    smmuv3_accel_queue_reset(s, &s->accel_state->cmdq);
 }

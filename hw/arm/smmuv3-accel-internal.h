@@ -5,8 +5,9 @@
  *
  * The upper half knows SMMUv3State.  Its files are named after what the guest
  * sees: the device (smmuv3-accel.c), PCI (-pci), the Stream Table (-ste), the
- * queues (-cmdq, -eventq), the registers (-regs).  The lower half knows the
- * interface to the host only.  Its files are named after the host's objects.
+ * queues (-cmdq, -cmdqv, -eventq), the registers (-regs, -tegra241).  The lower
+ * half knows the interface to the host only.  Its files are named after the
+ * objects of the host.
  *
  * All functions are called with the BQL held, for an SMMU with accel=on.
  */
@@ -36,17 +37,30 @@ typedef struct SMMUv3AccelEndpoint {
     bool msi_reported;              /* the user knows that its MSIs fault */
 } SMMUv3AccelEndpoint;
 
+/* What commands since the last CMD_SYNC invalidate: a set of bits */
+#define SMMUV3_ACCEL_INVALIDATED_TLB    1u
+#define SMMUV3_ACCEL_INVALIDATED_CONFIG 2u
+
+/* A command queue of the guest: the SMMU's own, or a VCMDQ */
+typedef struct SMMUv3AccelQueue {
+    SMMUQueue *q;
+    SMMUCmdError sync_error;    /* to be reported at the next CMD_SYNC */
+    SMMUCmdError error;         /* to be reported at CONS next */
+    unsigned invalidated;       /* SMMUV3_ACCEL_INVALIDATED_* */
+} SMMUv3AccelQueue;
+
 /* Commands that QEMU reads from the guest's queue at once */
 #define SMMUV3_ACCEL_READ_AHEAD 64
 
-/* The command queue's drain: smmuv3-accel-cmdq.c */
+/* The drain of a command queue, one at a time: smmuv3-accel-cmdq.c */
 typedef struct SMMUv3AccelDrain {
     QEMUBH *bh;                 /* continues the drain in the main loop */
     VMChangeStateEntry *vm_state;
     bool in_bh;
     bool running;
+    SMMUv3AccelQueue *queue;    /* the last one that was drained */
     int64_t start;              /* ns */
-    uint32_t first;             /* CMDQ_CONS at that time */
+    uint32_t first;             /* its CONS at that time */
     bool worked;                /* a command did more than enter the batch */
     unsigned n;                 /* commands since the last look at the clock */
 
@@ -60,22 +74,20 @@ typedef struct SMMUv3AccelDrain {
 typedef struct SMMUv3AccelSlow {
     int64_t until;              /* ns; 0 while the host is quick */
     QEMUBH *bh;                 /* the thread is done, or there is more to do */
-    bool busy;                  /* the queue waits for the job */
+    bool busy;                  /* all queues wait for the job */
+    SMMUv3AccelQueue *queue;    /* the one that the job is for */
     bool parking;               /* the thread is done, streams have to move */
     bool abandoned;             /* the queue that the job is for is no more */
     bool resync;                /* the job invalidates everything */
     bool resynced;              /* for the command at CMDQ_CONS */
     bool restore;               /* streams that wait for the job follow it */
-    uint32_t cons;              /* CMDQ_CONS when the job is complete */
-    SMMUCmdError error;         /* to report at CMDQ_CONS next */
+    uint32_t cons;              /* its CONS when the job is complete */
     int64_t started;            /* ns */
     GThread *thread;            /* while @busy and not @parking, if any */
     SMMUv3AccelJob job;         /* the thread's, likewise */
 } SMMUv3AccelSlow;
 
-/* What commands since the last CMD_SYNC invalidate: a set of bits */
-#define SMMUV3_ACCEL_INVALIDATED_TLB    1u
-#define SMMUV3_ACCEL_INVALIDATED_CONFIG 2u
+typedef struct SMMUv3AccelCmdqv SMMUv3AccelCmdqv;
 
 typedef struct SMMUv3Accel {
     char *name;                 /* for messages */
@@ -91,8 +103,8 @@ typedef struct SMMUv3Accel {
      * needs.
      */
     SMMUv3AccelCaps caps;
-    SMMUCmdError sync_error;    /* to be reported at the next CMD_SYNC */
-    unsigned invalidated;       /* SMMUV3_ACCEL_INVALIDATED_* */
+    SMMUv3AccelQueue cmdq;      /* of SMMUv3State.cmdq */
+    SMMUv3AccelCmdqv *cmdqv;    /* NULL without */
 
     /*
      * The host's part: between drains it can be made again from the guest's
@@ -209,6 +221,79 @@ void smmuv3_accel_cmdq_realize(SMMUv3State *s);
 void smmuv3_accel_cmdq_unrealize(SMMUv3State *s);
 void smmuv3_accel_cmdq_reset(SMMUv3State *s);
 
+/* What happens to commands of @queue, which stops, no longer matters */
+void smmuv3_accel_queue_reset(SMMUv3State *s, SMMUv3AccelQueue *queue);
+
+/**
+ * smmuv3_accel_drain_start: a queue is about to be drained
+ * @s: its SMMU
+ * @queue: enabled
+ *
+ * Returns: false if the caller must not drain it now: another drain is running,
+ * or the main loop will drain it.
+ */
+bool smmuv3_accel_drain_start(SMMUv3State *s, SMMUv3AccelQueue *queue);
+
+/**
+ * smmuv3_accel_drain_fetch: the command at CONS
+ * @s: a drain is running, and its queue is not empty
+ * @words: set to the command, host endian; valid until the next call
+ * @error: set to CERROR_ABT if the command cannot be read
+ *
+ * Returns: false with @error; or if the time is up, and the main loop will
+ * continue.
+ */
+bool smmuv3_accel_drain_fetch(SMMUv3State *s, const uint64_t **words,
+                              SMMUCmdError *error);
+
+/**
+ * smmuv3_accel_drain_forward: add a command to the batch for the host
+ * @s: a drain is running
+ * @words: as smmuv3_accel_drain_fetch()
+ * @local: set to whether the command is one that QEMU has to carry out
+ *
+ * As smmuv3_accel_flush(), which this may call.
+ */
+SMMUCmdError smmuv3_accel_drain_forward(SMMUv3State *s, const uint64_t words[2],
+                                        bool *local);
+
+/**
+ * smmuv3_accel_drain_sync: a CMD_SYNC is at CONS
+ * @s: a drain is running, and the batch is empty
+ *
+ * Returns: the error of a command before it, for CONS.ERR (IHI 0070 4.7.3).
+ * After an error the guest issues another CMD_SYNC.
+ */
+SMMUCmdError smmuv3_accel_drain_sync(SMMUv3State *s);
+
+/* A command of type @type was carried out, or is in the batch */
+void smmuv3_accel_drain_note(SMMUv3State *s, SMMUCommandType type);
+
+/*
+ * CONS moves over the command that was fetched last, which needs no more than
+ * the host, and over those that differ from it in the address only
+ */
+void smmuv3_accel_drain_take_pages(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_drain_stop: a drain ends
+ * @s: a drain is running
+ * @error: that ended it, a value for CONS.ERR, or 0
+ *
+ * Returns: @error, or the error of a command that has waited, with CONS at it.
+ */
+SMMUCmdError smmuv3_accel_drain_stop(SMMUv3State *s, SMMUCmdError error);
+
+/*
+ * Command queues that the guest owns (smmuv3-accel-cmdqv.c)
+ */
+
+/* Does nothing without a CMDQV, like the next one */
+void smmuv3_accel_cmdqv_reset(SMMUv3State *s);
+
+/* Drain the VCMDQs that run; no drain is running, or it will be continued */
+void smmuv3_accel_cmdqv_drain(SMMUv3State *s);
+
 /*
  * A host that is slow (smmuv3-accel-slow.c)
  */
@@ -218,13 +303,13 @@ void smmuv3_accel_slow_unrealize(SMMUv3State *s);
 
 /**
  * smmuv3_accel_flush: have the host carry out what the drain has collected
- * @s: drained; its batch is empty afterwards
+ * @s: a drain is running; the batch is empty afterwards
  *
  * If the host is slow, a thread makes the call and slow.busy is set.  Then
- * CMDQ_CONS is at the first of these commands.  The caller must end the drain,
- * without CMDQ_CONS moved; it will continue with the present command.
+ * CONS is at the first of these commands.  The caller must end the drain,
+ * without CONS moved; it will continue with the present command.
  *
- * Returns: an error for CMDQ_CONS.ERR, with CMDQ_CONS at the illegal command.
+ * Returns: an error for CONS.ERR, with CONS at the illegal command.
  */
 SMMUCmdError smmuv3_accel_flush(SMMUv3State *s);
 
@@ -256,8 +341,8 @@ bool smmuv3_accel_slow_note(SMMUv3State *s, int64_t now);
 /* The same after an attempt to let a stream translate, made at @start, in ns */
 void smmuv3_accel_slow_note_since(SMMUv3State *s, int64_t start);
 
-/* The queue is no more; the thread goes on, and its result is discarded */
-void smmuv3_accel_slow_abandon(SMMUv3State *s);
+/* @queue is no more; the thread goes on, and its result is discarded */
+void smmuv3_accel_slow_abandon(SMMUv3State *s, SMMUv3AccelQueue *queue);
 
 /*
  * The last stream leaves: wait until the thread has ended its present call.

@@ -58,6 +58,29 @@ const PropertyInfo smmuv3_prop_ssidsize = {
     .set_default_value = qdev_propinfo_set_default_value_enum,
 };
 
+static const char *const cmdqv_backend_names[] = {
+    "auto", "hardware", "software",
+};
+
+static const QEnumLookup cmdqv_backend_lookup = {
+    .array = cmdqv_backend_names,
+    .size = ARRAY_SIZE(cmdqv_backend_names),
+};
+
+const PropertyInfo smmuv3_prop_cmdqv_backend = {
+    .type = "CmdqvBackend",
+    .enum_table = &cmdqv_backend_lookup,
+    .get = qdev_propinfo_get_enum,
+    .set = qdev_propinfo_set_enum,
+    .set_default_value = qdev_propinfo_set_default_value_enum,
+};
+
+/* auto is off: a VCMDQ that QEMU drains costs the guest more exits */
+bool smmuv3_has_cmdqv(const SMMUv3State *s)
+{
+    return s->accel && s->accel_props.cmdqv == ON_OFF_AUTO_ON;
+}
+
 static void get_identifier(Object *obj, Visitor *v, const char *name,
                            void *opaque, Error **errp)
 {
@@ -96,8 +119,8 @@ static const struct {
       "mode" },
     { "ats", "accel=on: offer Address Translation Services; auto: if the host "
       "lets one of the devices use them" },
-    { "cmdqv", "accel=on: command queues in hardware; not built yet: on is "
-      "rejected, auto means off" },
+    { "cmdqv", "accel=on: command queues that the guest owns (Tegra241 CMDQV); "
+      "auto: off" },
     { "identifier", "Identifier of the SMMU's node in the ACPI table IORT, 0 "
       "to 255; default: the machine chooses a free one" },
     { "msi-gpa", "For the board: where the guest maps the host's MSI window" },
@@ -112,6 +135,8 @@ static const struct {
     { "ssidsize", "accel=on: width of a SubstreamID (PASID) in bits; auto: "
       "what all hosts have; a number: each host needs as much" },
     { "stage", "accel=off: 1, 2 or nested" },
+    { "x-cmdqv-backend", "cmdqv=on: who carries the commands out: software is "
+      "QEMU, hardware is not built yet; auto: software" },
     { "x-direct-registers", "accel=on: let the guest read registers without "
       "an exit" },
     { "x-drain-us", "accel=on: microseconds for which QEMU goes on to read "
@@ -226,9 +251,15 @@ static void check_stage(SMMUv3State *s, GPtrArray *faults)
 /* Refuse what is not implemented yet; never ignore it */
 static void check_built(SMMUv3State *s, GPtrArray *faults)
 {
-    if (s->accel_props.cmdqv == ON_OFF_AUTO_ON) {
-        fault(faults, s, "cmdqv=on is not supported yet: leave it out, or "
-              "write cmdqv=auto or cmdqv=off");
+    const SMMUv3AccelProps *props = &s->accel_props;
+
+    if (props->cmdqv_backend == SMMUV3_CMDQV_HARDWARE) {
+        fault(faults, s, "x-cmdqv-backend=hardware is not supported yet: leave "
+              "it out, or write x-cmdqv-backend=software");
+    } else if (props->cmdqv_backend == SMMUV3_CMDQV_SOFTWARE &&
+               !smmuv3_has_cmdqv(s)) {
+        fault(faults, s, "x-cmdqv-backend=software needs cmdqv=on: add that, "
+              "or leave it out");
     }
 }
 
@@ -301,7 +332,8 @@ static void check_emulated(SMMUv3State *s, GPtrArray *faults)
     /* The values that an emulated SMMU has anyway are allowed */
     if (props->ats == ON_OFF_AUTO_ON || props->cmdqv == ON_OFF_AUTO_ON ||
         props->ril == ON_OFF_AUTO_OFF || props->ssidsize > SMMUV3_SSIDSIZE_0 ||
-        (oas && oas != oas2bits(SMMU_IDR5_OAS)) || props->share_stage2) {
+        (oas && oas != oas2bits(SMMU_IDR5_OAS)) || props->share_stage2 ||
+        props->cmdqv_backend != SMMUV3_CMDQV_AUTO) {
         fault(faults, s, "ats, cmdqv, oas, ril, share-stage2 and ssidsize are "
               "for an accelerated SMMU: add accel=on, or leave them out");
     }

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Who calls the host when the guest's command queue needs it.
+ * Who calls the host when a command queue of the guest needs it.
  *
  * Usually the drain does so itself, with the BQL held.  Such a call takes
  * microseconds, and any handover to another thread would cost more.  But if the
@@ -20,10 +20,10 @@
  * The thread works on copies (SMMUv3AccelJob), so that everything may change
  * while it runs:
  *
- * - A write of CMDQ_PROD, GERRORN or CR0 starts no drain; the end of the job
- *   does.
- * - Reset, or a change of CMDQEN: the queue's result is discarded.  What the
- *   job finds out about the host still counts.
+ * - A write of CMDQ_PROD, GERRORN or CR0 starts no drain, of whichever queue
+ *   the job is; the end of the job does.
+ * - Reset, or a change of CMDQEN, or a VCMDQ that stops: the queue's result is
+ *   discarded.  What the job finds out about the host still counts.
  * - A stream leaves, or gets another StreamID: if the job fails for that
  *   reason, everything is invalidated again.
  * - The last stream leaves: Linux keeps a vIOMMU that is in use, so its removal
@@ -31,8 +31,8 @@
  *   is stale then.
  * - The machine stops: the drain does not continue before it runs again.
  *
- * CMDQ_CONS stays at the first command of the job until that is complete,
- * because the host may refuse any of them.
+ * CONS of the queue stays at the first command of the job until that is
+ * complete, because the host may refuse any of them.
  *
  * Attaching a device takes as long as such a call, and blocks QEMU.  So streams
  * that have to be parked are parked one at a time, and QMP gets its turn in
@@ -139,9 +139,9 @@ static void join_thread(SMMUv3AccelSlow *slow)
     }
 }
 
-static void set_cons(SMMUv3State *s, uint32_t cons)
+static void set_cons(SMMUv3AccelQueue *queue, uint32_t cons)
 {
-    SMMUQueue *q = &s->cmdq;
+    SMMUQueue *q = queue->q;
 
     q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
 }
@@ -157,26 +157,25 @@ static void start_job(SMMUv3State *s)
     slow->parking = slow->abandoned = false;
     slow->resync = !batch;
     slow->started = get_clock();
-    slow->cons = s->cmdq.cons;
+    slow->queue = accel->drain.queue;
+    slow->cons = slow->queue->q->cons;
     if (batch) {
-        set_cons(s, batch->cons[0]);
+        set_cons(slow->queue, batch->cons[0]);
     }
     smmuv3_accel_job_begin(&slow->job, &accel->vsmmu, batch, true);
     start_thread(slow);
 }
 
-static void note_result(SMMUv3State *s, unsigned result, uint32_t cons)
+static void note_result(SMMUv3AccelQueue *queue, unsigned result, uint32_t cons)
 {
-    SMMUv3Accel *accel = s->accel_state;
-
     if (result & SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT) {
-        accel->sync_error = SMMU_CERROR_ATC_INV_SYNC;
+        queue->sync_error = SMMU_CERROR_ATC_INV_SYNC;
     }
     if (result & SMMUV3_ACCEL_FLUSH_FAILED) {
-        accel->sync_error = SMMU_CERROR_ABT;
+        queue->sync_error = SMMU_CERROR_ABT;
     }
     if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
-        set_cons(s, cons);
+        set_cons(queue, cons);
     }
 }
 
@@ -200,10 +199,10 @@ static void job_ended(SMMUv3State *s)
         result &= ~SMMUV3_ACCEL_FLUSH_FAILED;
     }
     if (!slow->abandoned) {
-        set_cons(s, slow->cons);
-        note_result(s, result, cons);
+        set_cons(slow->queue, slow->cons);
+        note_result(slow->queue, result, cons);
         if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
-            slow->error = SMMU_CERROR_ILL;
+            slow->queue->error = SMMU_CERROR_ILL;
         }
     }
 }
@@ -251,7 +250,7 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s)
         join_thread(slow);
         g_clear_pointer(&slow->job.everything, g_free);
         if (!slow->abandoned) {
-            set_cons(s, slow->cons);
+            set_cons(slow->queue, slow->cons);
         }
     }
     qemu_bh_cancel(slow->bh);
@@ -285,12 +284,14 @@ static void recover_later(SMMUv3State *s)
         return;
     }
     slow->busy = slow->parking = true;
+    slow->queue = accel->drain.queue;
     qemu_bh_schedule(slow->bh);
 }
 
 static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
 {
     SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelQueue *queue = accel->drain.queue;
     SMMUCmdError error = SMMU_CERROR_NONE;
     uint32_t cons;
     unsigned result;
@@ -298,7 +299,7 @@ static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
     do {
         result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
                                             &cons);
-        note_result(s, result, cons);
+        note_result(queue, result, cons);
         if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
             error = SMMU_CERROR_ILL;
         }
@@ -307,7 +308,7 @@ static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
         }
     } while (finish && result & SMMUV3_ACCEL_FLUSH_AGAIN);
     if (result & SMMUV3_ACCEL_FLUSH_AGAIN) {
-        accel->slow.error = error;
+        queue->error = error;
         recover_later(s);
         return SMMU_CERROR_NONE;
     }
@@ -388,13 +389,16 @@ void smmuv3_accel_slow_restore(SMMUv3State *s)
     }
 }
 
-void smmuv3_accel_slow_abandon(SMMUv3State *s)
+void smmuv3_accel_slow_abandon(SMMUv3State *s, SMMUv3AccelQueue *queue)
 {
     SMMUv3AccelSlow *slow = &s->accel_state->slow;
 
-    slow->abandoned = slow->busy;
-    slow->resynced = false;
-    slow->error = SMMU_CERROR_NONE;
+    if (slow->queue == queue) {
+        slow->abandoned = slow->busy;
+    }
+    if (queue == &s->accel_state->cmdq) {
+        slow->resynced = false;
+    }
 }
 
 void smmuv3_accel_slow_realize(SMMUv3State *s)

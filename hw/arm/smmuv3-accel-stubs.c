@@ -26,6 +26,11 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
     g_assert_not_reached();
 }
 
+void smmuv3_accel_do_init_cmdqv(SMMUv3State *s)
+{
+    g_assert_not_reached();
+}
+
 void smmuv3_accel_do_reset(SMMUv3State *s)
 {
     g_assert_not_reached();

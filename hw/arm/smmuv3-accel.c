@@ -150,6 +150,7 @@ void smmuv3_accel_do_reset(SMMUv3State *s)
     s->msi_pending = 0;
     accel->followed_cr0 = 0;
     smmuv3_accel_cmdq_reset(s);
+    smmuv3_accel_cmdqv_reset(s);
     smmuv3_accel_eventq_stop(s);
     accel->renumbered = false;
     smmuv3_accel_refresh_all(s);

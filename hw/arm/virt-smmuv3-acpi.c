@@ -3,7 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Nodes of the IORT: SMMUv3s, and RMRs for the host's MSI window.
+ * Nodes of the IORT: SMMUv3s, and RMRs for the host's MSI window.  Devices of
+ * the DSDT: command queues that the guest owns.
  */
 
 #include "qemu/osdep.h"
@@ -159,7 +160,7 @@ void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
                        bool has_its)
 {
     int nb_mappings = has_its ? 1 : 0;
-    size_t node_size = SMMU_V3_ENTRY_SIZE + ID_MAPPING_ENTRY_SIZE * nb_mappings;
+    size_t node_size = SMMU_V3_ENTRY_SIZE + nb_mappings * ID_MAPPING_ENTRY_SIZE;
 
     build_append_int_noprefix(table_data, 4 /* SMMUv3 */, 1); /* Type */
     build_append_int_noprefix(table_data, node_size, 2); /* Length */
@@ -192,6 +193,36 @@ void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
     if (has_its) {
         /* output IORT node is the ITS group node (the first node) */
         build_iort_id_mapping(table_data, 0, 0x10000, IORT_NODE_OFFSET);
+    }
+}
+
+static void add_cmdqv(Aml *scope, VirtMachineState *vms, SMMUv3State *s)
+{
+    unsigned id = s->accel_props.identifier.value;
+    Aml *dev = aml_device("CQ%.02X", id);
+    Aml *crs = aml_resource_template();
+    hwaddr base, size;
+    uint32_t irq = virt_smmuv3_get_cmdqv(vms, DEVICE(s), &base, &size);
+
+    irq += SPI_BASE;
+    aml_append(dev, aml_name_decl("_HID", aml_string("NVDA200C")));
+    aml_append(dev, aml_name_decl("_UID", aml_int(id)));
+    aml_append(dev, aml_name_decl("_CCA", aml_int(1)));
+    aml_append(crs, aml_memory32_fixed(base, size, AML_READ_WRITE));
+    aml_append(crs, aml_interrupt(AML_CONSUMER, AML_EDGE, AML_ACTIVE_HIGH,
+                                  AML_EXCLUSIVE, &irq, 1));
+    aml_append(dev, aml_name_decl("_CRS", crs));
+    aml_append(scope, dev);
+}
+
+void acpi_dsdt_add_cmdqvs(Aml *scope, VirtMachineState *vms)
+{
+    g_autoptr(GSList) smmus = virt_smmuv3_list(vms);
+
+    for (GSList *l = smmus; l; l = l->next) {
+        if (smmuv3_has_cmdqv(l->data)) {
+            add_cmdqv(scope, vms, l->data);
+        }
     }
 }
 

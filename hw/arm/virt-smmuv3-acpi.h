@@ -8,6 +8,7 @@
 #ifndef HW_ARM_VIRT_SMMUV3_ACPI_H
 #define HW_ARM_VIRT_SMMUV3_ACPI_H
 
+#include "hw/acpi/aml-build.h"
 #include "hw/arm/smmu-common.h"
 #include "hw/arm/virt.h"
 #include "hw/arm/virt-smmuv3.h"
@@ -75,6 +76,16 @@ uint32_t iort_ats_attribute(const GArray *smmus);
  */
 void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
                        bool has_its);
+
+/**
+ * acpi_dsdt_add_cmdqvs: describe the command queues that the guest owns
+ * @scope: \_SB
+ * @vms: the machine
+ *
+ * The guest finds the SMMU of such a device by _UID, which is the identifier of
+ * the SMMU's node in the IORT.
+ */
+void acpi_dsdt_add_cmdqvs(Aml *scope, VirtMachineState *vms);
 
 /**
  * build_iort_rmrs: append a Reserved Memory Range node for each MSI window

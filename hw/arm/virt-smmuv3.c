@@ -66,6 +66,19 @@ void virt_smmuv3_get_resources(VirtMachineState *vms, DeviceState *dev,
     }
 }
 
+int virt_smmuv3_get_cmdqv(VirtMachineState *vms, DeviceState *dev,
+                          hwaddr *base, hwaddr *size)
+{
+    PlatformBusDevice *pbus = PLATFORM_BUS_DEVICE(vms->platform_bus_dev);
+    SysBusDevice *sbdev = SYS_BUS_DEVICE(dev);
+
+    *base = vms->memmap[VIRT_PLATFORM_BUS].base +
+            platform_bus_get_mmio_addr(pbus, sbdev, 1);
+    *size = memory_region_size(sysbus_mmio_get_region(sbdev, 1));
+    return vms->irqmap[VIRT_PLATFORM_BUS] +
+           platform_bus_get_irqn(pbus, sbdev, NUM_SMMU_IRQS);
+}
+
 /*
  * The guest boots by device tree if no firmware passes the ACPI tables to it,
  * or if the machine has no ACPI tables.
@@ -184,18 +197,22 @@ static bool check_identifier(VirtMachineState *vms, SMMUv3State *s,
     return true;
 }
 
-static bool check_interrupts(VirtMachineState *vms, const char *name,
-                             Error **errp)
+static bool check_interrupts(VirtMachineState *vms, const SMMUv3State *s,
+                             const char *name, Error **errp)
 {
+    bool cmdqv = smmuv3_has_cmdqv(s);
+    int needed = NUM_SMMU_IRQS + cmdqv;
     PlatformBusDevice *pbus = PLATFORM_BUS_DEVICE(vms->platform_bus_dev);
     int free_irqs = pbus->num_irqs - bitmap_count_one(pbus->used_irqs,
                                                       pbus->num_irqs);
 
-    if (free_irqs < NUM_SMMU_IRQS) {
+    if (free_irqs < needed) {
         error_setg(errp, "arm-smmuv3 '%s': it needs %d interrupts, and the "
-                   "platform bus has %d of its %u left: it carries %u SMMUs at "
-                   "most, leave this one out", name, NUM_SMMU_IRQS, free_irqs,
-                   pbus->num_irqs, pbus->num_irqs / NUM_SMMU_IRQS);
+                   "platform bus has %d of its %u left: it carries %u SMMUs%s "
+                   "at most, leave this one out%s", name, needed, free_irqs,
+                   pbus->num_irqs, pbus->num_irqs / needed,
+                   cmdqv ? " with cmdqv=on" : "",
+                   cmdqv ? ", or its cmdqv=on" : "");
         return false;
     }
     return true;
@@ -222,7 +239,7 @@ void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
         check_number(vms, s, name, &err[2]);
     }
     check_description(vms, s, name, by_dt, &err[3]);
-    check_interrupts(vms, name, &err[4]);
+    check_interrupts(vms, ARM_SMMUV3(dev), name, &err[4]);
     check_identifier(vms, ARM_SMMUV3(dev), name, &err[5]);
     for (int i = 0; i < ARRAY_SIZE(err); i++) {
         if (err[i]) {

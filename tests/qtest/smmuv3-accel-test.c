@@ -85,9 +85,14 @@ static const Row refusals[] = {
       "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,stage=nested",
       "arm-smmuv3 's0': stage=nested is not possible with accel=on" },
-    { "cmdqv", false, "-nic none "
-      "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,cmdqv=on",
-      "arm-smmuv3 's0': cmdqv=on is not supported yet" },
+    { "cmdqv-hardware", false, "-nic none -device arm-smmuv3,id=s0,"
+      "primary-bus=pcie.0,accel=on,cmdqv=on,x-cmdqv-backend=hardware",
+      "arm-smmuv3 's0': x-cmdqv-backend=hardware is not supported yet: leave "
+      "it out, or write x-cmdqv-backend=software" },
+    { "cmdqv-backend", false, "-nic none -device arm-smmuv3,id=s0,"
+      "primary-bus=pcie.0,accel=on,x-cmdqv-backend=software",
+      "arm-smmuv3 's0': x-cmdqv-backend=software needs cmdqv=on: add that, or "
+      "leave it out" },
     { "ssidsize", false, "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,ssidsize=21",
       "ssidsize" },
@@ -176,6 +181,7 @@ static const IdrRow idrs[] = {
     { ",ssidsize=1", 0, 4, 0, 1 },
     { ",ats=off,cmdqv=off,ssidsize=0", 0, 4 },
     { ",ats=auto,cmdqv=auto,ssidsize=auto,share-stage2=on", 0, 4 },
+    { ",cmdqv=on", 0, 4 },
     { ",stage=1", 0, 4 },
 };
 

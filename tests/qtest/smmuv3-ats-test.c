@@ -623,37 +623,6 @@ static const BridgeRow bridge_rows[] = {
     { "all-ones", S1CDMAX(31), 3, CD, BY_EVENT, C_BAD_STE },
 };
 
-/* The port of device 0 signals by a message to @to, once it has an event */
-static void enable_port_msi(HostGuest *g, uint64_t to)
-{
-    uint64_t table = VIRT_PCIE_MMIO_BASE + 0x8000000;
-    uint64_t port = host_port_config(g, 0);
-
-    qtest_writel(g->qts, port + PCI_BASE_ADDRESS_0, table);
-    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, to);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0xabcd);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
-    qtest_writew(g->qts, port + host_find_cap(g, port, PCI_CAP_ID_MSIX) +
-                 PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
-}
-
-/* Turn the slot of device 0 off, and wait until QEMU has freed the device */
-static void slot_off(HostGuest *g)
-{
-    qtest_writew(g->qts, host_slot_control(g, 0),
-                 host_slot_off(g, 0) | PCI_EXP_SLTCTL_PDCE |
-                 PCI_EXP_SLTCTL_HPIE);
-    for (int i = 0; host_objects(g, "device"); i++) {
-        g_assert_cmpint(i, <, 20000);
-        g_usleep(100);
-    }
-}
-
-static uint32_t port_sid(HostGuest *g)
-{
-    return g->dev[0].port_bus << 8 | g->dev[0].port_devfn;
-}
-
 /*
  * With IDR5.DS the SCALE of a range has six bits: 32 is 2^32 pages, from 0 to
  * far above HOST_VA. QEMU must forget the translation of the first message.
@@ -663,7 +632,7 @@ static void test_bridge_range(void)
     const HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = "profile=lpa2",
     };
-    uint64_t page, root, cd, *pte, status;
+    uint64_t page, root, cd, *pte;
     uint32_t *target;
     HostGuest *g;
 
@@ -682,25 +651,19 @@ static void test_bridge_range(void)
     host_write_cd(g, cd, &(HostCd) {
         .asid = 1, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
     });
-    smmu_ste(g, 0, port_sid(g))[0] = cpu_to_le64(STE_S1(cd));
-    smmu_cmd(g, 0, CMD_CFGI_STE(port_sid(g)));
+    smmu_ste(g, 0, host_port_sid(g))[0] = cpu_to_le64(STE_S1(cd));
+    smmu_cmd(g, 0, CMD_CFGI_STE(host_port_sid(g)));
     smmu_sync_ok(g, 0);
 
-    enable_port_msi(g, HOST_VA);
-    status = host_slot_control(g, 0) + PCI_EXP_SLTSTA - PCI_EXP_SLTCTL;
-    qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
-    qtest_writew(g->qts, host_slot_control(g, 0),
-                 PCI_EXP_SLTCTL_ABPE | PCI_EXP_SLTCTL_HPIE);
-    qtest_qmp_assert_success(g->qts, "{'execute': 'device_del',"
-                             " 'arguments': {'id': 'dev0'}}");
+    host_enable_port_msi(g, HOST_VA);
+    host_signal_port(g);
     g_assert_cmphex(le32_to_cpu(qatomic_read(target)), ==, 0xabcd);
 
     qatomic_set(target, 0);
-    qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
     qatomic_set(pte, 0);
     smmu_cmd(g, 0, HOST_CMD(0x12 | 32ull << 20 | 1ull << 48, 1 << 10));
     smmu_sync_ok(g, 0);
-    slot_off(g);
+    host_turn_slot_off(g);
     g_assert_cmphex(qatomic_read(target), ==, 0);
     host_guest_free(g);
 }
@@ -729,14 +692,14 @@ static void test_bridge(const void *opaque)
             cpu_to_le64(leaf | (row->table == L1CD));
         cd = l1;
     }
-    sid = port_sid(g);
+    sid = host_port_sid(g);
     smmu_ste(g, 0, sid)[1] = cpu_to_le64(row->word1);
     smmu_ste(g, 0, sid)[0] = cpu_to_le64(STE_S1(cd) | row->word0);
     smmu_cmd(g, 0, CMD_CFGI_STE(sid));
     smmu_sync_ok(g, 0);
 
-    enable_port_msi(g, row->way == BY_PASS ? page : HOST_VA);
-    slot_off(g);
+    host_enable_port_msi(g, row->way == BY_PASS ? page : HOST_VA);
+    host_turn_slot_off(g);
 
     g_assert_cmphex(le32_to_cpu(qatomic_read(target)), ==,
                     row->way == BY_EVENT ? 0 : 0xabcd);

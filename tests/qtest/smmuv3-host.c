@@ -218,6 +218,48 @@ uint32_t host_slot_off(HostGuest *g, unsigned dev)
     return PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_PCC;
 }
 
+uint32_t host_port_sid(HostGuest *g)
+{
+    return g->dev[0].port_bus << 8 | g->dev[0].port_devfn;
+}
+
+void host_enable_port_msi(HostGuest *g, uint64_t to)
+{
+    uint64_t table = VIRT_PCIE_MMIO_BASE + 0x8000000;
+    uint64_t port = host_port_config(g, 0);
+
+    qtest_writel(g->qts, port + PCI_BASE_ADDRESS_0, table);
+    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, to);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0xabcd);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+    qtest_writew(g->qts, port + host_find_cap(g, port, PCI_CAP_ID_MSIX) +
+                 PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
+}
+
+void host_signal_port(HostGuest *g)
+{
+    uint64_t status = host_slot_control(g, 0) + PCI_EXP_SLTSTA -
+                      PCI_EXP_SLTCTL;
+
+    qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
+    qtest_writew(g->qts, host_slot_control(g, 0),
+                 PCI_EXP_SLTCTL_ABPE | PCI_EXP_SLTCTL_HPIE);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'device_del',"
+                             " 'arguments': {'id': 'dev0'}}");
+    qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
+}
+
+void host_turn_slot_off(HostGuest *g)
+{
+    qtest_writew(g->qts, host_slot_control(g, 0),
+                 host_slot_off(g, 0) | PCI_EXP_SLTCTL_PDCE |
+                 PCI_EXP_SLTCTL_HPIE);
+    for (int i = 0; host_objects(g, "device"); i++) {
+        g_assert_cmpint(i, <, 20000);
+        g_usleep(100);
+    }
+}
+
 void host_flr(HostGuest *g, unsigned dev)
 {
     unsigned cap = host_find_cap(g, device_config(g, dev, 0), PCI_CAP_ID_EXP);

@@ -177,6 +177,21 @@ unsigned host_find_cap(HostGuest *g, uint64_t config, unsigned id);
 uint64_t host_slot_control(HostGuest *g, unsigned dev);
 uint32_t host_slot_off(HostGuest *g, unsigned dev);
 
+/*
+ * The port of device 0 has a StreamID of its own. It signals by a message to
+ * @to, once it has an event, and QEMU translates that address.
+ */
+uint32_t host_port_sid(HostGuest *g);
+void host_enable_port_msi(HostGuest *g, uint64_t to);
+
+/*
+ * Let the port of device 0 signal once, by a request for the device that the
+ * guest does not follow. host_turn_slot_off() is another signal; it waits until
+ * QEMU has freed the device.
+ */
+void host_signal_port(HostGuest *g);
+void host_turn_slot_off(HostGuest *g);
+
 /* Set up the root port of @dev: bus number and window, as after a reset */
 void host_setup_port(HostGuest *g, unsigned dev);
 

@@ -44,11 +44,12 @@ typedef struct FaultRow {
 
 static const FaultRow fault_rows[] = {
     { "properties", "", false,
-      SMMU ",accel=on,stage=2,s2fwb=on,ats=on,cmdqv=on,ssidsize=4,pasid=on",
+      SMMU ",accel=on,stage=2,s2fwb=on,ats=on,x-cmdqv-backend=hardware,"
+      "ssidsize=4,pasid=on",
       { "arm-smmuv3 's0': 5 faults: (1) ",
         ") accel=on needs a guest that boots by ACPI", ") stage=2 is not ",
         ") s2fwb=on is not possible",
-        ") cmdqv=on is not supported yet",
+        ") x-cmdqv-backend=hardware is not supported yet",
         "; (5) pasid=on is an older name: write ssidsize=" } },
     { "devices", "", true,
       "-device virtio-rng-pci,id=r1 -device virtio-rng-pci,id=r2 "
@@ -60,16 +61,17 @@ static const FaultRow fault_rows[] = {
       SMMU ",accel=on,pasid=on",
       { "arm-smmuv3 's0': 2 faults: (1) the machine has no ITS",
         "; (2) pasid=on is an older name" } },
-    { "no-bus", "", true, "-device arm-smmuv3,id=s0,accel=on,cmdqv=on",
-      { "2 faults: (1) no primary-bus is given", "; (2) cmdqv=on is not " } },
+    { "no-bus", "", true, "-device arm-smmuv3,id=s0,accel=on,stage=2",
+      { "2 faults: (1) no primary-bus is given", "; (2) stage=2 is not " } },
     { "device", "", true,
       SMMU ",accel=on -device pcie-pci-bridge,id=br,bus=pcie.0 "
       "-device vfio-pci,id=v0,host=0000:00:00.0,bus=br,addr=1",
       { "vfio-pci 'v0' cannot be behind arm-smmuv3 's0' with accel=on without "
         "an iommufd: add -object iommufd,id=iommufd0",
         "; nor from a conventional PCI bus" } },
-    { "one", "", true, SMMU ",accel=on,cmdqv=on",
-      { "arm-smmuv3 's0': cmdqv=on is not supported yet" }, "(1)" },
+    { "one", "", true, SMMU ",accel=on,x-cmdqv-backend=hardware",
+      { "arm-smmuv3 's0': x-cmdqv-backend=hardware is not supported yet" },
+      "(1)" },
     { "pasid", "", true, SMMU ",accel=on,pasid=on",
       { "arm-smmuv3 's0': pasid=on is an older name: write ssidsize=auto, or "
         "ssidsize= with a number" }, "(1)" },

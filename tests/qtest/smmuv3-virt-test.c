@@ -98,6 +98,7 @@ static const PropertyRow properties[] = {
     { "smmu_per_bus", "bool", "false" },
     { "ssidsize", "SsidSizeMode", "\"auto\"" },
     { "stage", "str", NULL },
+    { "x-cmdqv-backend", "CmdqvBackend", "\"auto\"" },
     { "x-direct-registers", "bool", "true" },
     { "x-drain-us", "uint32", "1000" },
 };

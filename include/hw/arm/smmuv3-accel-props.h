@@ -22,10 +22,18 @@ typedef struct SMMUv3Identifier {
     uint8_t value;              /* valid if @chosen */
 } SMMUv3Identifier;
 
+/* Values of x-cmdqv-backend */
+typedef enum SMMUv3CmdqvBackend {
+    SMMUV3_CMDQV_AUTO,
+    SMMUV3_CMDQV_HARDWARE,
+    SMMUV3_CMDQV_SOFTWARE,
+} SMMUv3CmdqvBackend;
+
 /* What the user or the board asks of an SMMUv3, besides accel itself */
 typedef struct SMMUv3AccelProps {
     OnOffAuto ats;
     OnOffAuto cmdqv;
+    int cmdqv_backend;          /* an SMMUv3CmdqvBackend */
     OnOffAuto ril;
     int oas;                    /* a value of smmuv3_prop_oas */
     int ssidsize;               /* a value of smmuv3_prop_ssidsize */
@@ -45,6 +53,14 @@ unsigned smmuv3_oas_bits(int value);
 
 /* SubstreamID size in bits for a value of ssidsize, -1 for auto */
 int smmuv3_ssidsize_bits(int value);
+
+/**
+ * smmuv3_has_cmdqv: does the SMMU have command queues that the guest owns?
+ * @s: with its properties set
+ *
+ * It has one more region and one more interrupt then.
+ */
+bool smmuv3_has_cmdqv(const SMMUv3State *s);
 
 /**
  * smmuv3_check_properties: can this SMMUv3 be what its properties ask for?
@@ -101,6 +117,7 @@ bool smmuv3_refuse_assigned(SMMUv3State *s, PCIDevice *dev, Error **errp);
 /* Say what each property is for, of a class that has all of them */
 void smmuv3_describe_properties(ObjectClass *klass);
 
+extern const PropertyInfo smmuv3_prop_cmdqv_backend;
 extern const PropertyInfo smmuv3_prop_identifier;
 extern const PropertyInfo smmuv3_prop_oas;
 extern const PropertyInfo smmuv3_prop_ssidsize;
@@ -110,6 +127,9 @@ extern const PropertyInfo smmuv3_prop_ssidsize;
     DEFINE_PROP(_n, _s, _f, smmuv3_prop_identifier, SMMUv3Identifier)
 
 /* @_f is an int */
+#define DEFINE_PROP_SMMUV3_CMDQV_BACKEND(_n, _s, _f) \
+    DEFINE_PROP_SIGNED(_n, _s, _f, SMMUV3_CMDQV_AUTO, \
+                       smmuv3_prop_cmdqv_backend, int)
 #define DEFINE_PROP_SMMUV3_OAS(_n, _s, _f) \
     DEFINE_PROP_SIGNED(_n, _s, _f, SMMUV3_OAS_AUTO, smmuv3_prop_oas, int)
 #define DEFINE_PROP_SMMUV3_SSIDSIZE(_n, _s, _f) \

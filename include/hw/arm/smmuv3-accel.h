@@ -45,6 +45,7 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
                           Error **errp);
 
 /* Out of line: see the functions without "do" */
+void smmuv3_accel_do_init_cmdqv(SMMUv3State *s);
 void smmuv3_accel_do_reset(SMMUv3State *s);
 void smmuv3_accel_do_cr0(SMMUv3State *s);
 void smmuv3_accel_do_gbpa(SMMUv3State *s);
@@ -55,6 +56,20 @@ void smmuv3_accel_do_write_end(SMMUv3State *s, hwaddr offset);
 void smmuv3_accel_do_publish_causes(SMMUv3State *s);
 bool smmuv3_accel_do_drain_begin(SMMUv3State *s);
 unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error);
+
+/**
+ * smmuv3_accel_init_cmdqv: create the command queues that the guest owns
+ * @s: has its own region and interrupts
+ *
+ * If smmuv3_has_cmdqv(), adds one more region and one more interrupt to the
+ * sysbus device.
+ */
+static inline void smmuv3_accel_init_cmdqv(SMMUv3State *s)
+{
+    if (s->accel) {
+        smmuv3_accel_do_init_cmdqv(s);
+    }
+}
 
 /*
  * Registers

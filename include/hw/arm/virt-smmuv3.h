@@ -50,6 +50,18 @@ void virt_smmuv3_get_resources(VirtMachineState *vms, DeviceState *dev,
                                hwaddr *base, int irqs[NUM_SMMU_IRQS]);
 
 /**
+ * virt_smmuv3_get_cmdqv: where the command queues that the guest owns are
+ * @vms: the machine
+ * @dev: an arm-smmuv3 on its platform bus, with smmuv3_has_cmdqv()
+ * @base: set to the guest physical address of their registers
+ * @size: set to the size of those, in bytes
+ *
+ * Returns: their SPI, numbered from 0.
+ */
+int virt_smmuv3_get_cmdqv(VirtMachineState *vms, DeviceState *dev,
+                          hwaddr *base, hwaddr *size);
+
+/**
  * virt_smmuv3_add_fdt_node: describe an SMMUv3 in the device tree
  * @vms: the machine
  * @base: guest physical address of its registers

@@ -1,0 +1,210 @@
+/*
+ * Accelerated SMMUv3: command queues that the guest owns (CMDQV)
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The device is a Tegra241 CMDQV beside the SMMU, whose registers are those of
+ * smmuv3-accel-tegra241.c.  QEMU itself carries the commands out ("software"):
+ * a write to a register starts the drains of the VCMDQs that run.  A drain has
+ * the same bound as that of the SMMU's own queue, its commands enter the same
+ * batch, and it waits for the same thread if the host is slow.
+ *
+ * A VCMDQ takes invalidations and CMD_SYNCs without a signal.  Anything else is
+ * an error of that queue alone: it halts, bits in the error maps say so, and
+ * the interrupt is raised.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/log.h"
+#include "qemu/main-loop.h"
+#include "hw/irq.h"
+#include "hw/sysbus.h"
+#include "trace.h"
+#include "smmuv3-accel-internal.h"
+#include "smmuv3-accel-tegra241.h"
+
+struct SMMUv3AccelCmdqv {
+    MemoryRegion iomem;
+    qemu_irq irq;
+    Tegra241 regs;
+    SMMUv3AccelQueue queue[TEGRA241_VCMDQS];    /* of regs.vcmdq[].q */
+};
+
+/*
+ * Drains
+ */
+
+/*
+ * QEMU caches translations of bridges.  They are few, so any TLBI discards all
+ * of them.
+ */
+static void forget_own_translations(SMMUv3State *s)
+{
+    SMMUState *bs = ARM_SMMU(s);
+
+    QEMU_LOCK_GUARD(&s->mutex);
+    smmu_inv_notifiers_all(bs);
+    smmu_iotlb_inv_all(bs);
+}
+
+static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2])
+{
+    SMMUCmdError error;
+    bool local;
+
+    if (!smmuv3_accel_cmd_is_for_vcmdq(words)) {
+        return SMMU_CERROR_ILL;
+    }
+    error = smmuv3_accel_drain_forward(s, words, &local);
+    if (error || s->accel_state->slow.busy) {
+        return error;
+    }
+    if (!local) {
+        if (!s->accel_state->drain.no_cache) {
+            forget_own_translations(s);
+        }
+        return SMMU_CERROR_NONE;
+    }
+    /* A CMD_SYNC */
+    error = smmuv3_accel_flush(s);
+    return error || s->accel_state->slow.busy ? error :
+           smmuv3_accel_drain_sync(s);
+}
+
+static SMMUCmdError drain(SMMUv3State *s, SMMUv3AccelQueue *queue)
+{
+    SMMUCmdError error = queue->error;
+
+    queue->error = SMMU_CERROR_NONE;
+    while (!error && !smmuv3_q_empty(queue->q)) {
+        const uint64_t *words;
+
+        if (!smmuv3_accel_drain_fetch(s, &words, &error)) {
+            return error;
+        }
+        error = carry_out(s, words);
+        if (error || s->accel_state->slow.busy) {
+            return error;
+        }
+        smmuv3_accel_drain_note(s, extract64(words[0], 0, 8));
+        smmuv3_accel_drain_take_pages(s);
+    }
+    return error;
+}
+
+static void drain_vcmdq(SMMUv3State *s, unsigned i)
+{
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+    SMMUv3AccelQueue *queue = &cmdqv->queue[i];
+    SMMUCmdError error;
+
+    if (!tegra241_runs(&cmdqv->regs, i) || tegra241_halted(&cmdqv->regs, i) ||
+        (smmuv3_q_empty(queue->q) && !queue->error)) {
+        return;
+    }
+    if (!smmuv3_accel_drain_start(s, queue)) {
+        /* The end of a job continues; the end of another drain does not */
+        if (s->accel_state->drain.running) {
+            qemu_bh_schedule(s->accel_state->drain.bh);
+        }
+        return;
+    }
+    error = smmuv3_accel_drain_stop(s, drain(s, queue));
+    if (error) {
+        trace_smmuv3_accel_vcmdq_error(s->accel_state->name, i, queue->q->cons,
+                                       error);
+        if (tegra241_set_error(&cmdqv->regs, i, error)) {
+            qemu_irq_pulse(cmdqv->irq);
+        }
+    }
+}
+
+void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
+{
+    for (unsigned i = 0; s->accel_state->cmdqv && i < TEGRA241_VCMDQS; i++) {
+        drain_vcmdq(s, i);
+    }
+}
+
+/*
+ * Registers
+ */
+
+static uint64_t cmdqv_read(void *opaque, hwaddr offset, unsigned size)
+{
+    SMMUv3State *s = opaque;
+    uint32_t value = tegra241_read(&s->accel_state->cmdqv->regs, offset);
+
+    trace_smmuv3_accel_cmdqv_read(s->accel_state->name, offset, value);
+    return value;
+}
+
+static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
+                        unsigned size)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+    bool ran[TEGRA241_VCMDQS];
+
+    trace_smmuv3_accel_cmdqv_write(s->accel_state->name, offset, value);
+    for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
+        ran[i] = tegra241_runs(&cmdqv->regs, i);
+    }
+    if (!tegra241_write(&cmdqv->regs, offset, value)) {
+        qemu_log_mask(LOG_GUEST_ERROR, "%s: CMDQV: write to 0x%" PRIx64
+                      " is ignored\n", s->accel_state->name, offset);
+        return;
+    }
+    for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
+        if (ran[i] != tegra241_runs(&cmdqv->regs, i)) {
+            smmuv3_accel_queue_reset(s, &cmdqv->queue[i]);
+        }
+    }
+    smmuv3_accel_cmdqv_drain(s);
+}
+
+/* An access of 8 bytes is one to either half */
+static const MemoryRegionOps cmdqv_ops = {
+    .read = cmdqv_read,
+    .write = cmdqv_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid.min_access_size = 4,
+    .valid.max_access_size = 8,
+    .impl.min_access_size = 4,
+    .impl.max_access_size = 4,
+};
+
+/*
+ * Life
+ */
+
+void smmuv3_accel_cmdqv_reset(SMMUv3State *s)
+{
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+
+    if (!cmdqv) {
+        return;
+    }
+    tegra241_reset(&cmdqv->regs);
+    for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
+        smmuv3_accel_queue_reset(s, &cmdqv->queue[i]);
+    }
+}
+
+void smmuv3_accel_do_init_cmdqv(SMMUv3State *s)
+{
+    SysBusDevice *dev = SYS_BUS_DEVICE(s);
+    SMMUv3AccelCmdqv *cmdqv;
+
+    if (!smmuv3_has_cmdqv(s)) {
+        return;
+    }
+    cmdqv = s->accel_state->cmdqv = g_new0(SMMUv3AccelCmdqv, 1);
+    for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
+        cmdqv->queue[i].q = &cmdqv->regs.vcmdq[i].q;
+    }
+    memory_region_init_io(&cmdqv->iomem, OBJECT(s), &cmdqv_ops, s,
+                          TYPE_ARM_SMMUV3 "-cmdqv", TEGRA241_SIZE);
+    sysbus_init_mmio(dev, &cmdqv->iomem);
+    sysbus_init_irq(dev, &cmdqv->irq);
+}
