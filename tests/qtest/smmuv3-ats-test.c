@@ -595,6 +595,44 @@ static void test_no_ats(void)
     host_finish(g);
 }
 
+/* While SMMUEN is 0 an ATC_INV is legal, and does nothing (4.5.1) */
+static void test_disabled(void)
+{
+    HostGuest *g;
+    uint64_t n;
+    CdTable t;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(1, NULL);
+    t = cd_table(g, S1FMT_LINEAR, 4);
+    map_ssid(&t, 0, 1, 0xcd0);
+    use_table(&t, S1DSS_SSID0 | EATS);
+    g_assert_true(dma(g, 0, "ats", NO_SSID, HOST_VA, NULL));
+    smmu_disable(g, 0);
+    n = atc_invs(g);
+    for (unsigned size = 0; size < 64; size++) {
+        smmu_cmd(g, 0, CMD_ATC_INV(host_sid(g, 0), 0, size));
+        smmu_cmd(g, 0, CMD_ATC_INV_SSID(host_sid(g, 0), 5, size & 1, 0, size));
+        smmu_cmd(g, 0, CMD_ATC_INV(0xffff, 0, size));
+    }
+    smmu_sync_ok(g, 0);
+    g_assert_cmpuint(atc_invs(g) - n, ==, 0);
+
+    /* They are not kept until SMMUEN is 1 */
+    smmu_enable(g, 0);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_cmd(g, 0, CMD_TLBI_NSNH_ALL);
+    smmu_sync_ok(g, 0);
+    g_assert_true(dma(g, 0, "ats", NO_SSID, HOST_VA, NULL));
+    n = atc_invs(g);
+    smmu_sync_ok(g, 0);
+    g_assert_cmpuint(atc_invs(g) - n, ==, 0);
+    check_reads(g, "translated-read", NO_SSID, 0xcd0);
+    host_finish(g);
+}
+
 /*
  * QEMU translates the MSIs of bridges itself. The port of device 0 has a CD
  * table, and signals that its slot is turned off.
@@ -775,6 +813,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-ats/dead-atc", test_dead_atc);
     qtest_add_func("/smmuv3-ats/resync", test_resync);
     qtest_add_func("/smmuv3-ats/no-ats", test_no_ats);
+    qtest_add_func("/smmuv3-ats/disabled", test_disabled);
     qtest_add_func("/smmuv3-ats/bridge-range", test_bridge_range);
     for (int i = 0; i < ARRAY_SIZE(bridge_rows); i++) {
         g_autofree char *path = g_strdup_printf("/smmuv3-ats/bridge/%s",

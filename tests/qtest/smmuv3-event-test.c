@@ -950,6 +950,68 @@ static void test_wires(void)
     host_finish(g);
 }
 
+/*
+ * What happens while an interrupt is disabled is not signalled when the guest
+ * enables it (6.3.16): not the record in the queue, nor the active error.
+ */
+static void test_irq_enable(void)
+{
+    static const unsigned gerror_en = 1 << 0, eventq_en = 1 << 2;
+    const uint32_t on[] = { gerror_en, eventq_en, gerror_en | eventq_en };
+    uint64_t event, gerror;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    set_edges(g);
+    event = host_alloc(g, 4096);
+    gerror = event + 8;
+    smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, event);
+    smmu_write(g, 0, SMMU_EVENTQ_IRQ_CFG + 8, 1);
+    smmu_write64(g, 0, SMMU_GERROR_IRQ_CFG, gerror);
+    smmu_write(g, 0, SMMU_GERROR_IRQ_CFG + 8, 2);
+
+    for (int i = 0; i < ARRAY_SIZE(on) * 2; i++) {
+        uint32_t irqs = on[i / 2];
+
+        /* An error, and a record of QEMU's own or of the host, in silence */
+        smmu_write(g, 0, SMMU_IRQ_CTRL, 0);
+        if (i % 2) {
+            raise_events(g, 0, F_TRANSLATION, 0, 1);
+        } else {
+            host_set_ste(g, 0, STE_V | 6ull << 1);
+        }
+        for (int n = 0; smmu_read(g, 0, SMMU_EVENTQ_PROD) ==
+                        smmu_read(g, 0, SMMU_EVENTQ_CONS); n++) {
+            g_assert_cmpint(n, <, 1000);
+            g_usleep(100);
+        }
+        smmu_cmd(g, 0, HOST_CMD(0xff, 0));
+        g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+        smmu_write(g, 0, SMMU_IRQ_CTRL, irqs);
+        g_assert_cmphex(take_message(g, event), ==, 0);
+        g_assert_cmphex(take_message(g, gerror), ==, 0);
+        g_assert_false(take_irq(g, GSIV_EVENTQ));
+        g_assert_false(take_irq(g, GSIV_GERROR));
+
+        /* The next of each kind is signalled, if it is enabled */
+        smmu_ack(g, 0);
+        drop_events(g, 0);
+        host_set_ste(g, 0, STE_V | 6ull << 1);
+        smmu_cmd(g, 0, HOST_CMD(0xff, 0));
+        g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+        g_assert_cmphex(take_message(g, event), ==, irqs & eventq_en ? 1 : 0);
+        g_assert_cmphex(take_message(g, gerror), ==, irqs & gerror_en ? 2 : 0);
+        g_assert_cmpint(take_irq(g, GSIV_EVENTQ), ==, !!(irqs & eventq_en));
+        g_assert_cmpint(take_irq(g, GSIV_GERROR), ==, !!(irqs & gerror_en));
+        smmu_ack(g, 0);
+        drop_events(g, 0);
+    }
+    host_finish(g);
+}
+
 /* A queue that aborts is not written until the guest acknowledges (7.2.1) */
 static void test_unwritable(void)
 {
@@ -1254,6 +1316,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/msi", test_msi);
     qtest_add_func("/smmuv3-event/hostile-msi", test_hostile_msi);
     qtest_add_func("/smmuv3-event/wires", test_wires);
+    qtest_add_func("/smmuv3-event/irq-enable", test_irq_enable);
     qtest_add_func("/smmuv3-event/unwritable", test_unwritable);
     qtest_add_func("/smmuv3-event/lost-with-room", test_lost_with_room);
     qtest_add_func("/smmuv3-event/published-first", test_published_first);
