@@ -129,6 +129,9 @@ static const HostErrorRow host_error_rows[] = {
       { "vfio-pci 'v0' cannot be behind arm-smmuv3 's0', which is emulated and "
         "never sees its DMA: add accel=on to the SMMU, or put the device on "
         "another root complex" } },
+    { "emulated-last", "", "", "", "fd=100 " SMMU,
+      { "vfio-pci 'v0' cannot be behind arm-smmuv3 's0', which is emulated and "
+        "never sees its DMA: add accel=on to the SMMU" } },
     { "machine-smmu", "", ",iommu=smmuv3", "", NULL,
       { "vfio-pci 'v0' cannot be behind the SMMUv3 of -machine iommu=smmuv3, "
         "which is emulated and never sees its DMA: drop iommu=smmuv3 and write "
@@ -145,6 +148,10 @@ static const HostErrorRow host_error_rows[] = {
       { "its IOMMU group is open by /dev/vfio/GROUP" } },
     { "bind-enodev", "VFIO_DEVICE_BIND_IOMMUFD=ENODEV", "", NULL, NULL,
       { "the device has no IOMMU in the host" } },
+    { "attach-einval", "VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+*=EINVAL", "", NULL,
+      NULL,
+      { "one device of an IOMMU group can nest, "
+        "is another one assigned too?" } },
     { "info-eopnotsupp", "IOMMU_GET_HW_INFO=EOPNOTSUPP", "", NULL, NULL,
       { "the device has no IOMMU in the host" } },
     { "sysfs-no-iommu", "", "", NULL, "sysfsdev=%s/plain",
