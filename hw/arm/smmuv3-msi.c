@@ -72,6 +72,16 @@ void smmuv3_raise_msi(SMMUv3State *s, SMMUIrq irq)
     qemu_bh_schedule(s->msi_bh);
 }
 
+void smmuv3_drop_msis(SMMUv3State *s)
+{
+    if (!smmuv3_eventq_irq_enabled(s)) {
+        s->msi_pending &= ~BIT(SMMU_IRQ_EVTQ);
+    }
+    if (!smmuv3_gerror_irq_enabled(s)) {
+        s->msi_pending &= ~BIT(SMMU_IRQ_GERROR);
+    }
+}
+
 uint64_t smmuv3_read_eventq_irq_cfg(SMMUv3State *s, hwaddr offset)
 {
     if (!smmuv3_has_msi(s)) {

@@ -1012,6 +1012,45 @@ static void test_irq_enable(void)
     host_finish(g);
 }
 
+/*
+ * A disabled interrupt sends no message any more, even for what happened
+ * before. Another SMMU writes both registers in one drain, so that QEMU's main
+ * loop does not run in between.
+ */
+static void test_irq_disable(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2, .dev = { {}, { 1 } },
+    };
+    uint64_t gerror, registers;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_enable(g, 1);
+    gerror = host_alloc(g, 4096);
+    registers = g->smmu[0].base;
+    smmu_write64(g, 0, SMMU_GERROR_IRQ_CFG, gerror);
+    smmu_write(g, 0, SMMU_GERROR_IRQ_CFG + 8, 2);
+    for (unsigned enabled = 0; enabled < 2; enabled++) {
+        smmu_write(g, 0, SMMU_IRQ_CTRL, 1);
+        smmu_cmd(g, 0, HOST_CMD(0xff, 0));
+        smmu_cmd(g, 1, CMD_SYNC_MSI(registers + SMMU_CMDQ_PROD,
+                                    g->smmu[0].prod));
+        smmu_cmd(g, 1, CMD_SYNC_MSI(registers + SMMU_IRQ_CTRL, enabled));
+        smmu_sync_ok(g, 1);
+        g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR) ^
+                        smmu_read(g, 0, SMMU_GERRORN), ==, 1);
+        g_assert_cmphex(take_message(g, gerror), ==, enabled ? 2 : 0);
+        smmu_ack(g, 0);
+        g_assert_cmphex(smmu_read(g, 1, SMMU_GERROR), ==, 0);
+    }
+    host_finish(g);
+}
+
 /* A queue that aborts is not written until the guest acknowledges (7.2.1) */
 static void test_unwritable(void)
 {
@@ -1317,6 +1356,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/hostile-msi", test_hostile_msi);
     qtest_add_func("/smmuv3-event/wires", test_wires);
     qtest_add_func("/smmuv3-event/irq-enable", test_irq_enable);
+    qtest_add_func("/smmuv3-event/irq-disable", test_irq_disable);
     qtest_add_func("/smmuv3-event/unwritable", test_unwritable);
     qtest_add_func("/smmuv3-event/lost-with-room", test_lost_with_room);
     qtest_add_func("/smmuv3-event/published-first", test_published_first);

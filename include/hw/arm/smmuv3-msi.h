@@ -39,6 +39,15 @@ void smmuv3_write_msi(SMMUv3State *s, hwaddr addr, uint32_t data,
 void smmuv3_raise_msi(SMMUv3State *s, SMMUIrq irq);
 
 /**
+ * smmuv3_drop_msis: IRQ_CTRL has changed
+ * @s: any SMMU
+ *
+ * No message of a disabled interrupt follows, because software that has seen
+ * IRQ_CTRLACK may use the memory for something else (IHI 0070 6.3.16).
+ */
+void smmuv3_drop_msis(SMMUv3State *s);
+
+/**
  * smmuv3_read_eventq_irq_cfg: read EVENTQ_IRQ_CFG0, 1 or 2
  * @s: any SMMU
  * @offset: of the register, or of the upper half of EVENTQ_IRQ_CFG0, in bytes
