@@ -670,8 +670,8 @@ static void test_bridge_range(void)
     const HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = "profile=lpa2",
     };
-    uint64_t page, root, cd, *pte;
     uint32_t *target;
+    uint64_t *pte;
     HostGuest *g;
 
     if (host_skipped()) {
@@ -680,24 +680,7 @@ static void test_bridge_range(void)
     g = host_guest_new(&config);
     g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 7, 1), ==, 1);
     host_enable(g, 0);
-    page = host_new_page(g, 0);
-    target = host_ram(g, page);
-    root = host_alloc(g, 4096);
-    pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);
-    *pte = cpu_to_le64(host_leaf(3, page, PTE_DATA));
-    cd = host_alloc(g, 64);
-    host_write_cd(g, cd, &(HostCd) {
-        .asid = 1, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
-    });
-    smmu_ste(g, 0, host_port_sid(g))[0] = cpu_to_le64(STE_S1(cd));
-    smmu_cmd(g, 0, CMD_CFGI_STE(host_port_sid(g)));
-    smmu_sync_ok(g, 0);
-
-    host_enable_port_msi(g, HOST_VA);
-    host_signal_port(g);
-    g_assert_cmphex(le32_to_cpu(qatomic_read(target)), ==, 0xabcd);
-
-    qatomic_set(target, 0);
+    target = host_map_port_msi(g, 1, &pte);
     qatomic_set(pte, 0);
     smmu_cmd(g, 0, HOST_CMD(0x12 | 32ull << 20 | 1ull << 48, 1 << 10));
     smmu_sync_ok(g, 0);

@@ -524,8 +524,8 @@ static void test_atc(void)
 static void test_bridge(const void *opaque)
 {
     bool by_asid = GPOINTER_TO_INT(opaque);
-    uint64_t page, root, cd, *pte;
     uint32_t *target;
+    uint64_t *pte;
     HostGuest *g;
     Bed *bed;
 
@@ -535,23 +535,7 @@ static void test_bridge(const void *opaque)
     bed = bed_new();
     g = bed->g;
     cmdqv_on(bed);
-    page = host_new_page(g, 0);
-    target = host_ram(g, page);
-    root = host_alloc(g, 4096);
-    pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);
-    *pte = cpu_to_le64(host_leaf(3, page, PTE_DATA));
-    cd = host_alloc(g, 64);
-    host_write_cd(g, cd, &(HostCd) {
-        .asid = 2, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
-    });
-    *smmu_ste(g, 0, host_port_sid(g)) = cpu_to_le64(STE_S1(cd));
-    smmu_cmd(g, 0, CMD_CFGI_STE(host_port_sid(g)));
-    smmu_sync_ok(g, 0);
-    host_enable_port_msi(g, HOST_VA);
-    host_signal_port(g);
-    g_assert_cmphex(le32_to_cpu(qatomic_read(target)), ==, 0xabcd);
-
-    qatomic_set(target, 0);
+    target = host_map_port_msi(g, 2, &pte);
     qatomic_set(pte, 0);
     run_ok(bed, 0, by_asid ? CMD_TLBI_NH_ASID(2) :
                              CMD_TLBI_NH_VA(2, HOST_VA, 1));

@@ -249,6 +249,27 @@ void host_signal_port(HostGuest *g)
     qtest_writew(g->qts, status, PCI_EXP_SLTSTA_ABP);
 }
 
+uint32_t *host_map_port_msi(HostGuest *g, unsigned asid, uint64_t **pte)
+{
+    uint64_t page = host_new_page(g, 0), root = host_alloc(g, 4096);
+    uint64_t cd = host_alloc(g, 64);
+    uint32_t *target = host_ram(g, page);
+
+    *pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);
+    **pte = cpu_to_le64(host_leaf(3, page, PTE_DATA));
+    host_write_cd(g, cd, &(HostCd) {
+        .asid = asid, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
+    });
+    *smmu_ste(g, 0, host_port_sid(g)) = cpu_to_le64(STE_S1(cd));
+    smmu_cmd(g, 0, CMD_CFGI_STE(host_port_sid(g)));
+    smmu_sync_ok(g, 0);
+
+    host_enable_port_msi(g, HOST_VA);
+    host_signal_port(g);
+    g_assert_cmphex(le32_to_cpu(qatomic_xchg(target, 0)), ==, 0xabcd);
+    return target;
+}
+
 void host_turn_slot_off(HostGuest *g)
 {
     qtest_writew(g->qts, host_slot_control(g, 0),

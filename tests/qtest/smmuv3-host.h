@@ -185,6 +185,12 @@ uint32_t host_port_sid(HostGuest *g);
 void host_enable_port_msi(HostGuest *g, uint64_t to);
 
 /*
+ * The same by HOST_VA and a stage 1 with @asid; @pte is set to the entry of its
+ * page. Sees one message arrive, and returns where: 0 is there again.
+ */
+uint32_t *host_map_port_msi(HostGuest *g, unsigned asid, uint64_t **pte);
+
+/*
  * Let the port of device 0 signal once, by a request for the device that the
  * guest does not follow. host_turn_slot_off() is another signal; it waits until
  * QEMU has freed the device.
