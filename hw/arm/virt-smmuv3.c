@@ -174,27 +174,40 @@ static bool check_number(VirtMachineState *vms, SMMUState *s, const char *name,
     return true;
 }
 
+/* The SMMU that has this identifier, or NULL */
+static DeviceState *find_identifier(GSList *smmus, unsigned value)
+{
+    for (GSList *l = smmus; l; l = l->next) {
+        const SMMUv3Identifier *id = &ARM_SMMUV3(l->data)
+                                      ->accel_props.identifier;
+
+        if (id->chosen && id->value == value) {
+            return l->data;
+        }
+    }
+    return NULL;
+}
+
 /* Those that the user leaves out are chosen when all SMMUs are there */
 static bool check_identifier(VirtMachineState *vms, SMMUv3State *s,
                              const char *name, Error **errp)
 {
     const SMMUv3Identifier *id = &s->accel_props.identifier;
     g_autoptr(GSList) smmus = virt_smmuv3_list(vms);
+    g_autofree char *other_name = NULL;
+    DeviceState *other = NULL;
 
-    for (GSList *l = smmus; l; l = l->next) {
-        const SMMUv3Identifier *other = &ARM_SMMUV3(l->data)
-                                         ->accel_props.identifier;
-
-        if (id->chosen && other->chosen && other->value == id->value) {
-            g_autofree char *other_name = qdev_get_human_name(l->data);
-
-            error_setg(errp, "arm-smmuv3 '%s': identifier=%u is that of "
-                       "arm-smmuv3 '%s' already: write another number, or "
-                       "leave it out", name, id->value, other_name);
-            return false;
-        }
+    if (id->chosen) {
+        other = find_identifier(smmus, id->value);
     }
-    return true;
+    if (!other) {
+        return true;
+    }
+    other_name = qdev_get_human_name(other);
+    error_setg(errp, "arm-smmuv3 '%s': identifier=%u is that of arm-smmuv3 "
+               "'%s' already: write another number, or leave it out", name,
+               id->value, other_name);
+    return false;
 }
 
 static bool check_interrupts(VirtMachineState *vms, const SMMUv3State *s,
@@ -365,19 +378,6 @@ static void check_bus_numbers(VirtMachineState *vms, PCIBus *bus)
                 bridges, remedy);
 }
 
-static bool has_identifier(GSList *smmus, unsigned value)
-{
-    for (GSList *l = smmus; l; l = l->next) {
-        const SMMUv3Identifier *id = &ARM_SMMUV3(l->data)
-                                      ->accel_props.identifier;
-
-        if (id->chosen && id->value == value) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Of a user's SMMUs: other tables always had an ITS */
 bool virt_smmuv3_has_its_node(const VirtMachineState *vms)
 {
@@ -395,7 +395,7 @@ static void choose_identifiers(VirtMachineState *vms)
         SMMUv3Identifier *id = &ARM_SMMUV3(l->data)->accel_props.identifier;
 
         if (!id->chosen) {
-            while (has_identifier(smmus, next)) {
+            while (find_identifier(smmus, next)) {
                 next++;
             }
             *id = (SMMUv3Identifier) { true, next };
