@@ -275,8 +275,14 @@ static int open_class(const char *path)
                            member->config[PCI_CLASS_DEVICE],
                            member->config[PCI_CLASS_PROG]);
     fd = memfd_create("class", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET)) {
+    if (fd < 0) {
         return leave(-errno);
+    }
+    if (write(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET)) {
+        int error = errno;
+
+        close(fd);
+        return leave(-error);
     }
     return leave(fd);
 }
