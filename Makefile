@@ -11,7 +11,7 @@ help:
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
 	@echo "make check-series  build every step of both series by itself"
-	@echo "make check-long    waits and repetitions that are too long for make check (an hour)"
+	@echo "make check-long    waits and repetitions that are too long for make check"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice (hours)"
 	@echo "make check-sample  the same for SAMPLE=40 of the generated mutants, drawn anew"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
@@ -67,7 +67,7 @@ check-64k: build/config.mak
 	@tests/nested/kernel 64k > /dev/null
 	@scripts/check 64k
 
-# Resets and crashes with -m slow, and a disk plugged at each tenth of a second of a boot
+# Resets, crashes and SubstreamIDs with -m slow, and a disk plugged at each tenth of a second of a boot
 check-long: build/config.mak
 	@$(STEP) $(BASE) asan model x86 guest
 	@scripts/check long
