@@ -9,12 +9,17 @@
  * the same bound as that of the SMMU's own queue, its commands enter the same
  * batch, and it waits for the same thread if the host is slow.
  *
+ * The guest polls CONS and GERROR.  It reads page 0 of the VCMDQs from memory,
+ * where QEMU publishes each change before anything signals it.
+ *
  * A VCMDQ takes invalidations and CMD_SYNCs without a signal.  Anything else is
  * an error of that queue alone: it halts, bits in the error maps say so, and
  * the interrupt is raised.
  */
 
 #include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "qemu/log.h"
 #include "qemu/main-loop.h"
 #include "hw/irq.h"
@@ -23,12 +28,54 @@
 #include "smmuv3-accel-internal.h"
 #include "smmuv3-accel-tegra241.h"
 
+/* Page 0 of the VCMDQs, by global number or by logical one */
+typedef struct CmdqvPage {
+    SMMUv3State *s;
+    hwaddr offset;              /* in the CMDQV */
+    MemoryRegion rom;
+    uint8_t *mem;               /* NULL if each read exits to QEMU */
+} CmdqvPage;
+
 struct SMMUv3AccelCmdqv {
     MemoryRegion iomem;
+    CmdqvPage page0[2];
     qemu_irq irq;
     Tegra241 regs;
     SMMUv3AccelQueue queue[TEGRA241_VCMDQS];    /* of regs.vcmdq[].q */
 };
+
+/*
+ * Registers in memory
+ */
+
+/*
+ * A guest that sees CONS move must see what has moved it, and CONS.ERR is
+ * visible before GERROR is (IHI 0070 7.1)
+ */
+static void publish_page(const SMMUv3AccelCmdqv *cmdqv, const CmdqvPage *page)
+{
+    for (unsigned i = 0; page->mem && i < TEGRA241_VCMDQS; i++) {
+        for (hwaddr at = i * TEGRA241_STRIDE;
+             at < i * TEGRA241_STRIDE + TEGRA241_PAGE0_END; at += 4) {
+            uint32_t *reg = (uint32_t *)(page->mem + at);
+            uint32_t value = cpu_to_le32(tegra241_read(&cmdqv->regs,
+                                                       page->offset + at));
+
+            if (*reg != value) {
+                /* As said above */
+                smp_wmb();
+                qatomic_set(reg, value);
+            }
+        }
+    }
+}
+
+static void publish(const SMMUv3AccelCmdqv *cmdqv)
+{
+    for (unsigned n = 0; n < ARRAY_SIZE(cmdqv->page0); n++) {
+        publish_page(cmdqv, &cmdqv->page0[n]);
+    }
+}
 
 /*
  * Drains
@@ -114,16 +161,22 @@ static void drain_vcmdq(SMMUv3State *s, unsigned i)
         trace_smmuv3_accel_vcmdq_error(s->accel_state->name, i, queue->q->cons,
                                        error);
         if (tegra241_set_error(&cmdqv->regs, i, error)) {
+            publish(cmdqv);
             qemu_irq_pulse(cmdqv->irq);
         }
     }
 }
 
+/* A job of the thread has moved CONS too, so publish what there is */
 void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
 {
-    for (unsigned i = 0; s->accel_state->cmdqv && i < TEGRA241_VCMDQS; i++) {
+    if (!s->accel_state->cmdqv) {
+        return;
+    }
+    for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         drain_vcmdq(s, i);
     }
+    publish(s->accel_state->cmdqv);
 }
 
 /*
@@ -160,6 +213,7 @@ static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
             smmuv3_accel_queue_reset(s, &cmdqv->queue[i]);
         }
     }
+    publish(cmdqv);
     smmuv3_accel_cmdqv_drain(s);
 }
 
@@ -174,9 +228,67 @@ static const MemoryRegionOps cmdqv_ops = {
     .impl.max_access_size = 4,
 };
 
+/* While the guest reads a page from memory, only its writes come here */
+static uint64_t page_read(void *opaque, hwaddr offset, unsigned size)
+{
+    const CmdqvPage *page = opaque;
+
+    return cmdqv_read(page->s, page->offset + offset, size);
+}
+
+/* memory.c does not guard a ROM device against a device that accesses itself */
+static MemTxResult page_write(void *opaque, hwaddr offset, uint64_t value,
+                              unsigned size, MemTxAttrs attrs)
+{
+    const CmdqvPage *page = opaque;
+    MemReentrancyGuard *guard = &DEVICE(page->s)->mem_reentrancy_guard;
+
+    if (guard->engaged_in_io) {
+        qemu_log_mask(LOG_GUEST_ERROR, "%s: CMDQV: the SMMU itself writes to "
+                      "0x%" PRIx64 "\n", page->s->accel_state->name,
+                      page->offset + offset);
+        return MEMTX_ACCESS_ERROR;
+    }
+    guard->engaged_in_io = true;
+    cmdqv_write(page->s, page->offset + offset, value, size);
+    guard->engaged_in_io = false;
+    return MEMTX_OK;
+}
+
+static const MemoryRegionOps page_ops = {
+    .read = page_read,
+    .write_with_attrs = page_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid.min_access_size = 4,
+    .valid.max_access_size = 8,
+    .impl.min_access_size = 4,
+    .impl.max_access_size = 4,
+};
+
 /*
  * Life
  */
+
+/* Without memory for it each read exits, as from other pages */
+static void add_page(SMMUv3State *s, CmdqvPage *page, hwaddr offset)
+{
+    Error *err = NULL;
+
+    page->s = s;
+    page->offset = offset;
+    /* The region need not migrate, because accel=on blocks migration */
+    if (!memory_region_init_rom_device_nomigrate(&page->rom, OBJECT(s),
+                                                 &page_ops, page,
+                                                 TYPE_ARM_SMMUV3 "-vcmdq",
+                                                 TEGRA241_PAGE, &err)) {
+        warn_reportf_err(err, "%s: each read of a register exits to QEMU: ",
+                         s->accel_state->name);
+        return;
+    }
+    page->mem = memory_region_get_ram_ptr(&page->rom);
+    memory_region_add_subregion(&s->accel_state->cmdqv->iomem, offset,
+                                &page->rom);
+}
 
 void smmuv3_accel_cmdqv_reset(SMMUv3State *s)
 {
@@ -189,6 +301,7 @@ void smmuv3_accel_cmdqv_reset(SMMUv3State *s)
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         smmuv3_accel_queue_reset(s, &cmdqv->queue[i]);
     }
+    publish(cmdqv);
 }
 
 void smmuv3_accel_do_init_cmdqv(SMMUv3State *s)
@@ -205,6 +318,10 @@ void smmuv3_accel_do_init_cmdqv(SMMUv3State *s)
     }
     memory_region_init_io(&cmdqv->iomem, OBJECT(s), &cmdqv_ops, s,
                           TYPE_ARM_SMMUV3 "-cmdqv", TEGRA241_SIZE);
+    if (smmuv3_accel_can_read_memory(s)) {
+        add_page(s, &cmdqv->page0[0], TEGRA241_GLOBAL);
+        add_page(s, &cmdqv->page0[1], TEGRA241_LOGICAL);
+    }
     sysbus_init_mmio(dev, &cmdqv->iomem);
     sysbus_init_irq(dev, &cmdqv->irq);
 }

@@ -388,6 +388,9 @@ void smmuv3_accel_eventq_stop(SMMUv3State *s);
  * Registers in memory (smmuv3-accel-regs.c)
  */
 
+/* May the guest read registers from memory? */
+bool smmuv3_accel_can_read_memory(SMMUv3State *s);
+
 /**
  * smmuv3_accel_regs_realize: initialize the region of the registers
  * @s: being realized

@@ -34,11 +34,12 @@
  * stage 2 overrides that (FEAT_S2FWB, Arm ARM D8.6.6).  KVM reports this by a
  * capability that is meant for VFIO's memory.  TCG has no caches.
  */
-static bool can_read_memory(void)
+bool smmuv3_accel_can_read_memory(SMMUv3State *s)
 {
-    return !kvm_enabled() ||
-           kvm_vm_check_extension(kvm_state,
-                                  KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0;
+    return s->accel_props.direct_registers &&
+           (!kvm_enabled() ||
+            kvm_vm_check_extension(kvm_state,
+                                   KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0);
 }
 
 static void store(uint8_t *mem, hwaddr offset, uint32_t value)
@@ -207,7 +208,7 @@ void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops)
     Error *err = NULL;
 
     /* The region need not migrate, because accel=on blocks migration */
-    if (s->accel_props.direct_registers && can_read_memory() &&
+    if (smmuv3_accel_can_read_memory(s) &&
         memory_region_init_rom_device_nomigrate(mr, OBJECT(s), ops, sys,
                                                 TYPE_ARM_SMMUV3, 2 * REG_PAGE,
                                                 &err)) {

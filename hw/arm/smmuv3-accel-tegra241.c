@@ -27,8 +27,6 @@
 #define BASE_LOG2SIZE   MAKE_64BIT_MASK(0, 5)
 #define BASE_ADDR       MAKE_64BIT_MASK(5, 43)
 
-#define VCMDQ_STRIDE    0x80
-
 /*
  * A register, or @count of them in a row.  It has a @cell in the state, or a
  * value that is derived from other registers.
@@ -216,7 +214,7 @@ static const Tegra241Reg *look_up(const Tegra241 *t, hwaddr offset,
                                   unsigned *i, const void **base)
 {
     unsigned page = offset / TEGRA241_PAGE, in_page = offset % TEGRA241_PAGE;
-    int vcmdq = in_page / VCMDQ_STRIDE;
+    int vcmdq = in_page / TEGRA241_STRIDE;
     const Tegra241Reg *reg;
 
     *base = t;
@@ -233,7 +231,7 @@ static const Tegra241Reg *look_up(const Tegra241 *t, hwaddr offset,
     if (vcmdq < 0) {
         return NULL;
     }
-    in_page %= VCMDQ_STRIDE;
+    in_page %= TEGRA241_STRIDE;
     reg = page == 1 ?
           find(vcmdq_page0, ARRAY_SIZE(vcmdq_page0), in_page, i) :
           find(vcmdq_page1, ARRAY_SIZE(vcmdq_page1), in_page, i);

@@ -22,6 +22,12 @@
  */
 #define TEGRA241_PAGE           0x10000
 #define TEGRA241_SIZE           (5 * TEGRA241_PAGE)
+#define TEGRA241_GLOBAL         (1 * TEGRA241_PAGE)     /* page 0 */
+#define TEGRA241_LOGICAL        (3 * TEGRA241_PAGE)     /* page 0 */
+
+/* In page 0, of a VCMDQ: where the next one is, and how far its registers go */
+#define TEGRA241_STRIDE         0x80
+#define TEGRA241_PAGE0_END      0x18
 
 #define TEGRA241_LOG2_VCMDQS    1
 #define TEGRA241_VCMDQS         (1 << TEGRA241_LOG2_VCMDQS)

@@ -18,6 +18,7 @@
 
 #define INVALIDATE      "IOMMU_HWPT_INVALIDATE"
 #define ON              ",cmdqv=on"
+#define ON_EXITS        ",cmdqv=on,x-direct-registers=off"
 
 /* Where the board puts the registers: aligned to their size */
 #define CMDQV           (VIRT_PLATFORM_BUS_BASE + 0x80000)
@@ -336,7 +337,7 @@ static void check_register(HostGuest *g, uint32_t offset, bool mapped)
     }
 }
 
-static void test_registers(void)
+static void test_registers(const void *opaque)
 {
     HostGuest *g;
 
@@ -344,7 +345,7 @@ static void test_registers(void)
         return;
     }
     g = host_guest_new(&(HostGuestConfig) { .n_vsmmus = 1, .n_psmmus = 1,
-                                            .smmu_args = ON });
+                                            .smmu_args = opaque });
     for (int mapped = 0; mapped < 2; mapped++) {
         for (unsigned q = 0; mapped && q < N_QUEUES; q++) {
             set(g, ALLOC(q), ALLOC_LVCMDQ(q) | ALLOC_ALLOCATED);
@@ -446,14 +447,14 @@ static void test_enable(void)
  * Commands
  */
 
-static void test_invalidate(void)
+static void test_invalidate(const void *opaque)
 {
     Bed *bed;
 
     if (host_skipped()) {
         return;
     }
-    bed = bed_new();
+    bed = bed_new_with((HostGuestConfig) { .n_devs = 1, .smmu_args = opaque });
     cmdqv_on(bed);
     /* More than the queues hold, so that they wrap */
     for (unsigned n = 1; n < 80; n++) {
@@ -637,6 +638,44 @@ static void test_illegal(void)
     check_illegal(bed, 1, CMD_TLBI_NH_ALL);
     set(bed->g, VINTF_INT_MASK, 0);
     check_illegal(bed, 1, CMD_CFGI_ALL);
+    bed_free(bed);
+}
+
+/* A CMD_SYNC's message must not write to the SMMU's own queues */
+static void test_itself(const void *opaque)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_with((HostGuestConfig) { .n_devs = 1, .smmu_args = opaque });
+    cmdqv_on(bed);
+    put(bed, 0, CMD_TLBI_NSNH_ALL);
+    for (uint32_t base = GLOBAL; base <= LOGICAL; base += LOGICAL - GLOBAL) {
+        smmu_cmd(bed->g, 0, CMD_SYNC_MSI(CMDQV + base + PROD, 1));
+        smmu_sync_ok(bed->g, 0);
+        g_assert_cmphex(get(bed->g, reg(0, PROD)), ==, 0);
+        g_assert_false(halted(bed, 0));
+    }
+    bed_free(bed);
+}
+
+/* The guest reads page 0 of the queues without an exit, and nothing else */
+static void test_memory(void)
+{
+    g_autofree char *tree = NULL;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new();
+    tree = qtest_hmp(bed->g->qts, "info mtree");
+    g_assert_nonnull(strstr(tree, "c090000-000000000c09ffff (prio 0, romd): "
+                            "arm-smmuv3-vcmdq"));
+    g_assert_nonnull(strstr(tree, "c0b0000-000000000c0bffff (prio 0, romd): "
+                            "arm-smmuv3-vcmdq"));
     bed_free(bed);
 }
 
@@ -931,7 +970,9 @@ static void test_slow(const void *opaque)
     qatomic_set(bed->pte, 0);
     before = bed->prod[0];
     put(bed, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1));
-    put(bed, 0, CMD_SYNC);
+    if (!g_str_equal(how, "no-sync")) {
+        put(bed, 0, CMD_SYNC);
+    }
     set(bed->g, reg(0, PROD), bed->prod[0]);
     wait_until_held(bed);
     g_assert_cmphex(get(bed->g, reg(0, CONS)), ==, before);
@@ -954,6 +995,11 @@ static void test_slow(const void *opaque)
         bed->g->smmu[0].enabled = false;
     }
     control(bed, "release");
+    for (int n = 0; g_str_equal(how, "no-sync") &&
+                    get(bed->g, reg(0, CONS)) != bed->prod[0]; n++) {
+        g_assert_cmpint(n, <, 100000);
+        g_usleep(100);
+    }
     if (g_str_equal(how, "reset")) {
         host_setup_port(bed->g, 0);
         host_setup_device(bed->g, 0);
@@ -1085,10 +1131,14 @@ int main(int argc, char **argv)
     if (!qtest_has_machine("virt")) {
         return g_test_run();
     }
-    qtest_add_func("/smmuv3-cmdqv/registers", test_registers);
+    qtest_add_data_func("/smmuv3-cmdqv/registers/memory", ON, test_registers);
+    qtest_add_data_func("/smmuv3-cmdqv/registers/exit", ON_EXITS,
+                        test_registers);
     qtest_add_func("/smmuv3-cmdqv/locked", test_locked);
     qtest_add_func("/smmuv3-cmdqv/enable", test_enable);
-    qtest_add_func("/smmuv3-cmdqv/invalidate", test_invalidate);
+    qtest_add_data_func("/smmuv3-cmdqv/invalidate/memory", ON, test_invalidate);
+    qtest_add_data_func("/smmuv3-cmdqv/invalidate/exit", ON_EXITS,
+                        test_invalidate);
     qtest_add_func("/smmuv3-cmdqv/batch", test_batch);
     qtest_add_func("/smmuv3-cmdqv/atc", test_atc);
     qtest_add_data_func("/smmuv3-cmdqv/bridge/va", GINT_TO_POINTER(0),
@@ -1096,6 +1146,9 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-cmdqv/bridge/asid", GINT_TO_POINTER(1),
                         test_bridge);
     qtest_add_func("/smmuv3-cmdqv/illegal", test_illegal);
+    qtest_add_data_func("/smmuv3-cmdqv/itself/memory", ON, test_itself);
+    qtest_add_data_func("/smmuv3-cmdqv/itself/exit", ON_EXITS, test_itself);
+    qtest_add_func("/smmuv3-cmdqv/memory", test_memory);
     qtest_add_func("/smmuv3-cmdqv/both", test_both);
     qtest_add_func("/smmuv3-cmdqv/abort", test_abort);
     qtest_add_func("/smmuv3-cmdqv/host-error", test_host_error);
@@ -1104,6 +1157,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv/stop", test_stop);
     qtest_add_func("/smmuv3-cmdqv/reset", test_reset);
     qtest_add_data_func("/smmuv3-cmdqv/slow/on", "on", test_slow);
+    qtest_add_data_func("/smmuv3-cmdqv/slow/no-sync", "no-sync", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/off", "off", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/illegal", "illegal", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/reset", "reset", test_slow);
