@@ -22,6 +22,7 @@
 #include "qemu/units.h"
 #include "qemu/bswap.h"
 #include "smmuv3-host.h"
+#include "smmuv3-test-util.h"
 
 #define N_SMMUS         2
 #define N_DEVS          4               /* two per vSMMU */
@@ -153,12 +154,20 @@ typedef struct Device {
     unsigned flags;
 } Device;
 
+#define N_VCMDQS        2
+#define VCMDQ_LOG2      5
+#define VCMDQ_WRAP      ((2u << VCMDQ_LOG2) - 1)
+
 typedef struct Smmu {
     Space space[N_SPACES];
     bool asid_dirty[N_ASIDS];           /* may still be in a TLB */
     bool gbpa_abort;
     bool pending;                       /* commands without a CMD_SYNC */
     bool ril, ats, pasids;
+    /* With command queues of the guest's own, some commands go there */
+    bool cmdqv, in_cmdq;
+    uint64_t vcmdq[N_VCMDQS];
+    uint32_t vcmdq_prod[N_VCMDQS], vcmdq_cons[N_VCMDQS];
 } Smmu;
 
 typedef struct Run {
@@ -205,10 +214,95 @@ static bool drops(Run *run)
     return false;
 }
 
+/* Registers of a CMDQV, and of its logical VCMDQ @q */
+static uint64_t cmdqv(unsigned i)
+{
+    return VIRT_PLATFORM_BUS_BASE + 0x80000 * (i + 1ull);
+}
+
+static uint64_t vcmdq(unsigned i, unsigned q)
+{
+    return cmdqv(i) + 0x30000 + 0x80 * q;
+}
+
+static void vcmdqs_on(Run *run, unsigned i)
+{
+    QTestState *qts = run->g->qts;
+
+    g_assert_cmphex(qtest_readl(qts, cmdqv(i) + 4), ==, 0x11);
+    qtest_writel(qts, cmdqv(i), 1);
+    qtest_writel(qts, cmdqv(i) + 0x1000, 1);
+    for (unsigned q = 0; q < N_VCMDQS; q++) {
+        run->smmu[i].vcmdq[q] = host_alloc(run->g, 16 << VCMDQ_LOG2);
+        qtest_writel(qts, cmdqv(i) + 0x200 + 4 * q, q << 1 | 1);
+        qtest_writeq(qts, vcmdq(i, q) + 0x10000,
+                     run->smmu[i].vcmdq[q] | VCMDQ_LOG2);
+        qtest_writel(qts, vcmdq(i, q) + 8, 1);
+    }
+    run->smmu[i].cmdqv = true;
+}
+
+static void vcmdq_put(Run *run, unsigned i, unsigned q, HostCmd cmd)
+{
+    Smmu *s = &run->smmu[i];
+    uint64_t *slot = host_ram(run->g, s->vcmdq[q] +
+                              16 * (s->vcmdq_prod[q] & (VCMDQ_WRAP >> 1)));
+
+    slot[0] = cpu_to_le64(cmd.word[0]);
+    slot[1] = cpu_to_le64(cmd.word[1]);
+    s->vcmdq_prod[q] = (s->vcmdq_prod[q] + 1) & VCMDQ_WRAP;
+}
+
+static void vcmdqs_sync(Run *run, unsigned i)
+{
+    Smmu *s = &run->smmu[i];
+
+    for (unsigned q = 0; q < N_VCMDQS; q++) {
+        if (s->vcmdq_prod[q] == s->vcmdq_cons[q]) {
+            continue;
+        }
+        vcmdq_put(run, i, q, CMD_SYNC);
+        qtest_writel(run->g->qts, vcmdq(i, q) + 4, s->vcmdq_prod[q]);
+        for (int n = 0; qtest_readl(run->g->qts, vcmdq(i, q)) !=
+                        s->vcmdq_prod[q]; n++) {
+            /* An error shows here too: CONS stays, and has ERR */
+            g_assert_cmpint(n, <, 100000);
+            g_usleep(10);
+        }
+        s->vcmdq_cons[q] = s->vcmdq_prod[q];
+    }
+}
+
+/*
+ * As Linux chooses the queue. Commands of two queues have no order, so a
+ * CMD_SYNC comes before each change between the SMMU's own and the others.
+ */
+static void issue(Run *run, unsigned i, HostCmd cmd)
+{
+    Smmu *s = &run->smmu[i];
+    unsigned op = cmd.word[0] & 0xff, q = run->at >> 1 & 1;
+
+    if (s->cmdqv && (op == 0x11 || op == 0x12 || op == 0x40)) {
+        if (s->in_cmdq) {
+            g_assert_cmpuint(smmu_sync(run->g, i), ==, SMMU_CERROR_NONE);
+            s->in_cmdq = false;
+        }
+        if (((s->vcmdq_prod[q] - s->vcmdq_cons[q]) & VCMDQ_WRAP) >=
+            VCMDQ_WRAP >> 1) {
+            vcmdqs_sync(run, i);
+        }
+        vcmdq_put(run, i, q, cmd);
+    } else {
+        vcmdqs_sync(run, i);
+        smmu_cmd(run->g, i, cmd);
+        s->in_cmdq = true;
+    }
+}
+
 static void inv(Run *run, unsigned i, HostCmd cmd)
 {
     if (!drops(run)) {
-        smmu_cmd(run->g, i, cmd);
+        issue(run, i, cmd);
         run->invalidations++;
     }
     run->smmu[i].pending = true;
@@ -218,6 +312,8 @@ static void cmd_sync(Run *run, unsigned i)
 {
     unsigned error = SMMU_CERROR_NONE;
 
+    vcmdqs_sync(run, i);
+    run->smmu[i].in_cmdq = false;
     /* Wait in memory and on the register in turn */
     if (run->at & 1) {
         smmu_sync_msi(run->g, i);
@@ -1088,31 +1184,31 @@ static void do_noise(Run *run, unsigned i, const Op *op)
 
     switch (op->r[2] % (run->smmu[i].ats ? 8 : 6)) {
     case 0:
-        smmu_cmd(run->g, i, CMD_TLBI_NH_ASID(op->r[1] % 256));
+        issue(run, i, CMD_TLBI_NH_ASID(op->r[1] % 256));
         break;
     case 1:
-        smmu_cmd(run->g, i, CMD_TLBI_NH_VA(op->r[1] % 8, VA_BASE, 1));
+        issue(run, i, CMD_TLBI_NH_VA(op->r[1] % 8, VA_BASE, 1));
         break;
     case 2:
-        smmu_cmd(run->g, i, CMD_CFGI_CD(sid, run->smmu[i].pasids ?
-                                        op->r[1] & 0xfffff : 0));
+        issue(run, i, CMD_CFGI_CD(sid, run->smmu[i].pasids ?
+                                       op->r[1] & 0xfffff : 0));
         break;
     case 3:
-        smmu_cmd(run->g, i, CMD_CFGI_STE(sid));
+        issue(run, i, CMD_CFGI_STE(sid));
         break;
     case 4:
         /* A StreamID of no device */
-        smmu_cmd(run->g, i, CMD_CFGI_CD_ALL(0xfff8));
+        issue(run, i, CMD_CFGI_CD_ALL(0xfff8));
         break;
     case 6:
-        smmu_cmd(run->g, i, CMD_ATC_INV(sid, VA_BASE, op->r[1] % 53));
+        issue(run, i, CMD_ATC_INV(sid, VA_BASE, op->r[1] % 53));
         break;
     case 7:
-        smmu_cmd(run->g, i, CMD_ATC_INV_SSID(sid, op->r[1] & 0xfffff,
-                                             op->r[2] >> 8 & 1, VA_BASE, 3));
+        issue(run, i, CMD_ATC_INV_SSID(sid, op->r[1] & 0xfffff,
+                                       op->r[2] >> 8 & 1, VA_BASE, 3));
         break;
     default:
-        smmu_cmd(run->g, i, CMD_TLBI_NH_VAA(VA_BASE, 0));
+        issue(run, i, CMD_TLBI_NH_VAA(VA_BASE, 0));
     }
     run->smmu[i].pending = true;
 }
@@ -1306,6 +1402,9 @@ static void begin(Run *run, const Flavour *f)
         run->smmu[i].ats = smmu_read(g, i, SMMU_IDR0) & (1 << 10);
         run->smmu[i].pasids = pasids;
         smmu_enable(g, i);
+        if (f->smmu_args && strstr(f->smmu_args, "cmdqv=on")) {
+            vcmdqs_on(run, i);
+        }
         inv(run, i, CMD_CFGI_ALL);
         inv(run, i, CMD_TLBI_NSNH_ALL);
         cmd_sync(run, i);
@@ -1623,6 +1722,9 @@ int main(int argc, char **argv)
         { "ats", "profile=neoverse", ",ssidsize=0", 6, "ats=on" },
         { "tegra264", "profile=tegra264", NULL, 5, both },
         { "slow", "profile=grace", NULL, 7, both, true },
+        { "cmdqv", "profile=grace", ",cmdqv=on", 8, both },
+        { "cmdqv-erratum", "profile=tegra264", ",cmdqv=on,ril=off", 9, both },
+        { "cmdqv-slow", "profile=grace", ",cmdqv=on", 10, both, true },
     };
     static const OpKind forgotten[] = {
         OP_UNMAP_PAGE, OP_PROTECT_PAGE, OP_UNMAP_REGION, OP_CD, OP_STE,
