@@ -102,7 +102,7 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2])
     if (!smmuv3_accel_cmd_is_for_vcmdq(words)) {
         return SMMU_CERROR_ILL;
     }
-    error = smmuv3_accel_drain_forward(s, words, &local);
+    error = smmuv3_accel_cmdq_forward(s, words, &local);
     if (error || s->accel_state->slow.busy) {
         return error;
     }
@@ -115,7 +115,7 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2])
     /* A CMD_SYNC */
     error = smmuv3_accel_flush(s);
     return error || s->accel_state->slow.busy ? error :
-           smmuv3_accel_drain_sync(s);
+           smmuv3_accel_cmdq_sync(s);
 }
 
 static SMMUCmdError drain(SMMUv3State *s, SMMUv3AccelQueue *queue)

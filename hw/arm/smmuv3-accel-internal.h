@@ -5,9 +5,9 @@
  *
  * The upper half knows SMMUv3State.  Its files are named after what the guest
  * sees: the device (smmuv3-accel.c), PCI (-pci), the Stream Table (-ste), the
- * queues (-cmdq, -cmdqv, -eventq), the registers (-regs, -tegra241).  The lower
- * half knows the interface to the host only.  Its files are named after the
- * objects of the host.
+ * queues (-cmdq, -cmdqv, -drain, -eventq), the registers (-regs, -tegra241).
+ * The lower half knows the interface to the host only.  Its files are named
+ * after the objects of the host.
  *
  * All functions are called with the BQL held, for an SMMU with accel=on.
  */
@@ -24,6 +24,7 @@
 #include "smmuv3-internal.h"
 #include "smmuv3-accel-batch.h"
 #include "smmuv3-accel-caps.h"
+#include "smmuv3-accel-drain.h"
 #include "smmuv3-accel-stream.h"
 
 /* An assigned device below the SMMU */
@@ -36,39 +37,6 @@ typedef struct SMMUv3AccelEndpoint {
     bool reported;                  /* the user knows the stream's error */
     bool msi_reported;              /* the user knows that its MSIs fault */
 } SMMUv3AccelEndpoint;
-
-/* What commands since the last CMD_SYNC invalidate: a set of bits */
-#define SMMUV3_ACCEL_INVALIDATED_TLB    1u
-#define SMMUV3_ACCEL_INVALIDATED_CONFIG 2u
-
-/* A command queue of the guest: the SMMU's own, or a VCMDQ */
-typedef struct SMMUv3AccelQueue {
-    SMMUQueue *q;
-    SMMUCmdError sync_error;    /* to be reported at the next CMD_SYNC */
-    SMMUCmdError error;         /* to be reported at CONS next */
-    unsigned invalidated;       /* SMMUV3_ACCEL_INVALIDATED_* */
-} SMMUv3AccelQueue;
-
-/* Commands that QEMU reads from the guest's queue at once */
-#define SMMUV3_ACCEL_READ_AHEAD 64
-
-/* The drain of a command queue, one at a time: smmuv3-accel-cmdq.c */
-typedef struct SMMUv3AccelDrain {
-    QEMUBH *bh;                 /* continues the drain in the main loop */
-    VMChangeStateEntry *vm_state;
-    bool in_bh;
-    bool running;
-    SMMUv3AccelQueue *queue;    /* the last one that was drained */
-    int64_t start;              /* ns */
-    uint32_t first;             /* its CONS at that time */
-    bool worked;                /* a command did more than enter the batch */
-    unsigned n;                 /* commands since the last look at the clock */
-
-    /* Each slot is read once: a CMD_SYNC's message may overwrite its slot */
-    unsigned next, n_read;
-    uint64_t cmd[SMMUV3_ACCEL_READ_AHEAD][2];   /* host endian */
-    bool no_cache;              /* QEMU's caches were empty when it read them */
-} SMMUv3AccelDrain;
 
 /* Calls that a thread makes, because the host is slow: smmuv3-accel-slow.c */
 typedef struct SMMUv3AccelSlow {
@@ -217,72 +185,27 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s);
  * The command queue (smmuv3-accel-cmdq.c)
  */
 
-void smmuv3_accel_cmdq_realize(SMMUv3State *s);
-void smmuv3_accel_cmdq_unrealize(SMMUv3State *s);
 void smmuv3_accel_cmdq_reset(SMMUv3State *s);
 
-/* What happens to commands of @queue, which stops, no longer matters */
-void smmuv3_accel_queue_reset(SMMUv3State *s, SMMUv3AccelQueue *queue);
-
 /**
- * smmuv3_accel_drain_start: a queue is about to be drained
- * @s: its SMMU
- * @queue: enabled
- *
- * Returns: false if the caller must not drain it now: another drain is running,
- * or the main loop will drain it.
- */
-bool smmuv3_accel_drain_start(SMMUv3State *s, SMMUv3AccelQueue *queue);
-
-/**
- * smmuv3_accel_drain_fetch: the command at CONS
- * @s: a drain is running, and its queue is not empty
- * @words: set to the command, host endian; valid until the next call
- * @error: set to CERROR_ABT if the command cannot be read
- *
- * Returns: false with @error; or if the time is up, and the main loop will
- * continue.
- */
-bool smmuv3_accel_drain_fetch(SMMUv3State *s, const uint64_t **words,
-                              SMMUCmdError *error);
-
-/**
- * smmuv3_accel_drain_forward: add a command to the batch for the host
+ * smmuv3_accel_cmdq_forward: add a command to the batch for the host
  * @s: a drain is running
  * @words: as smmuv3_accel_drain_fetch()
  * @local: set to whether the command is one that QEMU has to carry out
  *
  * As smmuv3_accel_flush(), which this may call.
  */
-SMMUCmdError smmuv3_accel_drain_forward(SMMUv3State *s, const uint64_t words[2],
+SMMUCmdError smmuv3_accel_cmdq_forward(SMMUv3State *s, const uint64_t words[2],
                                         bool *local);
 
 /**
- * smmuv3_accel_drain_sync: a CMD_SYNC is at CONS
+ * smmuv3_accel_cmdq_sync: a CMD_SYNC is at CONS
  * @s: a drain is running, and the batch is empty
  *
  * Returns: the error of a command before it, for CONS.ERR (IHI 0070 4.7.3).
  * After an error the guest issues another CMD_SYNC.
  */
-SMMUCmdError smmuv3_accel_drain_sync(SMMUv3State *s);
-
-/* A command of type @type was carried out, or is in the batch */
-void smmuv3_accel_drain_note(SMMUv3State *s, SMMUCommandType type);
-
-/*
- * CONS moves over the command that was fetched last, which needs no more than
- * the host, and over those that differ from it in the address only
- */
-void smmuv3_accel_drain_take_pages(SMMUv3State *s);
-
-/**
- * smmuv3_accel_drain_stop: a drain ends
- * @s: a drain is running
- * @error: that ended it, a value for CONS.ERR, or 0
- *
- * Returns: @error, or the error of a command that has waited, with CONS at it.
- */
-SMMUCmdError smmuv3_accel_drain_stop(SMMUv3State *s, SMMUCmdError error);
+SMMUCmdError smmuv3_accel_cmdq_sync(SMMUv3State *s);
 
 /*
  * Command queues that the guest owns (smmuv3-accel-cmdqv.c)

@@ -60,7 +60,7 @@ static void accel_destroy(SMMUv3State *s)
     unblock_migration(accel);
     smmuv3_accel_vsmmu_fini(&accel->vsmmu);
     smmuv3_accel_eventq_unrealize(s);
-    smmuv3_accel_cmdq_unrealize(s);
+    smmuv3_accel_drain_unrealize(s);
     smmuv3_accel_ste_unrealize(s);
     g_free(accel->name);
     g_free(accel);
@@ -84,7 +84,7 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
     smmuv3_accel_vsmmu_init(&accel->vsmmu, &smmuv3_iommufd_ops, accel->name);
     smmuv3_accel_caps_init(&accel->caps, &wishes);
     smmuv3_accel_ste_realize(s);
-    smmuv3_accel_cmdq_realize(s);
+    smmuv3_accel_drain_realize(s);
     smmuv3_accel_eventq_realize(s);
 
     if (!block_migration(accel, errp) || !smmuv3_accel_pci_realize(s, errp)) {
