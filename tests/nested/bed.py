@@ -281,13 +281,13 @@ class Outer:
             raise
 
     def _boot(self, slots):
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while 'L1: ready' not in self.tail():
             if self.process.poll() is not None or time.monotonic() > end:
                 raise Failure('L1 does not boot; its console:\n' + self.tail())
             time.sleep(0.1)
         self.qmp = Qmp(Port(os.path.join(self.dir, 'qmp'), os.path.join(self.logs, 'l0-qmp.log')))
-        self.qmp.connect(10, lambda: None)
+        self.qmp.connect(60, lambda: None)
         self.slots = [Slot(self, n) for n in range(slots)]
         self.slots[0].shell.wait('[ $(ls -d /sys/class/nvme/nvme*/nvme*n1 | wc -l) = %d ]'
                                  % len(self.disks), 30, 'NVMe disks in L1')
@@ -430,7 +430,7 @@ class Guest:
         def look():
             if self.ended():
                 raise Failure('the inner QEMU ended: ' + self.output())
-        self.qmp.connect(40, look)
+        self.qmp.connect(120, look)
 
     def start(self):
         d = self.slot.dir
