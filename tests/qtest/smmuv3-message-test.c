@@ -101,12 +101,12 @@ static void test_faults(const void *opaque)
     }
 }
 
-/* pasid=off is what every SMMU has */
-static void test_pasid_off(void)
+/* What every SMMU has anyway may be written for it */
+static void test_no_fault(const void *opaque)
 {
     QTestState *qts = qtest_initf("-machine " SMMUV3_MACHINE " -bios %s "
-                                  "-nic none " SMMU ",accel=on,pasid=off",
-                                  smmuv3_firmware());
+                                  "-nic none " SMMU "%s", smmuv3_firmware(),
+                                  (const char *)opaque);
 
     qtest_quit(qts);
 }
@@ -587,7 +587,11 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &fault_rows[i], test_faults);
     }
-    qtest_add_func("smmuv3-message/pasid-off", test_pasid_off);
+    qtest_add_data_func("smmuv3-message/pasid-off", ",accel=on,pasid=off",
+                        test_no_fault);
+    qtest_add_data_func("smmuv3-message/emulated-has",
+                        ",ats=off,cmdqv=off,oas=44,pasid=off,ril=on,"
+                        "ssidsize=0,share-stage2=off", test_no_fault);
     for (int i = 0; i < ARRAY_SIZE(host_error_rows); i++) {
         g_autofree char *path = g_strdup_printf("smmuv3-message/host/%s",
                                                 host_error_rows[i].name);
