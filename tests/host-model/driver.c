@@ -1127,6 +1127,11 @@ int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
 {
     const HmSmmuConfig *config = hm_smmu_config(hm_driver_of(dev)->smmu);
 
+    if (config->no_hw_info) {
+        memset(info, 0, sizeof(*info));
+        *type = IOMMU_HW_INFO_TYPE_NONE;
+        return 0;
+    }
     if (*type != IOMMU_HW_INFO_TYPE_DEFAULT &&
         *type != IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
         return -EOPNOTSUPP;

@@ -749,7 +749,7 @@ static int ioctl_hw_info(HmCall *call)
 {
     struct iommu_hw_info *cmd = call->cmd;
     struct iommu_hw_info_arm_smmuv3 info;
-    uint32_t len, max_pasids;
+    uint32_t len, size, max_pasids;
     HmIdev *idev;
     int ret;
 
@@ -768,12 +768,13 @@ static int ioctl_hw_info(HmCall *call)
     if (ret) {
         return ret;
     }
-    len = MIN(cmd->data_len, sizeof(info));
+    size = cmd->out_data_type == IOMMU_HW_INFO_TYPE_NONE ? 0 : sizeof(info);
+    len = MIN(cmd->data_len, size);
     if (hm_copy_to_user(cmd->data_uptr, &info, len) ||
         hm_clear_user(cmd->data_uptr + len, cmd->data_len - len)) {
         return -EFAULT;
     }
-    cmd->data_len = sizeof(info);
+    cmd->data_len = size;
     cmd->out_capabilities = 0;
     if (hm_driver_dirty_capable(idev->dev)) {
         cmd->out_capabilities |= IOMMU_HW_CAP_DIRTY_TRACKING;

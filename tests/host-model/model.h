@@ -121,6 +121,7 @@ typedef struct HmSmmuConfig {
     uint32_t hw_info_flags;             /* flags of iommu_hw_info_arm_smmuv3 */
     /* Flips these bits in hw_info's registers, except for those listed there */
     uint32_t unlisted;
+    bool no_hw_info;                    /* its driver has no hw_info() */
     bool repeat;                        /* erratum T264-SMMU-3 */
     bool httu_update;                   /* walks set AF, dirty (IDR0.HTTU) */
 } HmSmmuConfig;
