@@ -120,7 +120,8 @@ static void smmu_set_primary_bus(Object *obj, Visitor *v, const char *name,
 
         if (ambiguous) {
             error_setg(errp, "%s '%s': there is more than one PCI bus '%s': "
-                       "write %s=pcie.0, or the QOM path of the bus",
+                       "give the device with the other one another id, or "
+                       "write %s= with the QOM path of the bus",
                        type, dev_name, path, name);
         } else {
             error_setg(errp, "%s '%s': there is no PCI bus '%s': write "

@@ -266,6 +266,13 @@ static const RefusalRow refusals[] = {
       ",identifier=7",
       "arm-smmuv3 's1': identifier=7 is that of arm-smmuv3 's0' already: "
       "write another number, or leave it out" },
+    { "number-of-bus", V3, true,
+      "-device '{\"driver\": \"arm-smmuv3\", \"primary-bus\": 5}'",
+      "Invalid parameter type for 'primary-bus', expected: string" },
+    { "two-buses", V3, true,
+      "-device pcie-root-port,id=pcie.0,chassis=1" SMMU(s0, pcie.0),
+      "arm-smmuv3 's0': there is more than one PCI bus 'pcie.0': give the "
+      "device with the other one another id" },
     { "identifier-256", V3, true, SMMU(s0, pcie.0) ",identifier=256",
       "Parameter 'identifier' expects uint8_t" },
     { "s2fwb-machine", "virt-9.1,iommu=smmuv3", true,
@@ -590,6 +597,38 @@ static const IortRow identifiers[] = {
       "2 #1 RC: 0x0+0x100>1 0x100+0xff00>0\n" },
 };
 
+static QDict *qom_get(QTestState *qts, const char *path, const char *property)
+{
+    return qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments': {"
+                     " 'path': %s, 'property': %s } }", path, property);
+}
+
+/* The property is the path of the bus. Nobody writes it after realize. */
+static void test_primary_bus_property(void)
+{
+    QTestState *qts = qtest_init("-nodefaults -machine " V3 ",acpi=off"
+                                 SMMU(s0, pcie.0));
+    QDict *rsp = qom_get(qts, "s0", "primary-bus");
+    const char *path = qdict_get_str(rsp, "return");
+
+    g_assert_true(g_str_has_suffix(path, "/pcie.0"));
+    qobject_unref(rsp);
+    for (int n = 0; n < 2; n++) {
+        rsp = n ? qtest_qmp(qts, "{ 'execute': 'qom-set', 'arguments': {"
+                            " 'path': 's0', 'property': 'primary-bus',"
+                            " 'value': 1 } }")
+                : qtest_qmp(qts, "{ 'execute': 'qom-set', 'arguments': {"
+                            " 'path': 's0', 'property': 'primary-bus',"
+                            " 'value': '' } }");
+        g_assert_true(qdict_haskey(rsp, "error"));
+        qobject_unref(rsp);
+    }
+    rsp = qom_get(qts, "s0", "primary-bus");
+    g_assert_true(g_str_has_suffix(qdict_get_str(rsp, "return"), "/pcie.0"));
+    qobject_unref(rsp);
+    qtest_quit(qts);
+}
+
 /* The property says what the table says, whoever has chosen it */
 static void test_identifier_property(void)
 {
@@ -598,9 +637,7 @@ static void test_identifier_property(void)
                                   ",identifier=1", smmuv3_firmware());
 
     for (int i = 0; i < 2; i++) {
-        QDict *rsp = qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments': {"
-                               " 'path': %s, 'property': 'identifier' } }",
-                               i ? "s1" : "s0");
+        QDict *rsp = qom_get(qts, i ? "s1" : "s0", "identifier");
 
         g_assert_cmpint(qdict_get_int(rsp, "return"), ==, i ? 1 : 2);
         qobject_unref(rsp);
@@ -1036,6 +1073,7 @@ int main(int argc, char **argv)
         qtest_add_data_func(path, &identifiers[i], test_iort);
     }
     qtest_add_func("smmuv3-virt/identifier/property", test_identifier_property);
+    qtest_add_func("smmuv3-virt/primary-bus", test_primary_bus_property);
     qtest_add_func("smmuv3-virt/iort/16-smmus", test_16);
     qtest_add_func("smmuv3-virt/dsdt", test_dsdt);
 
