@@ -250,15 +250,9 @@ static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
 {
     ERRP_GUARD();
     SMMUv3State *s = opaque;
-    Object *idev = object_dynamic_cast(OBJECT(hiod),
-                                       TYPE_HOST_IOMMU_DEVICE_IOMMUFD);
 
-    if (!idev) {
-        error_setg(errp, "%s has no iommufd: add -object iommufd,id=iommufd0 "
-                   "and give the device iommufd=iommufd0", hiod->name);
-        return false;
-    }
-    if (!add_endpoint(s, bus, devfn, HOST_IOMMU_DEVICE_IOMMUFD(idev), errp)) {
+    /* accept_device() has refused a device without an iommufd */
+    if (!add_endpoint(s, bus, devfn, HOST_IOMMU_DEVICE_IOMMUFD(hiod), errp)) {
         error_prepend(errp, "%s cannot be behind %s: ", hiod->name,
                       s->accel_state->name);
         return false;

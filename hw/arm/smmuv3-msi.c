@@ -94,9 +94,7 @@ uint64_t smmuv3_read_eventq_irq_cfg(SMMUv3State *s, hwaddr offset)
         return s->eventq_irq_cfg0 >> 32;
     case A_EVENTQ_IRQ_CFG1:
         return s->eventq_irq_cfg1;
-    case A_EVENTQ_IRQ_CFG2:
+    default:    /* A_EVENTQ_IRQ_CFG2 */
         return s->eventq_irq_cfg2;
-    default:
-        return 0;
     }
 }
