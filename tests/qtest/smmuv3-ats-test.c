@@ -12,6 +12,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
+#include "qemu/units.h"
 #include "qobject/qdict.h"
 #include "hw/pci/pci_regs.h"
 #include "smmuv3-host.h"
@@ -637,10 +638,13 @@ static void test_disabled(void)
  * QEMU translates the MSIs of bridges itself. The port of device 0 has a CD
  * table, and signals that its slot is turned off.
  */
+#define NO_MEMORY   (HOST_RAM_BASE + HOST_RAM_SIZE)
+
 typedef struct BridgeRow {
     const char *name;
     uint64_t word0, word1;      /* of the STE, besides the table's address */
-    enum { CD, L1CD, L1CD_INVALID } table;      /* what is first in it */
+    /* What is first in it; or the table is where no memory is */
+    enum { CD, L1CD, L1CD_INVALID, L1CD_NOWHERE } table;
     enum { BY_CD, BY_PASS, BY_EVENT } way;
     unsigned event;
 } BridgeRow;
@@ -653,6 +657,8 @@ static const BridgeRow bridge_rows[] = {
     { "format-3", S1CDMAX(20) | 3 << 4, S1DSS_SSID0 },
     { "no-leaf", S1CDMAX(20) | S1FMT_4K, S1DSS_SSID0, L1CD_INVALID, BY_EVENT,
       C_BAD_SUBSTREAMID },
+    { "no-table", S1CDMAX(20) | S1FMT_4K, S1DSS_SSID0, L1CD_NOWHERE, BY_EVENT,
+      F_CD_FETCH },
     { "terminate", S1CDMAX(20), S1DSS_TERMINATE, CD, BY_EVENT,
       F_STREAM_DISABLED },
     { "terminate-3", S1CDMAX(1), 3, CD, BY_EVENT, F_STREAM_DISABLED },
@@ -711,7 +717,7 @@ static void test_bridge(const void *opaque)
         memcpy(host_ram(g, leaf), host_ram(g, cd), 64);
         *(uint64_t *)host_ram(g, l1) =
             cpu_to_le64(leaf | (row->table == L1CD));
-        cd = l1;
+        cd = row->table == L1CD_NOWHERE ? NO_MEMORY : l1;
     }
     sid = host_port_sid(g);
     smmu_ste(g, 0, sid)[1] = cpu_to_le64(row->word1);
@@ -726,6 +732,9 @@ static void test_bridge(const void *opaque)
                     row->way == BY_EVENT ? 0 : 0xabcd);
     g_assert_cmpint(smmu_event(g, 0, event), ==, row->way == BY_EVENT);
     g_assert_cmphex(event[0] & 0xff, ==, row->event);
+    if (row->event == F_CD_FETCH) {
+        g_assert_cmphex(event[3], ==, NO_MEMORY);
+    }
     host_guest_free(g);
 }
 

@@ -944,6 +944,18 @@ static void wait_until_held(Bed *bed)
     }
 }
 
+/* One slow call shows that the host is slow */
+static Bed *bed_new_slow(void)
+{
+    Bed *bed = bed_new();
+
+    cmdqv_on(bed);
+    control(bed, "fail " INVALIDATE "~150000");
+    run_ok(bed, 0, CMD_TLBI_NH_ASID(99));
+    control(bed, "fail clear");
+    return bed;
+}
+
 /* A thread waits for the host; QEMU, and then the queue, go on */
 static void test_slow(const void *opaque)
 {
@@ -954,11 +966,7 @@ static void test_slow(const void *opaque)
     if (host_skipped()) {
         return;
     }
-    bed = bed_new();
-    cmdqv_on(bed);
-    control(bed, "fail " INVALIDATE "~150000");
-    run_ok(bed, 0, CMD_TLBI_NH_ASID(99));
-    control(bed, "fail clear");
+    bed = bed_new_slow();
     control(bed, "zero");
 
     if (g_str_equal(how, "illegal")) {
@@ -1027,6 +1035,46 @@ static void test_slow(const void *opaque)
     }
     host_check_faults(bed->g, 0, HOST_VA);
     remap(bed, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1), 1);
+    bed_free(bed);
+}
+
+/* A batch is full, in the middle of what a CMD_SYNC waits for */
+static void test_slow_full(void)
+{
+    enum { N = 600, BIG_LOG2 = 10 };
+    uint64_t queue, *slot;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_slow();
+    queue_off(bed, 0);
+    queue = host_alloc(bed->g, 16 << BIG_LOG2);
+    slot = host_ram(bed->g, queue);
+    for (unsigned n = 0; n <= N; n++) {
+        HostCmd cmd = n < N ? CMD_TLBI_NH_ASID(n + 2) : CMD_SYNC;
+
+        *slot++ = cpu_to_le64(cmd.word[0]);
+        *slot++ = cpu_to_le64(cmd.word[1]);
+    }
+    set(bed->g, reg(0, PROD), 0);
+    set(bed->g, reg(0, CONS), 0);
+    set_base(bed, 0, queue | BIG_LOG2);
+    enable(bed->g, reg(0, QCONFIG), reg(0, QSTATUS), ENABLE);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE "~hold");
+    set(bed->g, reg(0, PROD), N + 1);
+    wait_until_held(bed);
+    g_assert_cmphex(get(bed->g, reg(0, CONS)), ==, 0);
+    qtest_qmp_assert_success(bed->g->qts, "{ 'execute': 'query-status' }");
+    control(bed, "fail clear");
+    control(bed, "release");
+    for (int n = 0; get(bed->g, reg(0, CONS)) != N + 1; n++) {
+        g_assert_cmpint(n, <, 100000);
+        g_usleep(100);
+    }
+    g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.TLBI_NH_ASID"), >=, N);
     bed_free(bed);
 }
 
@@ -1161,6 +1209,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-cmdqv/slow/off", "off", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/illegal", "illegal", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/reset", "reset", test_slow);
+    qtest_add_func("/smmuv3-cmdqv/slow/full", test_slow_full);
     qtest_add_func("/smmuv3-cmdqv/main-loop", test_main_loop);
     qtest_add_func("/smmuv3-cmdqv/acpi", test_acpi);
     qtest_add_func("/smmuv3-cmdqv/many", test_many);

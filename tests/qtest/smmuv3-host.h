@@ -315,6 +315,7 @@ void smmu_ack(HostGuest *g, unsigned i);
 #define C_BAD_STE       0x04
 #define F_STREAM_DISABLED   0x06
 #define C_BAD_SUBSTREAMID   0x08
+#define F_CD_FETCH      0x09
 #define C_BAD_CD        0x0a
 #define F_TRANSLATION   0x10
 

@@ -122,7 +122,15 @@ typedef struct HostErrorRow {
     const char *smmu;           /* NULL: with accel=on */
     const char *device;         /* NULL: by fd */
     const char *texts[4];
+    const char *host;           /* further keys of its SMMU */
+    uint64_t memlock;           /* RLIMIT_MEMLOCK, or 0 */
+    const char *counted;        /* what the model has counted, or NULL */
 } HostErrorRow;
+
+/* The SMMU comes after its devices: realize finds a fault behind one it took */
+#define SECOND " -object iommufd,id=i1 -device pcie-root-port,id=rp1," \
+               "bus=pcie.0,chassis=2 -device vfio-pci,id=v1,iommufd=i1," \
+               "bus=rp1,fd=101 "
 
 static const HostErrorRow host_error_rows[] = {
     { "emulated", "", "", SMMU, NULL,
@@ -139,6 +147,8 @@ static const HostErrorRow host_error_rows[] = {
     { "memlock", "IOMMU_IOAS_MAP:1+*=ENOMEM", "", NULL, NULL,
       { "RLIMIT_MEMLOCK, which is ", "the guest has 128 MiB",
         "ulimit -l, LimitMEMLOCK=" } },
+    { "memory", "IOMMU_IOAS_MAP:1+*=ENOMEM", "", NULL, NULL,
+      { "the host has not enough memory: " }, .memlock = UINT64_MAX },
     { "bind-einval", "VFIO_DEVICE_BIND_IOMMUFD=EINVAL", "", NULL, NULL,
       { "the device is in use already", "it has no IOMMU in the host",
         "\"Firmware has requested this device have a 1:1 IOMMU mapping\"" } },
@@ -159,22 +169,51 @@ static const HostErrorRow host_error_rows[] = {
         "/plain has no iommu_group" } },
     { "sysfs-noiommu", "", "", NULL, "sysfsdev=%s/noiommu",
       { "the device has no IOMMU in the host: ", "'vfio-noiommu'" } },
+    { "no-hw-info", "", "", NULL, NULL,
+      { "the device is not behind an SMMUv3 of the host that "
+        "can nest (IOMMU_GET_HW_INFO says type 0); assign it without "
+        "accel=on" }, "no_hw_info=1" },
+    { "offset-conventional", "", "",
+      "-device pcie-pci-bridge,id=br,bus=pcie.0",
+      "fd=100,bus=br,addr=1,x-vpasid-cap-offset=0x200",
+      { "x-vpasid-cap-offset=0x200: the guest sees no extended configuration "
+        "space of the device: leave it out, or put a PCI Express device on a "
+        "pcie-root-port" } },
+    /* The first HWPT is one that does not nest */
+    { "no-parent-last", "IOMMU_HWPT_ALLOC:2=ENOMEM", "", "",
+      "fd=100 " SMMU ",accel=on",
+      { "cannot be behind arm-smmuv3 's0': ", "Cannot allocate memory" },
+      /* and the device goes back to it */
+      .counted = "\"call.VFIO_DEVICE_ATTACH_IOMMUFD_PT\": 2" },
+    { "second-last", "", "", "", "fd=100" SECOND SMMU ",accel=on",
+      { "cannot be behind arm-smmuv3 's0': the other devices behind this SMMU "
+        "use another iommufd object" } },
+    { "mediated", "", "", NULL, "fd=100,sysfsdev=%s/mdev",
+      { "a mediated device has no stage 1 in the host's IOMMU: it cannot be "
+        "placed behind an accelerated vIOMMU; use another root complex" } },
+    { "mediated-last", "", "", "", "fd=100,sysfsdev=%s/mdev " SMMU ",accel=on",
+      { "vfio-pci 'v0' is a mediated device, which has no stage 1 in the "
+        "host's IOMMU: put it on a root complex without accel=on" } },
     { "sysfs-no-cdev", "", "", NULL, "sysfsdev=%s/nocdev",
       { "is the device bound to vfio-pci, and does the host's kernel have "
         "CONFIG_VFIO_DEVICE_CDEV?" } },
 };
 
-/* Three devices as sysfs shows them; the model has none of these files */
+/* Four devices as sysfs shows them; the model has none of these files */
 static void make_sysfs(const char *dir)
 {
     g_autofree char *plain = g_build_filename(dir, "plain", NULL);
     g_autofree char *fake = g_build_filename(dir, "noiommu/iommu_group", NULL);
     g_autofree char *name = g_build_filename(fake, "name", NULL);
     g_autofree char *group = g_build_filename(dir, "nocdev/iommu_group", NULL);
+    g_autofree char *mdev = g_build_filename(dir, "mdev/iommu_group", NULL);
+    g_autofree char *bus = g_build_filename(dir, "mdev/subsystem", NULL);
 
     g_assert(!g_mkdir_with_parents(plain, 0755) &&
              !g_mkdir_with_parents(fake, 0755) &&
              !g_mkdir_with_parents(group, 0755) &&
+             !g_mkdir_with_parents(mdev, 0755) &&
+             !symlink("/sys/bus/mdev", bus) &&
              g_file_set_contents(name, "vfio-noiommu\n", -1, NULL));
 }
 
@@ -190,7 +229,9 @@ static void test_host_error(const void *opaque)
     const HostErrorRow *row = opaque;
     g_autofree char *dir = g_dir_make_tmp("smmuv3-message-XXXXXX", NULL);
     g_autofree char *ini = g_build_filename(dir, "host.ini", NULL);
-    g_autofree char *args = NULL, *device = NULL, *err = NULL;
+    g_autofree char *counters = g_build_filename(dir, "counters", NULL);
+    g_autofree char *args = NULL, *device = NULL, *err = NULL, *text = NULL;
+    g_autofree char *counted = NULL;
     int status;
 
     if (host_skipped()) {
@@ -198,9 +239,13 @@ static void test_host_error(const void *opaque)
         return;
     }
     make_sysfs(dir);
-    g_assert(g_file_set_contents(ini, "[smmu smmu0]\n[device dma0]\nkind=dma\n"
-                                 "smmu=smmu0\nsid=0x100\nfds=100\n", -1,
-                                 NULL));
+    text = g_strdup_printf("[smmu smmu0]\n%s\n"
+                           "[device dma0]\nkind=dma\n"
+                           "smmu=smmu0\nsid=0x100\nfds=100\n"
+                           "[device dma1]\nkind=dma\n"
+                           "smmu=smmu0\nsid=0x200\nfds=101\n",
+                           row->host ?: "");
+    g_assert(g_file_set_contents(ini, text, -1, NULL));
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     device = g_strdup_printf(row->device ?: "fd=100", dir);
@@ -214,16 +259,28 @@ static void test_host_error(const void *opaque)
     g_setenv("HOST_MODEL_PROGRAM", "qemu-system", true);
     g_setenv("HOST_MODEL_CONFIG", ini, true);
     g_setenv("HOST_MODEL_FAIL", row->fail, true);
+    if (row->memlock) {
+        g_autofree char *limit = g_strdup_printf("%" PRIu64, row->memlock);
+
+        g_setenv("HOST_MODEL_MEMLOCK", limit, true);
+    }
+    g_setenv("HOST_MODEL_COUNTERS", counters, true);
     g_unsetenv("HOST_MODEL_CONTROL");
     status = smmuv3_run("QTEST_QEMU_BINARY", args, &err);
     g_unsetenv("LD_PRELOAD");
     g_unsetenv("HOST_MODEL_FAIL");
+    g_unsetenv("HOST_MODEL_MEMLOCK");
+    g_unsetenv("HOST_MODEL_COUNTERS");
+    g_assert(g_file_get_contents(counters, &counted, NULL, NULL));
     remove_tree(dir);
 
     g_test_message("%d: %s", status, err);
     g_assert_cmpint(status, ==, 1);
     for (int i = 0; i < ARRAY_SIZE(row->texts) && row->texts[i]; i++) {
         check_contains(err, row->texts[i]);
+    }
+    if (row->counted) {
+        check_contains(counted, row->counted);
     }
 }
 
@@ -419,6 +476,74 @@ static void test_msi_faults(void)
 }
 
 /*
+ * The first host tracks dirty pages. A person reads that the second one does
+ * not, unless its device is behind a vIOMMU that nests: that answers for itself
+ */
+static void test_dirty_tracking(void)
+{
+    static const char text[] = "doesn't support dirty tracking";
+    HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 2, .n_devs = 2, .no_smmu = true,
+        .dev = { {}, { .vsmmu = 1, .psmmu = 1, .hotplug = true } },
+        .each_host = { "profile=httu", "profile=grace" },
+    };
+
+    if (host_skipped()) {
+        return;
+    }
+    for (int nests = 0; nests < 2; nests++) {
+        g_autofree char *error = NULL;
+        Told t;
+
+        if (nests) {
+            config.args = "-device arm-smmuv3,id=s9,primary-bus=pxb1,accel=on";
+        }
+        t = told_new(&config);
+        /* A warning goes to whoever has plugged the device */
+        error = host_guest_plug(t.g, 1);
+        g_assert_cmpuint(told_times(&t, text) + (error && strstr(error, text)),
+                         ==, !nests);
+        host_guest_free(t.g);
+        told_free(&t);
+    }
+}
+
+/*
+ * The guest turns its event queue on and off. Each time the host refuses the
+ * queue that QEMU reads, and a person hears it once. What cannot be freed is
+ * heard of too.
+ */
+static void test_event_queue(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+    };
+    Told t;
+
+    if (host_skipped()) {
+        return;
+    }
+    t = told_new(&config);
+    qobject_unref(host_control(t.g, "fail IOMMU_VEVENTQ_ALLOC:1+*=ENOMEM"));
+    host_enable(t.g, 0);
+    for (unsigned on = 0; on < 5; on++) {
+        smmu_write(t.g, 0, SMMU_CR0, 1 | (on % 2) << 2 | 1 << 3);
+    }
+    g_assert_cmpuint(host_counter(t.g, "call.IOMMU_VEVENTQ_ALLOC"), ==, 3);
+    g_assert_cmpuint(told_times(&t, "arm-smmuv3 's0': faults of its devices "
+                                "show in the host's log only: "), ==, 1);
+    qobject_unref(host_control(t.g, "fail clear"));
+    smmu_write(t.g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    g_assert_cmpuint(host_objects(t.g, "veventq"), ==, 1);
+    qobject_unref(host_control(t.g, "fail IOMMU_DESTROY:1=ENOENT"));
+    smmu_write(t.g, 0, SMMU_CR0, 1 | 1 << 3);
+    g_assert_cmpuint(told_times(&t, "a vEVENTQ cannot be freed: No such file "
+                                "or directory"), ==, 1);
+    host_guest_free(t.g);
+    told_free(&t);
+}
+
+/*
  * A user without privileges
  */
 
@@ -601,6 +726,8 @@ int main(int argc, char **argv)
     qtest_add_func("smmuv3-message/idle", test_idle);
     qtest_add_func("smmuv3-message/sva-hint", test_sva_hint);
     qtest_add_func("smmuv3-message/msi-faults", test_msi_faults);
+    qtest_add_func("smmuv3-message/dirty-tracking", test_dirty_tracking);
+    qtest_add_func("smmuv3-message/event-queue", test_event_queue);
     qtest_add_func("smmuv3-message/memlock/enough", test_memlock_enough);
     qtest_add_func("smmuv3-message/memlock/low", test_memlock_low);
     qtest_add_func("smmuv3-message/by-fd", test_by_fd);

@@ -240,6 +240,46 @@ static void test_offset(const void *opaque)
 }
 
 /*
+ * A new device cannot be read: the last read of the whole space looks for a
+ * place, or whether the user's place is free
+ */
+static void test_read_error(const void *properties)
+{
+    HostGuestConfig config = one(",ssidsize=16", PASID, properties);
+    bool found = false;
+    uint64_t n;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    config.dev[0].hotplug = true;
+    g = host_guest_new(&config);
+    qobject_unref(host_control(g, "zero"));
+    g_assert_cmpstr(host_guest_plug(g, 0), ==, NULL);
+    host_guest_unplug(g, 0);
+    for (n = host_counter(g, "call.vfio.read"); !found; n--) {
+        g_autofree char *error = NULL;
+
+        g_assert_cmpuint(n, >, 1);
+        qobject_unref(host_control(g, "fail vfio.read:%u=EIO", (unsigned)n));
+        error = host_guest_plug(g, 0);
+        qobject_unref(host_control(g, "fail clear"));
+        if (!error || !g_str_has_prefix(error, "Error: ")) {
+            host_guest_unplug(g, 0);    /* no error, but perhaps a warning */
+            continue;
+        }
+        found = strstr(error, "failed to read device config space: "
+                              "Input/output error");
+    }
+    /* The read that any device needs is the first one */
+    g_assert_cmpuint(n, >, 1);
+    g_assert_cmpstr(host_guest_plug(g, 0), ==, NULL);
+    check_pasid(g, 0, 0xff8, 0x1000);
+    host_finish(g);
+}
+
+/*
  * ATS: the user's word, the host's, the SMMU's
  */
 
@@ -274,15 +314,31 @@ static const AtsCase ats_cases[] = {
     { "off", "ats=off", ",ats=on", false },
     { "off", "ats=on\next_caps=dsn@100;ats@200;ltr@300", ",ats=on", false },
     { "off", "ats=on\next_caps=dsn@100;ats@200", ",ats=on", false },
+    { "off", "ats=on\next_caps=dsn@100;ltr@180;ats@200;acs@300", ",ats=on",
+      false },
 };
 
 /* QEMU keeps what the guest writes there, if there is an SMMU to use it */
 static void check_ats(HostGuest *g, unsigned dev, bool shown, bool kept)
 {
     static const uint16_t words[] = { 0x8000, 0x801f, 0x001f, 0xffff, 0 };
+    static const struct {
+        const char *key;
+        unsigned id, at;
+    } others[] = {
+        { "dsn@100", PCI_EXT_CAP_ID_DSN, 0x100 },
+        { "ltr@180", PCI_EXT_CAP_ID_LTR, 0x180 },
+        { "acs@300", PCI_EXT_CAP_ID_ACS, 0x300 },
+    };
     unsigned at = find(g, dev, PCI_EXT_CAP_ID_ATS);
 
     g_assert_cmpint(at != 0, ==, shown);
+    /* The others are in the list, before it and behind */
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        if (strstr(g->config.dev[dev].keys, others[i].key)) {
+            g_assert_cmphex(find(g, dev, others[i].id), ==, others[i].at);
+        }
+    }
     if (!shown) {
         return;
     }
@@ -491,6 +547,9 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < ARRAY_SIZE(ats_cases); i++) {
         add_case("ats", i, &ats_cases[i], test_ats);
     }
+    qtest_add_data_func("smmuv3-pasid/read-error/room", "", test_read_error);
+    qtest_add_data_func("smmuv3-pasid/read-error/offset",
+                        ",x-vpasid-cap-offset=0xff8", test_read_error);
     qtest_add_func("smmuv3-pasid/silent", test_silent);
     qtest_add_func("smmuv3-pasid/smmu-after-device", test_smmu_after_device);
     qtest_add_func("smmuv3-pasid/no-pasids", test_no_pasids);

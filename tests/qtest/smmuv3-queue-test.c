@@ -32,6 +32,7 @@
 #define GERROR_CMDQ_ERR         0x1
 #define GERROR_EVENTQ_ABT_ERR   0x4
 #define CERROR_ILL              (1u << 24)
+#define CERROR_ABT              (2u << 24)
 #define OVFLG                   (1u << 31)
 
 #define C_BAD_STE               0x4
@@ -229,6 +230,40 @@ static void test_cd_fetch(void)
     qtest_quit(qts);
 }
 
+/* Stage 2 with the tables of AArch32, which this SMMU does not have (5.2) */
+static void test_aarch32(void)
+{
+    uint64_t word2 = 25ull << 32 | 1ull << 38;  /* S2T0SZ, S2SL0 */
+    QTestState *qts;
+
+    if (!have_edu()) {
+        return;
+    }
+    qts = start();
+    qtest_writeq(qts, STREAM_TABLE + EDU_SID * 64, 6 << 1 | 1);
+    qtest_writeq(qts, STREAM_TABLE + EDU_SID * 64 + 16, word2);
+    fault(qts);
+    g_assert_cmphex(get(qts, SMMU_EVENTQ_PROD), ==, 1);
+    g_assert_cmphex(qtest_readl(qts, EVENT_QUEUE), ==, C_BAD_STE);
+    g_assert_cmphex(qtest_readl(qts, EVENT_QUEUE + 4), ==, EDU_SID);
+    qtest_quit(qts);
+}
+
+/* A command queue that cannot be read (7.1) */
+static void test_command_abort(void)
+{
+    QTestState *qts = start();
+
+    set(qts, SMMU_CR0, CR0_SMMUEN);
+    set64(qts, SMMU_CMDQ_BASE, NO_MEMORY | 4);
+    set(qts, SMMU_CR0, CR0_SMMUEN | CR0_CMDQEN);
+    set(qts, SMMU_CMDQ_PROD, 1);
+    g_assert_cmphex(get(qts, SMMU_CMDQ_CONS), ==, CERROR_ABT);
+    g_assert_cmphex(get(qts, SMMU_GERROR), ==, GERROR_CMDQ_ERR);
+    g_assert_true(take_irq(qts, GERROR_IRQ));
+    qtest_quit(qts);
+}
+
 /* Commands that a Non-secure queue never has (4.2, 4.4.2.5) */
 static void test_illegal(void)
 {
@@ -273,6 +308,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-queue/events", test_events);
     qtest_add_func("/smmuv3-queue/abort", test_abort);
     qtest_add_func("/smmuv3-queue/cd-fetch", test_cd_fetch);
+    qtest_add_func("/smmuv3-queue/aarch32", test_aarch32);
+    qtest_add_func("/smmuv3-queue/command-abort", test_command_abort);
     qtest_add_func("/smmuv3-queue/illegal", test_illegal);
     return g_test_run();
 }

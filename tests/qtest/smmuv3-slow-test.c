@@ -15,6 +15,7 @@
 #include "smmuv3-host.h"
 
 #define INVALIDATE  "IOMMU_HWPT_INVALIDATE"
+#define ATTACH      "VFIO_DEVICE_ATTACH_IOMMUFD_PT"
 #define N_DEVS      2
 #define TAG(dev)    (0x7a60000ull + (dev))
 
@@ -222,6 +223,148 @@ static void test_long_batch(const void *streams)
                                                   : "smmu.cmd.TLBI_NH_VA"),
                      >=, PAGES);
     g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.CFGI_CD_ALL"), >=, PAGES);
+    bed_free(bed);
+}
+
+/*
+ * A command for a stream, of which there may be several, is the last one that
+ * fits into a batch. QEMU issues the batch at once, and ends a recovery before
+ * it continues. @refused: the host refuses the batch, and then it is slow.
+ */
+static void test_full_batch(const void *refused)
+{
+    enum { ALMOST = 4 * 63 - 1 };
+    Bed *bed;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    g = bed->g;
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        uint64_t cd = host_one_page_cd(g, 5 + dev, bed->page[!dev]);
+
+        memcpy(host_ram(g, bed->cd[dev]), host_ram(g, cd), 64);
+    }
+    for (unsigned n = 0; n < ALMOST; n++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(100 + n));
+    }
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, dev)));
+    }
+    control(bed, "zero");
+    if (refused) {
+        control(bed, "fail " INVALIDATE ":1=EIO");
+        control(bed, "fail " INVALIDATE ":2+2~110000");
+    }
+    smmu_sync_ok(g, 0);
+    control(bed, "fail clear");
+    g_assert_cmpuint(host_counter(g, "smmu.cmd.TLBI_NH_ASID"), ==, ALMOST);
+    g_assert_cmpuint(host_counter(g, "smmu.cmd.CFGI_CD_ALL"), ==, N_DEVS);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        host_check_reads(g, dev, HOST_VA, TAG(!dev));
+    }
+    bed_free(bed);
+}
+
+/*
+ * The host refuses a batch at once, and becomes slow while QEMU looks for the
+ * command. A thread goes on where QEMU was. @illegal: there is such a command.
+ */
+static void test_slow_recovery(const void *illegal)
+{
+    uint32_t before;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1=EIO");
+    control(bed, "fail " INVALIDATE ":2~110000");
+    if (illegal) {
+        control(bed, "fail " INVALIDATE ":3=EIO");
+    }
+    control(bed, "fail " INVALIDATE ":3~hold");
+    before = bed->g->smmu[0].prod;
+    for (unsigned n = 0; n < 3; n++) {
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5 + n));
+    }
+    smmu_kick(bed->g, 0);
+    wait_until_held(bed, 1);
+    query(bed);
+    g_assert_cmphex(cons(bed), !=, bed->g->smmu[0].prod);
+    release(bed);
+    if (illegal) {
+        g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ILL);
+        g_assert_cmphex(cons(bed), ==, before + 1);
+        smmu_ack(bed->g, 0);
+    } else {
+        smmu_sync_ok(bed->g, 0);
+        g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.TLBI_NH_ASID"), ==, 3);
+    }
+    host_check_reads(bed->g, 0, HOST_VA, TAG(0));
+    bed_free(bed);
+}
+
+/*
+ * The host takes no invalidations, so the streams have to abort. The host is
+ * slow then (QMP gets its turn in between), also after a command that it has
+ * refused; or it is busy, and QEMU tries again.
+ */
+static void test_park(const void *opaque)
+{
+    const char *how = opaque;
+    bool busy = g_str_equal(how, "busy");
+    bool illegal = g_str_equal(how, "illegal");
+    uint64_t calls;
+    uint32_t at;
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    g = bed->g;
+    control(bed, "zero");
+    if (illegal) {
+        control(bed, "fail " INVALIDATE ":1+2=EIO");
+        control(bed, "fail " INVALIDATE ":3+*=ENOMEM");
+    } else {
+        control(bed, "fail " INVALIDATE ":1+*=ENOMEM");
+    }
+    if (busy) {
+        control(bed, "fail " ATTACH ":1=EBUSY");
+    } else {
+        control(bed, "fail " ATTACH ":1~110000");
+    }
+    at = g->smmu[0].prod;
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+    smmu_cmd(g, 0, CMD_SYNC);
+    smmu_kick(g, 0);
+    for (int i = 0; !(smmu_read(g, 0, SMMU_GERROR) & SMMU_GERROR_CMDQ); i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_usleep(100);
+    }
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
+                    illegal ? SMMU_CERROR_ILL << 24 | at
+                            : SMMU_CERROR_ABT << 24 | (at + 1));
+    g_assert_cmpuint(host_counter(g, "call." ATTACH), ==, N_DEVS);
+    /* To try again, QEMU has to invalidate everything first */
+    calls = host_counter(g, "call." INVALIDATE);
+    for (int i = 0; busy && host_counter(g, "call." INVALIDATE) == calls; i++) {
+        g_assert_cmpint(i, <, 10000);
+        g_usleep(1000);
+    }
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        host_check_faults(g, dev, HOST_VA);
+    }
+    control(bed, "fail clear");
+    smmu_ack(g, 0);
+    translate(bed);
     bed_free(bed);
 }
 
@@ -804,6 +947,17 @@ int main(int argc, char **argv)
                         test_long_batch);
     qtest_add_data_func("/smmuv3-slow/long-batch/streams", "streams",
                         test_long_batch);
+    qtest_add_data_func("/smmuv3-slow/full-batch/quick", NULL,
+                        test_full_batch);
+    qtest_add_data_func("/smmuv3-slow/full-batch/refused", "refused",
+                        test_full_batch);
+    qtest_add_data_func("/smmuv3-slow/recovery/legal", NULL,
+                        test_slow_recovery);
+    qtest_add_data_func("/smmuv3-slow/recovery/illegal", "illegal",
+                        test_slow_recovery);
+    qtest_add_data_func("/smmuv3-slow/park/slow", "slow", test_park);
+    qtest_add_data_func("/smmuv3-slow/park/illegal", "illegal", test_park);
+    qtest_add_data_func("/smmuv3-slow/park/busy", "busy", test_park);
     qtest_add_func("/smmuv3-slow/unplug", test_unplug);
     qtest_add_func("/smmuv3-slow/unplug-named", test_unplug_named);
     qtest_add_func("/smmuv3-slow/unplug-last", test_unplug_last);
