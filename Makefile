@@ -14,6 +14,7 @@ help:
 	@echo "make check-long    waits and repetitions that are too long for make check"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice (hours)"
 	@echo "make check-sample  the same for SAMPLE=40 of the generated mutants, drawn anew"
+	@echo "make coverage      which lines of ours the tests reach; fails where one has no reason why not"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
@@ -83,6 +84,11 @@ check-sample: build/config.mak
 	@$(STEP) $(BASE) pristine model
 	@scripts/mutate --sample $(SAMPLE) --limit 60
 
+# lines and branches of ours that unit tests and qtests reach; the report is build/coverage.txt
+coverage: build/config.mak
+	@$(STEP) $(BASE) pristine model
+	@scripts/coverage
+
 # SECONDS=600 make soak
 SECONDS = 3600
 soak: build/config.mak
@@ -103,4 +109,4 @@ clean:
 	rm -rf build
 
 .PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-long check-mutants \
-	check-sample soak bench series clean
+	check-sample coverage soak bench series clean
