@@ -146,6 +146,17 @@ static void set_cons(SMMUv3AccelQueue *queue, uint32_t cons)
     q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
 }
 
+/*
+ * CONS moves over the batch of the job.  Without one the job has not moved it,
+ * and the guest may have written it, if its queue is disabled.
+ */
+static void skip_batch(SMMUv3AccelSlow *slow)
+{
+    if (!slow->abandoned && !slow->resync) {
+        set_cons(slow->queue, slow->cons);
+    }
+}
+
 /* An empty batch: see job_begin() */
 static void start_job(SMMUv3State *s)
 {
@@ -198,8 +209,8 @@ static void job_ended(SMMUv3State *s)
     if (slow->resync) {
         result &= ~SMMUV3_ACCEL_FLUSH_FAILED;
     }
+    skip_batch(slow);
     if (!slow->abandoned) {
-        set_cons(slow->queue, slow->cons);
         note_result(slow->queue, result, cons);
         if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
             slow->queue->error = SMMU_CERROR_ILL;
@@ -249,9 +260,7 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s)
         qatomic_set(&slow->job.cancelled, true);
         join_thread(slow);
         g_clear_pointer(&slow->job.everything, g_free);
-        if (!slow->abandoned) {
-            set_cons(slow->queue, slow->cons);
-        }
+        skip_batch(slow);
     }
     qemu_bh_cancel(slow->bh);
     slow->busy = slow->parking = slow->restore = false;

@@ -1038,6 +1038,63 @@ static void test_slow(const void *opaque)
     bed_free(bed);
 }
 
+/*
+ * A job lets streams follow SMMUEN, and belongs to no queue.  Meanwhile the
+ * guest sets a disabled queue up anew: @opaque, "own" or a VCMDQ.
+ */
+static void test_slow_restore(const void *opaque)
+{
+    bool own = g_str_equal(opaque, "own");
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new();
+    g = bed->g;
+    cmdqv_on(bed);
+    control(bed, "fail " INVALIDATE "~150000");
+    run_ok(bed, 0, CMD_TLBI_NH_ASID(99));
+    control(bed, "fail clear");
+    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
+    put(bed, 0, CMD_TLBI_NH_ASID(5));
+    put(bed, 0, CMD_SYNC);
+    g_assert_cmpuint(run(bed, 0), ==, SMMU_CERROR_ABT);
+    set(g, reg(0, GERRORN), get(g, reg(0, GERROR)));
+    if (own) {
+        /* The last queue that was drained is the SMMU's own */
+        smmu_sync_ok(g, 0);
+    }
+    queue_off(bed, 0);
+
+    control(bed, "fail clear");
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE "~hold");
+    smmu_write(g, 0, SMMU_CR0, SMMU_CR0_EVENTQEN);
+    smmu_write(g, 0, SMMU_CR0, SMMU_CR0_EVENTQEN | SMMU_CR0_SMMUEN);
+    wait_until_held(bed);
+    set(g, reg(0, PROD), 0);
+    set(g, reg(0, CONS), 0);
+    smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
+    smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
+    control(bed, "release");
+    control(bed, "fail clear");
+    /* It is drained after the job */
+    put(bed, 1, CMD_SYNC);
+    g_assert_cmpuint(run(bed, 1), ==, SMMU_CERROR_NONE);
+    g_assert_cmphex(get(g, reg(0, CONS)), ==, 0);
+    smmu_write(g, 0, SMMU_CR0, SMMU_CR0_EVENTQEN | SMMU_CR0_SMMUEN |
+               SMMU_CR0_CMDQEN);
+    enable(g, reg(0, QCONFIG), reg(0, QSTATUS), ENABLE);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==, 0);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==,
+                    smmu_read(g, 0, SMMU_GERRORN));
+    g_assert_cmphex(get(g, reg(0, CONS)), ==, 0);
+    g_assert_cmphex(get(g, reg(0, GERROR)), ==, get(g, reg(0, GERRORN)));
+    bed_free(bed);
+}
+
 /* A batch is full, in the middle of what a CMD_SYNC waits for */
 static void test_slow_full(void)
 {
@@ -1205,6 +1262,10 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv/stop", test_stop);
     qtest_add_func("/smmuv3-cmdqv/reset", test_reset);
     qtest_add_data_func("/smmuv3-cmdqv/slow/on", "on", test_slow);
+    qtest_add_data_func("/smmuv3-cmdqv/slow/restore", "own",
+                        test_slow_restore);
+    qtest_add_data_func("/smmuv3-cmdqv/slow/restore-vcmdq", "vcmdq",
+                        test_slow_restore);
     qtest_add_data_func("/smmuv3-cmdqv/slow/no-sync", "no-sync", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/off", "off", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/illegal", "illegal", test_slow);
