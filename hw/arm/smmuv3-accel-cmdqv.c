@@ -83,15 +83,20 @@ static void publish(const SMMUv3AccelCmdqv *cmdqv)
 
 /*
  * QEMU caches translations of bridges.  They are few, so any TLBI discards all
- * of them.
+ * of them.  What is cached after that is as new as the other commands that
+ * were read ahead.
  */
 static void forget_own_translations(SMMUv3State *s)
 {
     SMMUState *bs = ARM_SMMU(s);
 
+    if (s->accel_state->drain.no_cache) {
+        return;
+    }
     QEMU_LOCK_GUARD(&s->mutex);
     smmu_inv_notifiers_all(bs);
     smmu_iotlb_inv_all(bs);
+    s->accel_state->drain.no_cache = true;
 }
 
 static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2])
@@ -107,9 +112,7 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2])
         return error;
     }
     if (!local) {
-        if (!s->accel_state->drain.no_cache) {
-            forget_own_translations(s);
-        }
+        forget_own_translations(s);
         return SMMU_CERROR_NONE;
     }
     /* A CMD_SYNC */

@@ -12,7 +12,7 @@
 #include "smmuv3-internal.h"
 
 /* What commands since the last CMD_SYNC invalidate: a set of bits */
-#define SMMUV3_ACCEL_INVALIDATED_TLB    1u
+#define SMMUV3_ACCEL_INVALIDATED_TLB    1u      /* or a device's */
 #define SMMUV3_ACCEL_INVALIDATED_CONFIG 2u
 
 /* A command queue of the guest: the SMMU's own, or a VCMDQ */
@@ -41,7 +41,7 @@ typedef struct SMMUv3AccelDrain {
     /* Each slot is read once: a CMD_SYNC's message may overwrite its slot */
     unsigned next, n_read;
     uint64_t cmd[SMMUV3_ACCEL_READ_AHEAD][2];   /* host endian */
-    bool no_cache;              /* QEMU's caches were empty when it read them */
+    bool no_cache;              /* QEMU caches nothing that is older */
 } SMMUv3AccelDrain;
 
 void smmuv3_accel_drain_realize(SMMUv3State *s);
