@@ -63,7 +63,8 @@ static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
         return error;
     }
     s->accel_state->drain.queue->invalidated |=
-        SMMUV3_ACCEL_INVALIDATED_CONFIG;
+        smmuv3_accel_cmd_is_atc_inv(cmd) ? SMMUV3_ACCEL_INVALIDATED_TLB :
+                                           SMMUV3_ACCEL_INVALIDATED_CONFIG;
     for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
          stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
         error = collect_for(s, stream, cmd);
