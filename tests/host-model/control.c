@@ -18,6 +18,8 @@
 GPtrArray *hm_devices;
 GPtrArray *hm_smmus;
 
+uint64_t hm_advanced_ns;
+
 static bool active;
 static FILE *log_file;
 static struct timespec log_start;
@@ -106,9 +108,15 @@ static void print_counters(GString *json)
     g_string_append_c(json, '}');
 }
 
+static void advance(uint64_t us)
+{
+    __atomic_fetch_add(&hm_advanced_ns, us * 1000, __ATOMIC_RELAXED);
+}
+
 /*
  * Failures: KIND[:FIRST[+COUNT]]=ERRNO, or ~MICROSECONDS in place of =ERRNO, or
- * ~hold, which lasts until the command `release`.
+ * ~hold, which lasts until the command `release`.  ^MICROSECONDS advances the
+ * clock.
  * The KIND `*` matches any.  FIRST counts calls from 1, since the rule was
  * made; the default is 1.  COUNT is 1 by default, and `*` means all later
  * calls.
@@ -120,6 +128,7 @@ typedef struct HmRule {
     uint64_t seen;
     int err;
     unsigned delay;                     /* microseconds */
+    unsigned jump;                      /* likewise, of the clock alone */
     bool hold;
 } HmRule;
 
@@ -162,7 +171,7 @@ static void free_rule(void *opaque)
 static bool add_rule(const char *spec)
 {
     g_autofree char *text = g_strdup(spec);
-    char *action = text + strcspn(text, "=~");
+    char *action = text + strcspn(text, "=~^");
     char *first, *count = NULL;
     char what = *action;
     HmRule *rule;
@@ -191,12 +200,15 @@ static bool add_rule(const char *spec)
     }
     if (what == '=') {
         rule->err = parse_errno(action);
+    } else if (what == '^') {
+        rule->jump = g_ascii_strtoull(action, NULL, 0);
     } else if (!strcmp(action, "hold")) {
         rule->hold = true;
     } else {
         rule->delay = g_ascii_strtoull(action, NULL, 0);
     }
-    if (!rule->first || (!rule->err && !rule->delay && !rule->hold)) {
+    if (!rule->first ||
+        (!rule->err && !rule->delay && !rule->jump && !rule->hold)) {
         free_rule(rule);
         return false;
     }
@@ -225,6 +237,7 @@ int hm_fail(const char *kind)
                 err = rule->err;
             }
             delay += rule->delay;
+            advance(rule->jump);
             hold |= rule->hold;
         }
     }
@@ -585,6 +598,9 @@ static void answer(GString *json, char **words)
             g_string_append(json, "{\"error\": \"no such rule\"}");
             return;
         }
+        g_string_append(json, "{}");
+    } else if (!strcmp(verb, "advance") && argument) {
+        advance(g_ascii_strtoull(argument, NULL, 0));
         g_string_append(json, "{}");
     } else if (!strcmp(verb, "release")) {
         releases++;

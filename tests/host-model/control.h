@@ -9,6 +9,10 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
+
+/* How far CLOCK_MONOTONIC is ahead in this process, in ns */
+extern uint64_t hm_advanced_ns;
 
 /* The model's one lock */
 void hm_lock(void);
@@ -19,7 +23,8 @@ bool hm_active(void);
 
 /*
  * hm_fail(), and then the delay that a rule asks for.  The caller holds the
- * lock; it is released during the delay.
+ * lock; it is released during the delay.  A rule may also let the process's clock
+ * jump, which is a delay that costs no time.
  */
 int hm_call(const char *kind);
 
