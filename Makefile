@@ -15,6 +15,7 @@ help:
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice (hours)"
 	@echo "make check-sample  the same for SAMPLE=40 of the generated mutants, drawn anew"
 	@echo "make coverage      which lines of ours the tests reach; fails where one has no reason why not"
+	@echo "make fuzz          a hostile guest, guided by coverage, on the host model for SECONDS=3600"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
@@ -96,6 +97,11 @@ soak: build/config.mak
 	@SMMUV3_SOAK=$(SECONDS) scripts/tests run qtest-aarch64/smmuv3-coherence-test \
 	        -p /aarch64/smmuv3-coherence/random/grace
 
+# SECONDS=600 make fuzz; scripts/fuzz --help says how to play what it finds
+fuzz: build/config.mak
+	@$(STEP) $(BASE) fuzz model
+	@scripts/fuzz $(SECONDS)
+
 # our QEMU and Debian's 11.1 on the emulated host; the cost of a command on the host model
 TIMES = 5
 bench: build/config.mak
@@ -109,4 +115,4 @@ clean:
 	rm -rf build
 
 .PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-long check-mutants \
-	check-sample coverage soak bench series clean
+	check-sample coverage fuzz soak bench series clean

@@ -179,8 +179,7 @@ unsigned host_find_cap(HostGuest *g, uint64_t config, unsigned id)
     return at;
 }
 
-/* The guest's part of hot-plug: slot power, and its indicator */
-static void slot_power(HostGuest *g, unsigned dev, bool on)
+void host_slot_power(HostGuest *g, unsigned dev, bool on)
 {
     unsigned cap = host_find_cap(g, host_port_config(g, dev), PCI_CAP_ID_EXP);
 
@@ -335,7 +334,7 @@ char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model)
     }
     if (!error) {
         d->present = true;
-        slot_power(g, dev, true);
+        host_slot_power(g, dev, true);
         host_setup_device(g, dev);
     }
     qobject_unref(answer);
@@ -353,7 +352,7 @@ void host_guest_unplug(HostGuest *g, unsigned dev)
 
 void host_power_off(HostGuest *g, unsigned dev)
 {
-    slot_power(g, dev, false);
+    host_slot_power(g, dev, false);
     qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
     g->dev[dev].present = false;
 }
@@ -438,9 +437,9 @@ static char *arguments(HostGuest *g, const char *ram)
             continue;
         }
         g_string_append_printf(args, "-device arm-smmuv3,id=s%u,accel=on,"
-                               "primary-bus=%s%.0u%s ", i,
+                               "primary-bus=%s%.0u%s%s ", i,
                                i ? "pxb" : "pcie.0", i,
-                               c->smmu_args ? c->smmu_args : "");
+                               c->smmu_args ?: "", c->each_smmu_args[i] ?: "");
     }
     for (unsigned i = 0; i < c->n_devs; i++) {
         HostDevice *d = &g->dev[i];
@@ -550,53 +549,85 @@ char *host_guest_refused(const HostGuestConfig *config)
     return err;
 }
 
-HostGuest *host_guest_new(const HostGuestConfig *config)
+HostGuest *host_guest_prepare(const HostGuestConfig *config, const char *dir,
+                              const char *program, char **args)
 {
     HostGuest *g = g_new0(HostGuest, 1);
-    g_autofree char *ini, *control, *ram, *args;
+    g_autofree char *ini = g_build_filename(dir, "host.ini", NULL);
+    g_autofree char *control = g_build_filename(dir, "control", NULL);
+    g_autofree char *ram = g_build_filename(dir, "ram", NULL);
 
     g->config = *config;
     g->config.eventq_log2 = config->eventq_log2 ?: HOST_EVENTQ_LOG2;
-    g->dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
-    g_assert(g->dir);
-    ini = g_build_filename(g->dir, "host.ini", NULL);
-    control = g_build_filename(g->dir, "control", NULL);
-    ram = g_build_filename(g->dir, "ram", NULL);
+    g->dir = g_strdup(dir);
     write_host_file(g, ini);
     map_ram(g, ram);
-    args = arguments(g, ram);
+    *args = arguments(g, ram);
 
     g_setenv("LD_PRELOAD", getenv("QTEST_HOST_MODEL"), true);
-    g_setenv("HOST_MODEL_PROGRAM", "qemu-system", true);
+    g_setenv("HOST_MODEL_PROGRAM", program, true);
     g_setenv("HOST_MODEL_CONFIG", ini, true);
     g_setenv("HOST_MODEL_CONTROL", control, true);
     if (config->fail) {
         g_setenv("HOST_MODEL_FAIL", config->fail, true);
     }
-    g->qts = config->memlock ? start_limited(g, ram, args) : qtest_init(args);
-    g_unsetenv("LD_PRELOAD");
-    g_unsetenv("HOST_MODEL_FAIL");
+    return g;
+}
 
-    connect_control(g, control);
-    unlink(ini);
-    unlink(control);
-    unlink(ram);
-    rmdir(g->dir);
-
-    for (unsigned i = 0; i < config->n_vsmmus; i++) {
-        g->smmu[i].base = VIRT_PLATFORM_BUS_BASE + i * SMMU_STRIDE;
+void host_setup_pci(HostGuest *g)
+{
+    if (g->hooks) {
+        g->hooks->hold(g, true);
     }
-    for (unsigned i = 0; i < config->n_devs; i++) {
-        if (config->dev[i].below_switch) {
+    for (unsigned i = 0; i < g->config.n_devs; i++) {
+        if (g->config.dev[i].below_switch) {
             continue;
         }
-        if (!config->dev[i].devfn) {
+        if (!g->config.dev[i].devfn) {
             host_setup_port(g, i);
         }
-        if (g->dev[i].present) {
+    }
+    for (unsigned i = 0; i < g->config.n_devs; i++) {
+        if (g->dev[i].present && !g->config.dev[i].below_switch) {
             host_setup_device(g, i);
         }
     }
+    if (g->hooks) {
+        g->hooks->hold(g, false);
+    }
+}
+
+void host_guest_join(HostGuest *g, QTestState *qts, const HostHooks *hooks)
+{
+    static const char *const files[] = { "host.ini", "control", "ram" };
+    g_autofree char *control = g_build_filename(g->dir, "control", NULL);
+
+    g->qts = qts;
+    g->hooks = hooks;
+    g_unsetenv("LD_PRELOAD");
+    g_unsetenv("HOST_MODEL_FAIL");
+    connect_control(g, control);
+    for (int i = 0; i < ARRAY_SIZE(files); i++) {
+        g_autofree char *path = g_build_filename(g->dir, files[i], NULL);
+
+        unlink(path);
+    }
+    rmdir(g->dir);
+    for (unsigned i = 0; i < g->config.n_vsmmus; i++) {
+        g->smmu[i].base = VIRT_PLATFORM_BUS_BASE + i * SMMU_STRIDE;
+    }
+    host_setup_pci(g);
+}
+
+HostGuest *host_guest_new(const HostGuestConfig *config)
+{
+    g_autofree char *dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
+    g_autofree char *ram = g_build_filename(dir, "ram", NULL);
+    g_autofree char *args = NULL;
+    HostGuest *g = host_guest_prepare(config, dir, "qemu-system", &args);
+
+    host_guest_join(g, config->memlock ? start_limited(g, ram, args)
+                                       : qtest_init(args), NULL);
     return g;
 }
 
@@ -702,6 +733,16 @@ static void put(HostGuest *g, unsigned i, HostCmd cmd)
     s->prod = (s->prod + 1) & CMDQ_WRAP;
 }
 
+/* QEMU's main loop may have to run before something happens */
+static void host_pause(HostGuest *g)
+{
+    if (g->hooks) {
+        g->hooks->pause(g, true);
+    } else {
+        g_usleep(10);
+    }
+}
+
 /* Write PROD and poll CONS, as a driver does without MSIs */
 static unsigned publish(HostGuest *g, unsigned i)
 {
@@ -716,7 +757,7 @@ static unsigned publish(HostGuest *g, unsigned i)
         if ((cons & CMDQ_WRAP) == g->smmu[i].prod) {
             return SMMU_CERROR_NONE;
         }
-        g_usleep(10);
+        host_pause(g);
     }
     g_error("commands of SMMU %u are not consumed", i);
 }
@@ -759,7 +800,7 @@ void smmu_sync_msi(HostGuest *g, unsigned i)
     smmu_write(g, i, SMMU_CMDQ_PROD, s->prod);
     for (int n = 0; qatomic_read((uint32_t *)host_ram(g, slot)); n++) {
         g_assert_cmpint(n, <, 100000);
-        g_usleep(10);
+        host_pause(g);
     }
 }
 

@@ -43,6 +43,7 @@ typedef struct HostGuestConfig {
     const char *each_host[HOST_MAX_PSMMUS];     /* of each, or NULL */
     const char *device;         /* keys of each [device], or NULL */
     const char *smmu_args;      /* ",ril=off" and the like, or NULL */
+    const char *each_smmu_args[HOST_MAX_SMMUS];     /* after those, or NULL */
     const char *args;           /* further arguments, or NULL */
     const char *fail;           /* HOST_MODEL_FAIL, or NULL */
     bool no_iommufd;            /* the test creates the object iommufd0 */
@@ -71,8 +72,23 @@ typedef struct HostDevice {
     bool present;
 } HostDevice;
 
-typedef struct HostGuest {
+typedef struct HostGuest HostGuest;
+
+/* How to reach QEMU, if not by a qtest socket and QMP: a fuzzer is within it */
+typedef struct HostHooks {
+    /* As qtest_qmp(); takes the reference to @request */
+    QDict *(*qmp)(HostGuest *g, QDict *request);
+    /* Reset the machine; returns when that is done */
+    void (*reset)(HostGuest *g);
+    /* Let QEMU's main loop run; with @wait also other threads, for a moment */
+    void (*pause)(HostGuest *g, bool wait);
+    /* Accesses up to hold(g, false) change the memory map once, at the end */
+    void (*hold)(HostGuest *g, bool on);
+} HostHooks;
+
+struct HostGuest {
     QTestState *qts;
+    const HostHooks *hooks;
     HostGuestConfig config;
     HostVsmmu smmu[HOST_MAX_SMMUS];
     HostDevice dev[HOST_MAX_DEVS];
@@ -80,7 +96,7 @@ typedef struct HostGuest {
     uint64_t free_ram;          /* guest-physical, next to allocate */
     char *dir;                  /* of this guest's files */
     FILE *control;
-} HostGuest;
+};
 
 /**
  * host_model_available: whether QTEST_HOST_MODEL names the library
@@ -96,6 +112,31 @@ bool host_model_available(void);
  * have no numbers yet. The test fails if QEMU does not start.
  */
 HostGuest *host_guest_new(const HostGuestConfig *config);
+
+/**
+ * host_guest_prepare: the first part of host_guest_new()
+ * @config: as there
+ * @dir: for this guest's files, which are overwritten
+ * @program: the name of the program that the model is for begins with this
+ * @args: set to the arguments for QEMU, to be freed by the caller
+ *
+ * Sets the environment for the host model. QEMU must be started after this, and
+ * then host_guest_join() is called.
+ */
+HostGuest *host_guest_prepare(const HostGuestConfig *config, const char *dir,
+                              const char *program, char **args);
+
+/**
+ * host_guest_join: the second part of host_guest_new()
+ * @qts: QEMU
+ * @hooks: how to reach QEMU, or NULL for the usual way
+ *
+ * Removes the guest's files.
+ */
+void host_guest_join(HostGuest *g, QTestState *qts, const HostHooks *hooks);
+
+/* Number the buses and set up the devices, as after a reset of the machine */
+void host_setup_pci(HostGuest *g);
 
 /**
  * host_guest_refused: check that QEMU does not start
@@ -155,6 +196,9 @@ void host_switch_reset(HostGuest *g, unsigned dev);
 char *host_guest_plug(HostGuest *g, unsigned dev);
 char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model);
 void host_guest_unplug(HostGuest *g, unsigned dev);
+
+/* The guest's part of hot-plug: power of the slot of @dev, and its indicator */
+void host_slot_power(HostGuest *g, unsigned dev, bool on);
 
 /*
  * The host requests its device @model, which is in the place of @dev. Returns
