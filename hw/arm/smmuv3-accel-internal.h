@@ -35,6 +35,7 @@ typedef struct SMMUv3AccelEndpoint {
     int devfn;
     HostIOMMUDeviceIOMMUFD *idev;   /* referenced */
     bool reported;                  /* the user knows the stream's error */
+    int64_t report_from;            /* ns; the next one is not told before */
     bool msi_reported;              /* the user knows that its MSIs fault */
 } SMMUv3AccelEndpoint;
 

@@ -28,6 +28,9 @@
 #define RETRY_REPORT_MS 1280
 #define RETRY_MAX_MS 5120
 
+/* A guest causes failures at will, and must not fill the user's log */
+#define REPORT_PAUSE_NS (10 * NANOSECONDS_PER_SECOND)
+
 bool smmuv3_accel_passes_by_itself(int error)
 {
     return error == -EBUSY || error == -EEXIST;
@@ -191,13 +194,16 @@ void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
     SMMUv3Accel *accel = ep->smmu->accel_state;
     Error *err = NULL;
     int ret = smmuv3_accel_refresh_stream(ep, edge, &err);
+    int64_t now = ret ? get_clock() : 0;
 
     /* Once per failure, not once per command */
     if (!ret) {
         ep->reported = false;
-    } else if (!ep->reported && (!smmuv3_accel_passes_by_itself(ret) ||
-                                 accel->retry_ms >= RETRY_REPORT_MS)) {
+    } else if (!ep->reported && now >= ep->report_from &&
+               (!smmuv3_accel_passes_by_itself(ret) ||
+                accel->retry_ms >= RETRY_REPORT_MS)) {
         ep->reported = true;
+        ep->report_from = now + REPORT_PAUSE_NS;
         warn_report_err(err);
         return;
     }

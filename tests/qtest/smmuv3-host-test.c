@@ -337,6 +337,42 @@ static void test_busy(void)
     host_finish(g);
 }
 
+/* QEMUs that start from here on write their messages to a file, at @path */
+static int divert_messages(char **path)
+{
+    int file = g_file_open_tmp("smmuv3-host-XXXXXX", path, NULL);
+    int old = dup(STDERR_FILENO);
+
+    g_assert_cmpint(file, >=, 0);
+    dup2(file, STDERR_FILENO);
+    close(file);
+    return old;
+}
+
+static HostGuest *start_diverted(char **path)
+{
+    int old = divert_messages(path);
+    HostGuest *g = host_start(1, 1);
+
+    dup2(old, STDERR_FILENO);
+    close(old);
+    return g;
+}
+
+/* Removes the file */
+static void check_warnings(const char *path, unsigned n)
+{
+    g_autofree char *said = NULL;
+    g_auto(GStrv) parts = NULL;
+
+    g_assert_true(g_file_get_contents(path, &said, NULL, NULL));
+    unlink(path);
+    parts = g_strsplit(said, "cannot move StreamID", -1);
+    if (g_strv_length(parts) != n + 1) {
+        g_error("not %u warnings: %s", n, said);
+    }
+}
+
 /*
  * QEMU warns once about a stream that it cannot move, however long that lasts
  * and however often the guest tries.
@@ -344,22 +380,13 @@ static void test_busy(void)
 static void test_told_once(const void *opaque)
 {
     const char *fail = opaque;
-    g_autofree char *path = NULL, *said = NULL;
-    int file, old;
+    g_autofree char *path = NULL;
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
-    file = g_file_open_tmp("smmuv3-host-XXXXXX", &path, NULL);
-    g_assert_cmpint(file, >=, 0);
-    old = dup(STDERR_FILENO);
-    dup2(file, STDERR_FILENO);
-    g = host_start(1, 1);
-    dup2(old, STDERR_FILENO);
-    close(old);
-    close(file);
-
+    g = start_diverted(&path);
     host_enable(g, 0);
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
     qobject_unref(host_control(g, "%s", fail));
@@ -376,16 +403,31 @@ static void test_told_once(const void *opaque)
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 5))));
     host_check_reads(g, 0, HOST_VA, 5);
     host_finish(g);
+    check_warnings(path, 1);
+}
 
-    g_assert_true(g_file_get_contents(path, &said, NULL, NULL));
-    unlink(path);
-    {
-        g_auto(GStrv) parts = g_strsplit(said, "cannot move StreamID", -1);
+/* A guest that makes failures come and go: one warning in 10 s */
+static void test_told_seldom(void)
+{
+    g_autofree char *path = NULL;
+    HostGuest *g;
 
-        if (g_strv_length(parts) != 2) {
-            g_error("not exactly one warning: %s", said);
-        }
+    if (host_skipped()) {
+        return;
     }
+    g = start_diverted(&path);
+    host_enable(g, 0);
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_ALLOC:1+*=EINVAL"));
+    for (int n = 0; n < 300; n++) {
+        if (n == 100 || n == 200) {
+            qobject_unref(host_control(g, "advance 10000000"));
+        }
+        host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 2, HOST_VA)));
+        host_set_ste(g, 0, STE_BYPASS);
+    }
+    qobject_unref(host_control(g, "fail clear"));
+    host_finish(g);
+    check_warnings(path, 3);
 }
 
 static void test_stop_cont(void)
@@ -2218,6 +2260,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-host/warn-once/no-memory",
                         "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+100000=ENOMEM",
                         test_told_once);
+    qtest_add_func("/smmuv3-host/warn-seldom", test_told_seldom);
     qtest_add_func("/smmuv3-host/stop-cont", test_stop_cont);
     qtest_add_func("/smmuv3-host/comes-back", test_comes_back);
     qtest_add_func("/smmuv3-host/unplug-order", test_unplug_order);
