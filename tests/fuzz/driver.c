@@ -3,7 +3,8 @@
  *
  * It takes the place of QEMU's main(). The guest (tests/qtest/smmuv3-fuzz.h)
  * runs in the main loop's thread, and its accesses are calls, as those of
- * QEMU's own fuzz targets. The first run of the program sets the host model up
+ * QEMU's own fuzz targets. QEMU is started as the base does it in
+ * tests/qtest/fuzz/fuzz.c. The first run of the program sets the host model up
  * and executes itself again, with the library preloaded. QTEST_HOST_MODEL names
  * the library.
  *
