@@ -358,6 +358,30 @@ static void load_fields(GKeyFile *file, const char *group, uint32_t *idr)
     }
 }
 
+static void load_cmdqv(GKeyFile *file, const char *group, HmSmmuConfig *config)
+{
+    const struct {
+        const char *key;
+        uint8_t *value;
+        unsigned max;                   /* fields of PARAM; 128 VCMDQs */
+    } keys[] = {
+        { "cmdqv", &config->cmdqv, 15 },
+        { "cmdqv_vintfs", &config->cmdqv_vintfs, 6 },
+        { "cmdqv_vcmdqs", &config->cmdqv_vcmdqs, 7 },
+        { "cmdqv_sids", &config->cmdqv_sids, 4 },
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(keys); i++) {
+        uint32_t value = key_u32(file, group, keys[i].key, *keys[i].value);
+
+        if (value > keys[i].max) {
+            hm_bug("[%s] %s=%u is above %u", group, keys[i].key, value,
+                   keys[i].max);
+        }
+        *keys[i].value = value;
+    }
+}
+
 static void load_smmu(GKeyFile *file, const char *group, const char *name)
 {
     HmSmmuConfig config = {};
@@ -385,6 +409,7 @@ static void load_smmu(GKeyFile *file, const char *group, const char *name)
     config.repeat = key_u32(file, group, "repeat", config.repeat);
     config.httu_update = key_u32(file, group, "httu_update",
                                  config.httu_update);
+    load_cmdqv(file, group, &config);
     smmu = hm_smmu_new(&config);
     g_ptr_array_add(hm_smmus, smmu);
     hm_driver_probe(smmu);
@@ -601,6 +626,9 @@ static void answer(GString *json, char **words)
         g_string_append(json, "{}");
     } else if (!strcmp(verb, "advance") && argument) {
         advance(g_ascii_strtoull(argument, NULL, 0));
+        g_string_append(json, "{}");
+    } else if (!strcmp(verb, "contiguous") && argument) {
+        hm_contiguous = g_ascii_strtoull(argument, NULL, 0);
         g_string_append(json, "{}");
     } else if (!strcmp(verb, "release")) {
         releases++;

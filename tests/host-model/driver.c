@@ -1079,6 +1079,11 @@ HmDriver *hm_driver_of(HmDevice *dev)
     return master_of(dev)->driver;
 }
 
+HmSmmu *hm_driver_smmu(HmDriver *driver)
+{
+    return driver->smmu;
+}
+
 bool hm_driver_coherent(HmDevice *dev)
 {
     return hm_driver_of(dev)->coherent;
@@ -1122,15 +1127,20 @@ static const uint32_t listed[6] = {
     3u << 10 | 1u << 6 | 1u << 5 | 1u << 4 | 1u << 7,
 };
 
-int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
-                      struct iommu_hw_info_arm_smmuv3 *info)
+int hm_driver_hw_info(HmDevice *dev, uint32_t *type, HmHwInfo *any,
+                      uint32_t *len)
 {
     const HmSmmuConfig *config = hm_smmu_config(hm_driver_of(dev)->smmu);
+    struct iommu_hw_info_arm_smmuv3 *info = &any->smmuv3;
 
     if (config->no_hw_info) {
-        memset(info, 0, sizeof(*info));
+        *len = 0;
         *type = IOMMU_HW_INFO_TYPE_NONE;
         return 0;
+    }
+    if (*type == IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV) {
+        *len = sizeof(any->cmdqv);
+        return hm_cmdqv_hw_info(dev, &any->cmdqv);
     }
     if (*type != IOMMU_HW_INFO_TYPE_DEFAULT &&
         *type != IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
@@ -1147,6 +1157,7 @@ int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
     info->iidr = config->iidr ^ config->unlisted;
     info->aidr = config->aidr ^ config->unlisted;
     *type = IOMMU_HW_INFO_TYPE_ARM_SMMUV3;
+    *len = sizeof(*info);
     return 0;
 }
 
@@ -1446,10 +1457,13 @@ bool hm_driver_viommu_type(HmDevice *dev, uint32_t type)
 
     /* A guest must not bypass the CPUs' caches. */
     return driver->nesting && (driver->canwbs || driver->s2fwb) &&
-           type == IOMMU_VIOMMU_TYPE_ARM_SMMUV3;
+           (type == IOMMU_VIOMMU_TYPE_ARM_SMMUV3 ||
+            (type == IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV &&
+             hm_smmu_config(driver->smmu)->cmdqv));
 }
 
-int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev)
+int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev, uint64_t data,
+                          uint32_t len)
 {
     HmDomain *parent = viommu->hwpt->domain;
 
@@ -1459,11 +1473,15 @@ int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev)
     }
     viommu->s2_parent = parent;
     viommu->vmid = parent->vmid;
-    return 0;
+    return viommu->type == IOMMU_VIOMMU_TYPE_ARM_SMMUV3 ? 0 :
+           hm_cmdqv_viommu_init(viommu, viommu->driver->smmu, data, len);
 }
 
 int hm_driver_vdevice_init(HmVdevice *vdev)
 {
+    if (vdev->viommu->cmdqv) {
+        return hm_cmdqv_vdevice_init(vdev);
+    }
     /* A virtual StreamID maps to one StreamID. */
     return vdev->idev->dev->n_sids > 1 ? -EOPNOTSUPP : 0;
 }
@@ -1615,6 +1633,13 @@ static void watch_commands(uint64_t (*cmds)[2], uint32_t num)
             }
         }
     }
+}
+
+void hm_driver_watch_command(const uint64_t cmd[2])
+{
+    uint64_t copy[1][2] = { { cmd[0], cmd[1] } };
+
+    watch_commands(copy, 1);
 }
 
 int hm_driver_invalidate(HmViommu *viommu, uint32_t type, uint64_t data,

@@ -55,6 +55,7 @@ typedef struct HmArea {
     HmPages *pages;
     uint64_t start_byte;                /* where in @pages it starts */
     bool pinned;                        /* a domain needs it */
+    unsigned locks;                     /* by queues in hardware */
 } HmArea;
 
 /* A piece of memory to map */
@@ -205,7 +206,8 @@ static void pages_put(HmPages *pages)
         return;
     }
     if (pages->map) {
-        munmap(pages->map, pages->n * HM_PAGE);
+        /* The C library's munmap() is ours. */
+        syscall(SYS_munmap, pages->map, pages->n * HM_PAGE);
     }
     if (pages->fd >= 0) {
         syscall(SYS_close, pages->fd);
@@ -678,6 +680,9 @@ static int unmap_range(HmIoas *ioas, uint64_t start, uint64_t last,
     while ((area = area_first(ioas, start, last))) {
         uint64_t area_last = area->last;
 
+        if (area->locks) {
+            return -EBUSY;
+        }
         if (area->iova < start || area->last > last) {
             return -ENOENT;
         }
@@ -711,6 +716,66 @@ static int unmap_iova(HmIoas *ioas, uint64_t iova, uint64_t length,
         return -EOVERFLOW;
     }
     return unmap_range(ioas, iova, last, unmapped);
+}
+
+/*
+ * Memory that hardware uses by its physical address
+ */
+
+/* 0: what is contiguous in the process is contiguous.  Otherwise in such runs */
+uint64_t hm_contiguous;
+
+int hm_ioas_lock(HmIoas *ioas, uint64_t iova, uint64_t length, void **host)
+{
+    uint64_t last = iova + length - 1, at = iova, first = 0, next = 0;
+    bool contiguous = true;
+
+    /* A domain's pages are no smaller: everything is aligned. */
+    for (HmArea *area;; at = area->last + 1) {
+        area = area_first(ioas, at, at);
+        if (!area) {
+            return -ENOENT;
+        }
+        if (!(area->prot & HM_READ)) {
+            return -EPERM;
+        }
+        next = (uintptr_t)area_host(area) + (at - area->iova);
+        if (at == iova) {
+            first = next;
+        }
+        contiguous &= next - first == at - iova;
+        if (area->last >= last) {
+            break;
+        }
+    }
+    if (!contiguous || (hm_contiguous && first / hm_contiguous !=
+                        (first + length - 1) / hm_contiguous)) {
+        return -EFAULT;
+    }
+    for (unsigned i = area_index(ioas, iova); i < ioas->areas->len; i++) {
+        HmArea *area = ioas->areas->pdata[i];
+
+        if (area->iova > last) {
+            break;
+        }
+        area->locks++;
+    }
+    *host = (void *)(uintptr_t)first;
+    return 0;
+}
+
+void hm_ioas_unlock(HmIoas *ioas, uint64_t iova, uint64_t length)
+{
+    uint64_t last = iova + length - 1;
+
+    for (unsigned i = area_index(ioas, iova); i < ioas->areas->len; i++) {
+        HmArea *area = ioas->areas->pdata[i];
+
+        if (area->iova > last) {
+            break;
+        }
+        area->locks--;
+    }
 }
 
 /*

@@ -212,6 +212,8 @@ static const char *const type_names[HM_OBJ_TYPES] = {
     [HM_OBJ_VIOMMU] = "viommu",
     [HM_OBJ_VDEVICE] = "vdevice",
     [HM_OBJ_VEVENTQ] = "veventq",
+    [HM_OBJ_HW_QUEUE] = "hw_queue",
+    [HM_OBJ_ACCESS] = "access",
 };
 
 /* Count the objects that the user left.  The kernel frees them now. */
@@ -748,7 +750,7 @@ int hm_iommufd_detach(HmDevice *dev, uint32_t pasid)
 static int ioctl_hw_info(HmCall *call)
 {
     struct iommu_hw_info *cmd = call->cmd;
-    struct iommu_hw_info_arm_smmuv3 info;
+    HmHwInfo info;
     uint32_t len, size, max_pasids;
     HmIdev *idev;
     int ret;
@@ -764,11 +766,10 @@ static int ioctl_hw_info(HmCall *call)
     if (!idev) {
         return -ENOENT;
     }
-    ret = hm_driver_hw_info(idev->dev, &cmd->out_data_type, &info);
+    ret = hm_driver_hw_info(idev->dev, &cmd->out_data_type, &info, &size);
     if (ret) {
         return ret;
     }
-    size = cmd->out_data_type == IOMMU_HW_INFO_TYPE_NONE ? 0 : sizeof(info);
     len = MIN(cmd->data_len, size);
     if (hm_copy_to_user(cmd->data_uptr, &info, len) ||
         hm_clear_user(cmd->data_uptr + len, cmd->data_len - len)) {
@@ -974,7 +975,8 @@ static int ioctl_viommu_alloc(HmCall *call)
     hwpt->obj.users++;
     viommu->vdevs = g_hash_table_new(g_int64_hash, g_int64_equal);
     viommu->veventqs = g_ptr_array_new();
-    ret = hm_driver_viommu_init(viommu, idev->dev);
+    ret = hm_driver_viommu_init(viommu, idev->dev, cmd->data_uptr,
+                                cmd->data_len);
     if (!ret) {
         cmd->out_viommu_id = viommu->obj.id;
         ret = hm_respond(call, sizeof(*cmd));
@@ -989,6 +991,7 @@ static int ioctl_viommu_alloc(HmCall *call)
 
 static void destroy_viommu(HmViommu *viommu)
 {
+    hm_cmdqv_viommu_destroy(viommu);
     viommu->hwpt->obj.users--;
     g_hash_table_destroy(viommu->vdevs);
     g_ptr_array_free(viommu->veventqs, true);
@@ -1049,6 +1052,7 @@ static void destroy_vdevice(HmVdevice *vdev)
 {
     GHashTable *vdevs = vdev->viommu->vdevs;
 
+    hm_cmdqv_vdevice_destroy(vdev);
     /* Not if the virtual ID belongs to another vDEVICE. */
     if (g_hash_table_lookup(vdevs, &vdev->virt_id) == vdev) {
         g_hash_table_remove(vdevs, &vdev->virt_id);
@@ -1294,6 +1298,12 @@ static void destroy(HmObject *obj)
     case HM_OBJ_VDEVICE:
         destroy_vdevice((HmVdevice *)obj);
         break;
+    case HM_OBJ_HW_QUEUE:
+        hm_hw_queue_destroy((HmHwQueue *)obj);
+        break;
+    case HM_OBJ_ACCESS:
+        hm_access_destroy((HmAccess *)obj);
+        break;
     default:
         hm_bug("an object of type %d", obj->type);
     }
@@ -1302,25 +1312,6 @@ static void destroy(HmObject *obj)
 /*
  * The rest
  */
-
-/* Without a CMDQV no queue of a guest can be in hardware. */
-static int ioctl_hw_queue_alloc(HmCall *call)
-{
-    struct iommu_hw_queue_alloc *cmd = call->cmd;
-    uint64_t last;
-
-    if (cmd->flags || cmd->type == IOMMU_HW_QUEUE_TYPE_DEFAULT) {
-        return -EOPNOTSUPP;
-    }
-    if (!cmd->length) {
-        return -EINVAL;
-    }
-    if (!hm_last(cmd->nesting_parent_iova, cmd->length, &last)) {
-        return -EOVERFLOW;
-    }
-    return hm_object_get(call->ctx, cmd->viommu_id, HM_OBJ_VIOMMU) ? -EOPNOTSUPP
-                                                                   : -ENOENT;
-}
 
 static int ioctl_noiommu_get_pa(HmCall *call)
 {
@@ -1499,8 +1490,7 @@ static const struct {
        iommu_ioas_change_process, __reserved),
     OP(IOMMU_VEVENTQ_ALLOC, ioctl_veventq_alloc, iommu_veventq_alloc,
        out_veventq_fd),
-    OP(IOMMU_HW_QUEUE_ALLOC, ioctl_hw_queue_alloc, iommu_hw_queue_alloc,
-       length),
+    OP(IOMMU_HW_QUEUE_ALLOC, hm_hw_queue_alloc, iommu_hw_queue_alloc, length),
     OP(IOMMU_IOAS_NOIOMMU_GET_PA, ioctl_noiommu_get_pa,
        iommu_ioas_noiommu_get_pa, out_phys),
 };

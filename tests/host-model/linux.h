@@ -22,8 +22,10 @@
 /* In Linux, RID attachments are those of PASID 0 (IOMMU_NO_PASID). */
 #define HM_RID              0
 
+typedef struct HmCmdqv HmCmdqv;         /* cmdqv.c: a VINTF of a vIOMMU */
 typedef struct HmDomain HmDomain;
 typedef struct HmDriver HmDriver;
+typedef struct HmHwQueue HmHwQueue;
 typedef struct HmHwpt HmHwpt;
 typedef struct HmIdev HmIdev;
 typedef struct HmVdevice HmVdevice;
@@ -49,6 +51,8 @@ typedef enum HmObjectType {
     HM_OBJ_VIOMMU,
     HM_OBJ_VDEVICE,
     HM_OBJ_VEVENTQ,
+    HM_OBJ_HW_QUEUE,
+    HM_OBJ_ACCESS,                      /* a queue's, to its memory */
     HM_OBJ_TYPES
 } HmObjectType;
 
@@ -126,6 +130,7 @@ struct HmViommu {
     HmDriver *driver;
     HmDomain *s2_parent;
     uint16_t vmid;
+    HmCmdqv *cmdqv;                     /* NULL: it has no VINTF */
 };
 
 struct HmVdevice {
@@ -133,6 +138,7 @@ struct HmVdevice {
     HmViommu *viommu;
     HmIdev *idev;
     uint64_t virt_id;
+    unsigned slot;                      /* of its vIOMMU's VINTF, from 1 */
 };
 
 struct HmIdev {
@@ -144,6 +150,26 @@ struct HmIdev {
     /* The attachments that VFIO made */
     bool attached;
     GHashTable *pasids;
+};
+
+/* It locks the memory of a queue in its IOAS. */
+typedef struct HmAccess {
+    HmObject obj;
+    HmIoas *ioas;                       /* NULL: nothing is locked yet */
+    uint64_t iova, length;
+} HmAccess;
+
+/* A queue of a guest that hardware runs */
+struct HmHwQueue {
+    HmObject obj;
+    HmViommu *viommu;
+    HmAccess *access;
+    uint64_t length;                    /* bytes */
+
+    /* cmdqv.c */
+    bool ready;
+    unsigned index;
+    HmHwQueue *prev;                    /* of the next lower index; held */
 };
 
 /* Send to the vEVENTQ of @type; -EOPNOTSUPP if @viommu has none. */
@@ -183,6 +209,13 @@ int hm_ioas_vfio_unmap(HmIoas *ioas, uint64_t arg);
 int hm_ioas_disable_large_pages(HmIoas *ioas);
 
 void hm_ioas_destroy(HmIoas *ioas);
+
+/*
+ * Lock the areas of a range of whole pages, which must be mapped, readable and
+ * physically contiguous: -ENOENT, -EPERM, -EFAULT.  *host is its address.
+ */
+int hm_ioas_lock(HmIoas *ioas, uint64_t iova, uint64_t length, void **host);
+void hm_ioas_unlock(HmIoas *ioas, uint64_t iova, uint64_t length);
 
 int hm_ioas_add_domain(HmIoas *ioas, HmDomain *domain);
 void hm_ioas_remove_domain(HmIoas *ioas, HmDomain *domain);
@@ -242,8 +275,15 @@ bool hm_driver_ats_supported(HmDevice *dev);
 uint32_t hm_driver_max_pasids(HmDevice *dev);
 /* The physical SMMU that @dev is behind */
 HmDriver *hm_driver_of(HmDevice *dev);
-int hm_driver_hw_info(HmDevice *dev, uint32_t *type,
-                      struct iommu_hw_info_arm_smmuv3 *info);
+typedef union HmHwInfo {
+    struct iommu_hw_info_arm_smmuv3 smmuv3;
+    struct iommu_hw_info_tegra241_cmdqv cmdqv;
+} HmHwInfo;
+
+/* @type is in and out; *len is the size of what it says, or 0 */
+int hm_driver_hw_info(HmDevice *dev, uint32_t *type, HmHwInfo *info,
+                      uint32_t *len);
+HmSmmu *hm_driver_smmu(HmDriver *driver);
 
 int hm_domain_alloc_paging(HmDevice *dev, uint32_t flags, bool data,
                            HmDomain **domain);
@@ -255,7 +295,9 @@ void hm_domain_unmapped(HmDomain *domain, uint64_t iova, uint64_t size);
 
 /* Whether the SMMU of @dev supports vIOMMUs of @type */
 bool hm_driver_viommu_type(HmDevice *dev, uint32_t type);
-int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev);
+/* @data is the user's, of @len bytes, or @len is 0 */
+int hm_driver_viommu_init(HmViommu *viommu, HmDevice *dev, uint64_t data,
+                          uint32_t len);
 int hm_driver_vdevice_init(HmVdevice *vdev);
 /* @num: in, how many; out, how many Linux reports as handled */
 int hm_driver_invalidate(HmViommu *viommu, uint32_t type, uint64_t data,
@@ -269,5 +311,35 @@ void hm_group_detach(HmDevice *dev);
 int hm_group_attach_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain);
 int hm_group_replace_pasid(HmDevice *dev, uint32_t pasid, HmDomain *domain);
 void hm_group_detach_pasid(HmDevice *dev, uint32_t pasid);
+
+/*
+ * cmdqv.c: the driver of the Tegra241 CMDQV
+ */
+
+int hm_cmdqv_hw_info(HmDevice *dev, struct iommu_hw_info_tegra241_cmdqv *info);
+/* Gives the vIOMMU a VINTF of @smmu */
+int hm_cmdqv_viommu_init(HmViommu *viommu, HmSmmu *smmu, uint64_t data,
+                         uint32_t len);
+/* The same for the vDEVICE: a slot.  These also undo what was not done. */
+int hm_cmdqv_vdevice_init(HmVdevice *vdev);
+void hm_cmdqv_vdevice_destroy(HmVdevice *vdev);
+void hm_cmdqv_viommu_destroy(HmViommu *viommu);
+/* @base is an address in the process, which stands for a physical one. */
+int hm_cmdqv_queue_init(HmHwQueue *queue, uint32_t index, uint64_t base);
+void hm_cmdqv_queue_destroy(HmHwQueue *queue);
+
+/*
+ * hw-queue.c: IOMMU_HW_QUEUE_ALLOC, and what can be mapped
+ */
+
+int hm_hw_queue_alloc(HmCall *call);
+void hm_hw_queue_destroy(HmHwQueue *queue);
+void hm_access_destroy(HmAccess *access);
+
+/* Where the next @length bytes of @ctx can be mapped */
+uint64_t hm_mmap_offset(HmCtx *ctx, uint64_t length);
+/* @fd is mapped from its start.  Each mapping is a user of @owner. */
+void hm_mmap_add(HmObject *owner, uint64_t offset, uint64_t length, int fd);
+void hm_mmap_remove(HmObject *owner);
 
 #endif /* HOST_MODEL_LINUX_H */

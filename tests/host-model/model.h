@@ -11,8 +11,11 @@
  *   control.c   configuration, counters, failure injection, the control socket
  *   iommufd.c   Linux's iommufd core: objects, lifetimes, errors
  *   ioas.c      address spaces: map, unmap, ranges, dirty bits
+ *   hw-queue.c  hardware queues, mmap()
  *   driver.c    Linux's arm-smmu-v3 driver: domains, STEs, vIOMMU, commands
+ *   cmdqv.c     Linux's tegra241-cmdqv driver
  *   smmu.c      the physical SMMUv3: tables, caches, commands, events
+ *   smmu-vcmdq.c  the physical CMDQV: queues of VMs
  *   vfio.c      Linux's vfio-pci: regions, interrupts, reset, configuration
  *   pci-config.c  extended configuration space, ATS and PASID capabilities
  *   dma.c       an endpoint that moves any byte on demand
@@ -49,6 +52,7 @@ typedef struct HmSmmu HmSmmu;           /* a physical SMMUv3 */
 typedef struct HmS2 HmS2;               /* a stage 2 as hardware sees it */
 typedef struct HmIoas HmIoas;
 typedef struct HmVeventq HmVeventq;
+typedef struct HmVintf HmVintf;         /* a virtual interface of a CMDQV */
 typedef struct HmVfioFile HmVfioFile;   /* an open VFIO device fd */
 typedef struct HmPci HmPci;             /* extended configuration space */
 
@@ -124,6 +128,11 @@ typedef struct HmSmmuConfig {
     bool no_hw_info;                    /* its driver has no hw_info() */
     bool repeat;                        /* erratum T264-SMMU-3 */
     bool httu_update;                   /* walks set AF, dirty (IDR0.HTTU) */
+    /* The Tegra241 CMDQV; each of the others is a logarithm */
+    uint8_t cmdqv;                      /* version; 0: there is none */
+    uint8_t cmdqv_vintfs;
+    uint8_t cmdqv_vcmdqs;               /* of a VINTF */
+    uint8_t cmdqv_sids;                 /* slots of a VINTF */
 } HmSmmuConfig;
 
 /*
@@ -184,8 +193,8 @@ typedef struct HmTranslation {
 
 /*
  * The configuration of a kind of host, without a name: grace, kunpeng,
- * neoverse, lpa2, minimal, httu, no16k, noril, oas32, asid8, tegra264,
- * nocoherent, onestage, nofwb (see smmu-profile.c).
+ * neoverse, lpa2, minimal, httu, no16k, noril, oas32, asid8, grace-cmdqv,
+ * tegra264, nocoherent, onestage, nofwb (see smmu-profile.c).
  * False if there is no such profile.
  */
 bool hm_smmu_profile(const char *name, HmSmmuConfig *out);
@@ -249,12 +258,47 @@ void hm_smmu_on_event(HmSmmu *smmu, HmSmmuEventFn *fn);
 bool hm_device_atc_inv(uint32_t sid, HmSmmu *smmu, const uint64_t cmd[2]);
 
 /*
+ * smmu-vcmdq.c: VINTFs of the SMMU's CMDQV.  A queue is run by a thread, from
+ * hm_vintf_map() to hm_vintf_unmap().
+ */
+
+#define HM_VINTF_PAGE0 0x10000          /* bytes */
+
+/* There is a new error; @map has a bit for each queue that is halted. */
+typedef void HmVintfErrorFn(void *opaque, const uint64_t map[2]);
+
+HmVintf *hm_vintf_new(HmSmmu *smmu, uint16_t vmid, HmVintfErrorFn *on_error,
+                      void *opaque);
+void hm_vintf_free(HmVintf *vintf);     /* without queues */
+/* Its page 0, from the start of this file on; the VINTF keeps it */
+int hm_vintf_fd(const HmVintf *vintf);
+/* Slot @n turns StreamID @match of an ATC_INV into @replace. */
+void hm_vintf_set_slot(HmVintf *vintf, unsigned n, bool enabled,
+                       uint32_t match, uint32_t replace);
+/*
+ * Queue @i has 2^@log2size commands at @base in this process.  Its registers
+ * are reset, now and when it is unmapped.
+ */
+void hm_vintf_map(HmVintf *vintf, unsigned i, uint64_t base,
+                  unsigned log2size);
+void hm_vintf_unmap(HmVintf *vintf, unsigned i);
+
+/*
  * driver.c and iommufd.c: Linux.  VFIO calls these functions of iommufd.
  */
 
 HmCtx *hm_iommufd_open(void);
 void hm_iommufd_close(HmCtx *ctx);      /* the last fd of it was closed */
 int hm_iommufd_ioctl(HmCtx *ctx, unsigned long request, void *arg);
+/* mmap() of a context: an address or -errno.  It maps by itself. */
+int64_t hm_iommufd_mmap(HmCtx *ctx, void *addr, uint64_t len, int prot,
+                        int flags, uint64_t offset);
+/* That range of the process was unmapped, or other memory was mapped there. */
+void hm_iommufd_unmapped(uint64_t start, uint64_t length);
+/* Whether there can be a mapping of a context; needs no lock */
+bool hm_iommufd_is_mapped(void);
+/* How memory is contiguous: see "contiguous" of the control socket */
+extern uint64_t hm_contiguous;
 
 /* VFIO_DEVICE_BIND_IOMMUFD and unbind; errors as in Linux */
 int hm_iommufd_bind(HmCtx *ctx, HmDevice *dev, uint32_t *devid);
@@ -292,6 +336,7 @@ int hm_driver_raise_event(HmDevice *dev, const uint64_t event[4]);
  * those that are not above the word.
  */
 void hm_driver_watch(HmDevice *dev, uint64_t iova);
+void hm_driver_watch_command(const uint64_t cmd[2]);
 
 /*
  * preload.c

@@ -16,6 +16,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/pci_regs.h>
 #include <poll.h>
 #include <pthread.h>
@@ -987,25 +988,72 @@ int closedir(DIR *dir)
     return 0;
 }
 
-/* No region of ours can be mapped, so that the model sees every access. */
+/*
+ * No region of a device can be mapped, so that the model sees every access.  Of
+ * an iommufd, what it has told an offset of can be.
+ */
+
+static void *our_mmap(HmFile *file, void *addr, size_t len, int prot,
+                      int flags, off64_t offset)
+{
+    int64_t ret = -EINVAL;
+
+    if (file->kind == HM_FILE_CTX) {
+        ret = -hm_call("mmap");
+        ret = ret ?: hm_iommufd_mmap(file->object, addr, len, prot, flags,
+                                     offset);
+        hm_log("mmap = %" PRId64, ret);
+    }
+    return (void *)leave(ret);
+}
+
+/* New memory in the place of old memory is an munmap() as well. */
+#define OUR_MMAP(name, addr, len, prot, flags, fd, offset) ({ \
+        HmFile *file_ = (flags) & MAP_ANONYMOUS ? NULL : enter(fd); \
+        void *at_; \
+        if (file_) { \
+            at_ = our_mmap(file_, addr, len, prot, flags, offset); \
+        } else { \
+            bool locked_ = ((flags) & MAP_FIXED) && hm_iommufd_is_mapped(); \
+            if (locked_) { \
+                hm_lock(); \
+            } \
+            at_ = REAL(name)(addr, len, prot, flags, fd, offset); \
+            if (locked_) { \
+                if (at_ != MAP_FAILED) { \
+                    hm_iommufd_unmapped((uintptr_t)at_, len); \
+                } \
+                hm_unlock(); \
+            } \
+        } \
+        at_; \
+    })
 
 void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
-    if (!(flags & MAP_ANONYMOUS) && enter(fd)) {
-        leave(-EINVAL);
-        return MAP_FAILED;
+    return OUR_MMAP(mmap, addr, len, prot, flags, fd, offset);
+}
+
+int munmap(void *addr, size_t len)
+{
+    int ret;
+
+    if (!hm_iommufd_is_mapped()) {
+        return REAL(munmap)(addr, len);
     }
-    return REAL(mmap)(addr, len, prot, flags, fd, offset);
+    hm_lock();
+    ret = REAL(munmap)(addr, len);
+    if (!ret) {
+        hm_iommufd_unmapped((uintptr_t)addr, len);
+    }
+    hm_unlock();
+    return ret;
 }
 
 void *mmap64(void *addr, size_t len, int prot, int flags, int fd,
              off64_t offset)
 {
-    if (!(flags & MAP_ANONYMOUS) && enter(fd)) {
-        leave(-EINVAL);
-        return MAP_FAILED;
-    }
-    return REAL(mmap64)(addr, len, prot, flags, fd, offset);
+    return OUR_MMAP(mmap64, addr, len, prot, flags, fd, offset);
 }
 
 /* Like a host whose limit of processes is reached. */

@@ -279,11 +279,18 @@ void cmdq_synced(HmSmmu *smmu)
     }
 }
 
+bool cmdq_legal(const HmSmmu *smmu, const uint64_t cmd[2])
+{
+    const Command *c = &commands[cmd[0] & OPCODE];
+
+    return c->name && legal(smmu, c, cmd);
+}
+
 int cmdq_execute(HmSmmu *smmu, const uint64_t cmd[2])
 {
     Command *c = &commands[cmd[0] & OPCODE];
 
-    if (!c->name || !legal(smmu, c, cmd)) {
+    if (!cmdq_legal(smmu, cmd)) {
         return -EIO;
     }
     if (!c->counter) {

@@ -6,6 +6,7 @@
  *   smmu-walk.c     stage 1's tables (VMSAv8-64)
  *   smmu-tlb.c      the caches of stage 1 and stage 2, and their invalidation
  *   smmu-cmdq.c     commands
+ *   smmu-vcmdq.c    command queues of VMs (Tegra241 CMDQV)
  *   smmu-profile.c  hosts by name
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -391,6 +392,8 @@ void s2_invalidate_all(HmSmmu *smmu);
 
 /* 0, -EIO (CERROR_ILL) or -ETIMEDOUT (CERROR_ATC_INV_SYNC) */
 int cmdq_execute(HmSmmu *smmu, const uint64_t cmd[2]);
+/* Whether the SMMU accepts the command */
+bool cmdq_legal(const HmSmmu *smmu, const uint64_t cmd[2]);
 /* A CMD_SYNC has completed */
 void cmdq_synced(HmSmmu *smmu);
 

@@ -19,6 +19,8 @@ typedef struct Profile {
     bool canwbs;
     bool httu_update;
     bool repeat;
+    bool cmdqv;                         /* version 1, 64 VINTFs with 2 VCMDQs
+                                           and 16 StreamIDs each */
     uint32_t iidr;
     uint8_t aidr;                       /* minor version; 0: 2 */
 } Profile;
@@ -36,6 +38,8 @@ typedef struct Profile {
 static const Profile profiles[] = {
     /* NVIDIA's.  HTTU is only the access flag here. */
     { "grace", .httu_update = true, .iidr = 0x0000036b },
+    /* The same with its CMDQV */
+    { "grace-cmdqv", .cmdqv = true, .httu_update = true, .iidr = 0x0000036b },
     /* HiSilicon's: coherent by CANWBS */
     { "kunpeng", .idr0_clear = IDR0_HTTU(3u), .canwbs = true,
       .idr3_clear = IDR3_FWB | IDR3_RIL | IDR3_BBML2,
@@ -97,6 +101,10 @@ bool hm_smmu_profile(const char *name, HmSmmuConfig *out)
             .canwbs = p->canwbs,
             .repeat = p->repeat,
             .httu_update = p->httu_update,
+            .cmdqv = p->cmdqv,
+            .cmdqv_vintfs = 6,
+            .cmdqv_vcmdqs = 1,
+            .cmdqv_sids = 4,
         };
         return true;
     }

@@ -24,14 +24,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-#ifndef __counted_by
-#define __counted_by(member)
-#endif
-#include <linux/iommufd.h>
-#include <linux/vfio.h>
 #include "dma.h"
+#include "test-uapi.h"
 
-#define N(a)        (sizeof(a) / sizeof((a)[0]))
 #define PAGE        4096ull
 #define MiB         (1ull << 20)
 #define IPA         0x80000000ull
@@ -39,95 +34,6 @@
 #define VSID        0x42ull
 #define IOVA        0x40000000ull       /* 2 MiB of pages at their index */
 #define NONE        UINT32_MAX          /* no SubstreamID */
-
-static unsigned points, failures;
-
-static void point(bool good, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    printf("%sok %u - ", good ? "" : "not ", ++points);
-    vprintf(format, args);
-    putchar('\n');
-    va_end(args);
-    failures += !good;
-}
-
-#define is(got, want, ...) do { \
-        int64_t got_ = (got), want_ = (want); \
-        char what_[200]; \
-        snprintf(what_, sizeof(what_), __VA_ARGS__); \
-        if (got_ == want_) { \
-            point(true, "%s", what_); \
-        } else { \
-            point(false, "%s: 0x%" PRIx64 ", not 0x%" PRIx64 " (line %d)", \
-                  what_, got_, want_, __LINE__); \
-        } \
-    } while (0)
-
-static void need(long result, const char *what)
-{
-    if (result < 0) {
-        printf("Bail out! %s: %s\n", what, strerror(-result));
-        exit(1);
-    }
-}
-
-/*
- * The control socket
- */
-
-static FILE *control_file;
-
-static const char *control(const char *format, ...)
-{
-    static char line[16384];
-    va_list args;
-
-    va_start(args, format);
-    vfprintf(control_file, format, args);
-    va_end(args);
-    fputc('\n', control_file);
-    fflush(control_file);
-    if (!fgets(line, sizeof(line), control_file)) {
-        need(-EPIPE, "the control socket");
-    }
-    return line;
-}
-
-static void control_open(const char *path)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    need(connect(fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0,
-         path);
-    control_file = fdopen(fd, "r+");
-}
-
-/* A number behind "key": in an answer; -1 if it is not there */
-static int64_t value_of(const char *json, const char *key)
-{
-    char text[64];
-    const char *at;
-
-    snprintf(text, sizeof(text), "\"%s\": ", key);
-    at = strstr(json, text);
-    if (!at) {
-        return -1;
-    }
-    at += strlen(text);
-    return strtoll(at + (*at == '"'), NULL, 0);
-}
-
-static uint64_t counter(const char *name)
-{
-    int64_t n = value_of(control("counters"), name);
-
-    return n < 0 ? 0 : n;
-}
 
 /*
  * The device and its objects
@@ -141,13 +47,6 @@ typedef struct World {
 
 static uint8_t *ram;
 static int next_fd = 100;
-
-static long call(int fd, unsigned long request, void *arg)
-{
-    int ret = ioctl(fd, request, arg);
-
-    return ret < 0 ? -errno : ret;
-}
 
 static World world_bind(int dev)
 {
@@ -1234,6 +1133,5 @@ int main(int argc, char **argv)
     test_many();
     test_random();
     test_host_pasids();
-    printf("1..%u\n", points);
-    return failures != 0;
+    return points_end();
 }
