@@ -4,8 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The device is a Tegra241 CMDQV beside the SMMU, whose registers are those of
- * smmuv3-accel-tegra241.c.  QEMU itself carries the commands out ("software"):
- * a write to a register starts the drains of the VCMDQs that run.  A drain has
+ * smmuv3-accel-tegra241.c.  Unless the hardware does it (-cmdqv-hw.c), QEMU
+ * carries the commands out: a write to a register starts the drains of the
+ * VCMDQs that run.  A drain has
  * the same bound as that of the SMMU's own queue, its commands enter the same
  * batch, and it waits for the same thread if the host is slow.
  *
@@ -25,24 +26,7 @@
 #include "hw/irq.h"
 #include "hw/sysbus.h"
 #include "trace.h"
-#include "smmuv3-accel-internal.h"
-#include "smmuv3-accel-tegra241.h"
-
-/* Page 0 of the VCMDQs, by global number or by logical one */
-typedef struct CmdqvPage {
-    SMMUv3State *s;
-    hwaddr offset;              /* in the CMDQV */
-    MemoryRegion rom;
-    uint8_t *mem;               /* NULL if each read exits to QEMU */
-} CmdqvPage;
-
-struct SMMUv3AccelCmdqv {
-    MemoryRegion iomem;
-    CmdqvPage page0[2];
-    qemu_irq irq;
-    Tegra241 regs;
-    SMMUv3AccelQueue queue[TEGRA241_VCMDQS];    /* of regs.vcmdq[].q */
-};
+#include "smmuv3-accel-cmdqv.h"
 
 /*
  * Registers in memory
@@ -70,7 +54,7 @@ static void publish_page(const SMMUv3AccelCmdqv *cmdqv, const CmdqvPage *page)
     }
 }
 
-static void publish(const SMMUv3AccelCmdqv *cmdqv)
+void smmuv3_accel_cmdqv_publish(SMMUv3AccelCmdqv *cmdqv)
 {
     for (unsigned n = 0; n < ARRAY_SIZE(cmdqv->page0); n++) {
         publish_page(cmdqv, &cmdqv->page0[n]);
@@ -164,7 +148,7 @@ static void drain_vcmdq(SMMUv3State *s, unsigned i)
         trace_smmuv3_accel_vcmdq_error(s->accel_state->name, i, queue->q->cons,
                                        error);
         if (tegra241_set_error(&cmdqv->regs, i, error)) {
-            publish(cmdqv);
+            smmuv3_accel_cmdqv_publish(cmdqv);
             qemu_irq_pulse(cmdqv->irq);
         }
     }
@@ -176,10 +160,14 @@ void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
     if (!s->accel_state->cmdqv) {
         return;
     }
+    smmuv3_accel_cmdqv_hw_enter(s);
+    if (s->accel_state->cmdqv->hw) {
+        return;
+    }
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         drain_vcmdq(s, i);
     }
-    publish(s->accel_state->cmdqv);
+    smmuv3_accel_cmdqv_publish(s->accel_state->cmdqv);
 }
 
 /*
@@ -189,8 +177,10 @@ void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
 static uint64_t cmdqv_read(void *opaque, hwaddr offset, unsigned size)
 {
     SMMUv3State *s = opaque;
-    uint32_t value = tegra241_read(&s->accel_state->cmdqv->regs, offset);
+    uint32_t value;
 
+    smmuv3_accel_cmdqv_hw_look(s);
+    value = tegra241_read(&s->accel_state->cmdqv->regs, offset);
     trace_smmuv3_accel_cmdqv_read(s->accel_state->name, offset, value);
     return value;
 }
@@ -203,20 +193,22 @@ static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
     bool ran[TEGRA241_VCMDQS];
 
     trace_smmuv3_accel_cmdqv_write(s->accel_state->name, offset, value);
+    /* The guest writes PROD itself, so this may change anything else */
+    smmuv3_accel_cmdqv_hw_leave(s);
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         ran[i] = tegra241_runs(&cmdqv->regs, i);
     }
     if (!tegra241_write(&cmdqv->regs, offset, value)) {
         qemu_log_mask(LOG_GUEST_ERROR, "%s: CMDQV: write to 0x%" PRIx64
                       " is ignored\n", s->accel_state->name, offset);
-        return;
     }
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         if (ran[i] != tegra241_runs(&cmdqv->regs, i)) {
             smmuv3_accel_queue_reset(s, &cmdqv->queue[i]);
+            cmdqv->refused = false;
         }
     }
-    publish(cmdqv);
+    smmuv3_accel_cmdqv_publish(cmdqv);
     smmuv3_accel_cmdqv_drain(s);
 }
 
@@ -300,11 +292,12 @@ void smmuv3_accel_cmdqv_reset(SMMUv3State *s)
     if (!cmdqv) {
         return;
     }
+    smmuv3_accel_cmdqv_hw_leave(s);
     tegra241_reset(&cmdqv->regs);
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         smmuv3_accel_queue_reset(s, &cmdqv->queue[i]);
     }
-    publish(cmdqv);
+    smmuv3_accel_cmdqv_publish(cmdqv);
 }
 
 void smmuv3_accel_do_init_cmdqv(SMMUv3State *s)
@@ -325,6 +318,9 @@ void smmuv3_accel_do_init_cmdqv(SMMUv3State *s)
         add_page(s, &cmdqv->page0[0], TEGRA241_GLOBAL);
         add_page(s, &cmdqv->page0[1], TEGRA241_LOGICAL);
     }
+    smmuv3_accel_cmdqv_hw_init(s);
     sysbus_init_mmio(dev, &cmdqv->iomem);
     sysbus_init_irq(dev, &cmdqv->irq);
+    /* Devices that were created before their SMMU */
+    smmuv3_accel_cmdqv_host_new(s);
 }

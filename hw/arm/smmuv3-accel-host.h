@@ -123,7 +123,52 @@ typedef struct SMMUv3HostOps {
     void (*destroy)(SMMUv3Host *host, uint32_t id);
 } SMMUv3HostOps;
 
+/* Size of page 0 of a VINTF, in bytes (linux/iommufd.h says it too) */
+#define SMMUV3_HOST_VINTF_SIZE 0x10000
+
+/* What is known of the Tegra241 CMDQV beside the physical SMMUv3 */
+typedef struct SMMUv3HostCmdqv {
+    uint8_t log2_queues;        /* VCMDQs that a vIOMMU may have */
+    uint8_t log2_sids;          /* vDEVICEs that it may have */
+} SMMUv3HostCmdqv;
+
+/*
+ * Command queues in hardware.  A vIOMMU with a VINTF serves as any other, and
+ * may have VCMDQs that the host's SMMUv3 itself reads from guest memory.
+ */
+typedef struct SMMUv3HostCmdqvOps {
+    /* Returns -EOPNOTSUPP, among others, if there is no CMDQV */
+    int (*info)(SMMUv3HostDevice *dev, SMMUv3HostCmdqv *info, Error **errp);
+
+    /*
+     * IOMMU_VIOMMU_ALLOC of a vIOMMU with a VINTF.  Maps its page 0 at @page in
+     * place of what is there: SMMUV3_HOST_VINTF_SIZE bytes, aligned to pages.
+     */
+    int (*viommu_alloc)(SMMUv3HostDevice *dev, uint32_t stage2, void *page,
+                        uint32_t *id, Error **errp);
+
+    /*
+     * IOMMU_HW_QUEUE_ALLOC: VCMDQ @index of @viommu is at @base in the guest's
+     * memory, @length bytes.  It is not enabled, and PROD and CONS are 0.  The
+     * VCMDQ before it must exist, and must not be freed before it.
+     */
+    int (*queue_alloc)(SMMUv3Host *host, uint32_t viommu, uint32_t index,
+                       uint64_t base, uint64_t length, uint32_t *id,
+                       Error **errp);
+
+    /* A vEVENTQ that tells of errors in VCMDQs; as events_alloc() */
+    int (*errors_alloc)(SMMUv3Host *host, uint32_t viommu, uint32_t *id,
+                        int *fd, Error **errp);
+
+    /*
+     * Read what is in @fd.  Returns how many errors there were, or a negative
+     * errno, which is -EAGAIN if there were none.  Never blocks.
+     */
+    int (*errors_read)(SMMUv3Host *host, int fd);
+} SMMUv3HostCmdqvOps;
+
 /* On iommufd: @dev is a HostIOMMUDeviceIOMMUFD, @host an IOMMUFDBackend */
 extern const SMMUv3HostOps smmuv3_iommufd_ops;
+extern const SMMUv3HostCmdqvOps smmuv3_iommufd_cmdqv_ops;
 
 #endif

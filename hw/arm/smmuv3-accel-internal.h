@@ -72,6 +72,7 @@ typedef struct SMMUv3Accel {
      * needs.
      */
     SMMUv3AccelCaps caps;
+    uint8_t cmdqs;              /* IDR1.CMDQS, once @caps are frozen */
     SMMUv3AccelQueue cmdq;      /* of SMMUv3State.cmdq */
     SMMUv3AccelCmdqv *cmdqv;    /* NULL without */
 
@@ -212,8 +213,26 @@ SMMUCmdError smmuv3_accel_cmdq_sync(SMMUv3State *s);
  * Command queues that the guest owns (smmuv3-accel-cmdqv.c)
  */
 
-/* Does nothing without a CMDQV, like the next one */
+/**
+ * smmuv3_accel_cmdqv_cmdqs: how long a command queue may be
+ * @s: about to tell the guest
+ *
+ * Where the hardware may read VCMDQs, one must be contiguous in the host.  So
+ * it shall fit into a page of the guest's memory.
+ *
+ * Returns: a value for IDR1.CMDQS.
+ */
+unsigned smmuv3_accel_cmdqv_cmdqs(SMMUv3State *s);
+
+/* Does nothing without a CMDQV, like the next ones */
 void smmuv3_accel_cmdqv_reset(SMMUv3State *s);
+
+/*
+ * The first device has come, with a vIOMMU, or the last one is about to go: the
+ * hardware can have the VCMDQs, or not any more
+ */
+void smmuv3_accel_cmdqv_host_new(SMMUv3State *s);
+void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s);
 
 /* Drain the VCMDQs that run; no drain is running, or it will be continued */
 void smmuv3_accel_cmdqv_drain(SMMUv3State *s);

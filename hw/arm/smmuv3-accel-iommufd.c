@@ -14,24 +14,13 @@
 #include "qemu/host-utils.h"
 #include "qemu/sockets.h"
 #include "qapi/error.h"
-#include "system/iommufd.h"
 #include "trace.h"
 #include "hw/arm/smmuv3.h"
-#include "smmuv3-accel-host.h"
+#include "smmuv3-accel-iommufd.h"
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
-static HostIOMMUDeviceIOMMUFD *to_idev(SMMUv3HostDevice *dev)
-{
-    return HOST_IOMMU_DEVICE_IOMMUFD(dev);
-}
-
-static IOMMUFDBackend *to_iommufd(SMMUv3Host *host)
-{
-    return IOMMUFD_BACKEND(host);
-}
-
 /* The uapi's calls fail with -1 and errno, ours with -errno and an Error */
-static int iommufd_call(IOMMUFDBackend *iommufd, unsigned long request,
+int smmuv3_iommufd_call(IOMMUFDBackend *iommufd, unsigned long request,
                         void *arg, const char *what, Error **errp)
 {
     int ret = ioctl(iommufd->fd, request, arg) ? -errno : 0;
@@ -50,12 +39,12 @@ static const char *host_name(SMMUv3HostDevice *dev)
 
 static SMMUv3Host *host_host(SMMUv3HostDevice *dev)
 {
-    return (SMMUv3Host *)to_idev(dev)->iommufd;
+    return (SMMUv3Host *)smmuv3_to_idev(dev)->iommufd;
 }
 
 static uint32_t host_stage2(SMMUv3HostDevice *dev)
 {
-    return to_idev(dev)->hwpt_id;
+    return smmuv3_to_idev(dev)->hwpt_id;
 }
 
 /*
@@ -92,8 +81,8 @@ static int address_bits(HostIOMMUDeviceIOMMUFD *idev, uint8_t *bits,
         ranges = g_new0(struct iommu_iova_range, arg.num_iovas);
         arg.allowed_iovas = (uintptr_t)ranges;
     }
-    ret = iommufd_call(idev->iommufd, IOMMU_IOAS_IOVA_RANGES, &arg,
-                       "IOMMU_IOAS_IOVA_RANGES", errp);
+    ret = smmuv3_iommufd_call(idev->iommufd, IOMMU_IOAS_IOVA_RANGES, &arg,
+                              "IOMMU_IOAS_IOVA_RANGES", errp);
     for (uint32_t i = 0; !ret && i < arg.num_iovas; i++) {
         last = MAX(last, ranges[i].last);
     }
@@ -104,7 +93,7 @@ static int address_bits(HostIOMMUDeviceIOMMUFD *idev, uint8_t *bits,
 static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
 {
     ERRP_GUARD();
-    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    HostIOMMUDeviceIOMMUFD *idev = smmuv3_to_idev(dev);
     struct iommu_hw_info_arm_smmuv3 data = {};
     struct iommu_hw_info arg = {
         .size = sizeof(arg),
@@ -112,8 +101,8 @@ static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
         .data_len = sizeof(data),
         .data_uptr = (uintptr_t)&data,
     };
-    int ret = iommufd_call(idev->iommufd, IOMMU_GET_HW_INFO, &arg,
-                           "IOMMU_GET_HW_INFO", errp);
+    int ret = smmuv3_iommufd_call(idev->iommufd, IOMMU_GET_HW_INFO, &arg,
+                                  "IOMMU_GET_HW_INFO", errp);
 
     if (ret == -EOPNOTSUPP) {
         error_prepend(errp, "the host's kernel does not describe its SMMUv3 "
@@ -148,15 +137,15 @@ static int host_viommu_alloc(SMMUv3HostDevice *dev, uint32_t stage2,
                              uint32_t *id, Error **errp)
 {
     ERRP_GUARD();
-    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    HostIOMMUDeviceIOMMUFD *idev = smmuv3_to_idev(dev);
     struct iommu_viommu_alloc arg = {
         .size = sizeof(arg),
         .type = IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
         .dev_id = idev->devid,
         .hwpt_id = stage2,
     };
-    int ret = iommufd_call(idev->iommufd, IOMMU_VIOMMU_ALLOC, &arg,
-                           "IOMMU_VIOMMU_ALLOC", errp);
+    int ret = smmuv3_iommufd_call(idev->iommufd, IOMMU_VIOMMU_ALLOC, &arg,
+                                  "IOMMU_VIOMMU_ALLOC", errp);
 
     if (ret == -EOPNOTSUPP) {
         error_prepend(errp, "the host's SMMUv3 must do both stages, and keep "
@@ -177,15 +166,15 @@ static int host_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
                               uint32_t sid, uint32_t *id, Error **errp)
 {
     ERRP_GUARD();
-    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    HostIOMMUDeviceIOMMUFD *idev = smmuv3_to_idev(dev);
     struct iommu_vdevice_alloc arg = {
         .size = sizeof(arg),
         .viommu_id = viommu,
         .dev_id = idev->devid,
         .virt_id = sid,
     };
-    int ret = iommufd_call(idev->iommufd, IOMMU_VDEVICE_ALLOC, &arg,
-                           "IOMMU_VDEVICE_ALLOC", errp);
+    int ret = smmuv3_iommufd_call(idev->iommufd, IOMMU_VDEVICE_ALLOC, &arg,
+                                  "IOMMU_VDEVICE_ALLOC", errp);
 
     if (ret == -EOPNOTSUPP) {
         error_prepend(errp, "the host's kernel takes no device that has more "
@@ -200,7 +189,7 @@ static int host_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
 static int host_hwpt_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
                            const uint64_t ste[2], uint32_t *id, Error **errp)
 {
-    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    HostIOMMUDeviceIOMMUFD *idev = smmuv3_to_idev(dev);
     struct iommu_hwpt_arm_smmuv3 data = {
         .ste = { cpu_to_le64(ste[0]), cpu_to_le64(ste[1]) },
     };
@@ -212,8 +201,8 @@ static int host_hwpt_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
         .data_len = sizeof(data),
         .data_uptr = (uintptr_t)&data,
     };
-    int ret = iommufd_call(idev->iommufd, IOMMU_HWPT_ALLOC, &arg,
-                           "IOMMU_HWPT_ALLOC of a nested HWPT", errp);
+    int ret = smmuv3_iommufd_call(idev->iommufd, IOMMU_HWPT_ALLOC, &arg,
+                                  "IOMMU_HWPT_ALLOC of a nested HWPT", errp);
 
     if (!ret) {
         *id = arg.out_hwpt_id;
@@ -223,7 +212,7 @@ static int host_hwpt_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
 
 static int host_attach(SMMUv3HostDevice *dev, uint32_t hwpt, Error **errp)
 {
-    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    HostIOMMUDeviceIOMMUFD *idev = smmuv3_to_idev(dev);
 
     return HOST_IOMMU_DEVICE_IOMMUFD_GET_CLASS(idev)->attach_hwpt(idev, hwpt,
                                                                   errp);
@@ -231,7 +220,7 @@ static int host_attach(SMMUv3HostDevice *dev, uint32_t hwpt, Error **errp)
 
 static int host_detach(SMMUv3HostDevice *dev, Error **errp)
 {
-    HostIOMMUDeviceIOMMUFD *idev = to_idev(dev);
+    HostIOMMUDeviceIOMMUFD *idev = smmuv3_to_idev(dev);
 
     return HOST_IOMMU_DEVICE_IOMMUFD_GET_CLASS(idev)->detach_hwpt(idev, errp);
 }
@@ -250,21 +239,23 @@ static int host_invalidate(SMMUv3Host *host, uint32_t viommu,
 
     QEMU_BUILD_BUG_ON(sizeof(*cmds) !=
                       sizeof(struct iommu_viommu_arm_smmuv3_invalidate));
-    return ioctl(to_iommufd(host)->fd, IOMMU_HWPT_INVALIDATE, &arg) ? -errno
-                                                                     : 0;
+    return ioctl(smmuv3_to_iommufd(host)->fd, IOMMU_HWPT_INVALIDATE, &arg)
+           ? -errno : 0;
 }
 
-static int host_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
-                             uint32_t *id, int *fd, Error **errp)
+int smmuv3_iommufd_veventq_alloc(SMMUv3Host *host, uint32_t viommu,
+                                 uint32_t type, uint32_t depth, uint32_t *id,
+                                 int *fd, Error **errp)
 {
+    IOMMUFDBackend *iommufd = smmuv3_to_iommufd(host);
     struct iommu_veventq_alloc arg = {
         .size = sizeof(arg),
         .viommu_id = viommu,
-        .type = IOMMU_VEVENTQ_TYPE_ARM_SMMUV3,
+        .type = type,
         .veventq_depth = depth,
     };
-    int ret = iommufd_call(to_iommufd(host), IOMMU_VEVENTQ_ALLOC, &arg,
-                           "IOMMU_VEVENTQ_ALLOC", errp);
+    int ret = smmuv3_iommufd_call(iommufd, IOMMU_VEVENTQ_ALLOC, &arg,
+                                  "IOMMU_VEVENTQ_ALLOC", errp);
 
     if (ret) {
         return ret;
@@ -274,12 +265,20 @@ static int host_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
         error_setg_errno(errp, -ret, "a vEVENTQ cannot be read without "
                          "blocking");
         close(arg.out_veventq_fd);
-        iommufd_backend_free_id(to_iommufd(host), arg.out_veventq_id);
+        iommufd_backend_free_id(iommufd, arg.out_veventq_id);
         return ret;
     }
     *id = arg.out_veventq_id;
     *fd = arg.out_veventq_fd;
     return 0;
+}
+
+static int host_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
+                             uint32_t *id, int *fd, Error **errp)
+{
+    return smmuv3_iommufd_veventq_alloc(host, viommu,
+                                        IOMMU_VEVENTQ_TYPE_ARM_SMMUV3, depth,
+                                        id, fd, errp);
 }
 
 /* A record is a header, then an event, unless the header notes a loss */
@@ -322,6 +321,7 @@ static int host_events_read(SMMUv3Host *host, int fd, SMMUv3HostEvent *events,
 static int host_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
 {
     const int tries = wait ? 1000 : 1, pause_us = 100;
+    int iommufd = smmuv3_to_iommufd(host)->fd;
     struct iommu_destroy arg = { .size = sizeof(arg), .id = id };
     int ret;
 
@@ -329,7 +329,7 @@ static int host_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
         close(fd);
     }
     for (int n = 0; n < tries; n++) {
-        ret = ioctl(to_iommufd(host)->fd, IOMMU_DESTROY, &arg) ? -errno : 0;
+        ret = ioctl(iommufd, IOMMU_DESTROY, &arg) ? -errno : 0;
         if (ret != -EBUSY) {
             break;
         }
@@ -337,7 +337,7 @@ static int host_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
             g_usleep(pause_us);
         }
     }
-    trace_smmuv3_accel_iommufd(to_iommufd(host)->fd, "IOMMU_DESTROY", ret);
+    trace_smmuv3_accel_iommufd(iommufd, "IOMMU_DESTROY", ret);
     if (ret == -EBUSY && !wait) {
         return ret;
     }
@@ -349,7 +349,7 @@ static int host_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
 
 static void host_destroy(SMMUv3Host *host, uint32_t id)
 {
-    iommufd_backend_free_id(to_iommufd(host), id);
+    iommufd_backend_free_id(smmuv3_to_iommufd(host), id);
 }
 
 const SMMUv3HostOps smmuv3_iommufd_ops = {

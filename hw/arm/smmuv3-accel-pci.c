@@ -172,6 +172,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
      * because the entries may hit for streams of another vSMMU.
      */
     if (vsmmu->n_streams == 1) {
+        smmuv3_accel_cmdqv_host_gone(ep->smmu);
         smmuv3_accel_slow_cancel(ep->smmu);
         vsmmu->ops->detach(stream->dev, NULL);
         if (vsmmu->slow && !ep->smmu->accel_props.share_stage2) {
@@ -242,6 +243,9 @@ static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
     }
     accel->caps = caps;
     smmuv3_accel_eventq_update(s);
+    if (accel->vsmmu.n_streams == 1) {
+        smmuv3_accel_cmdqv_host_new(s);
+    }
     return true;
 }
 

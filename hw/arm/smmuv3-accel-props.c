@@ -75,7 +75,10 @@ const PropertyInfo smmuv3_prop_cmdqv_backend = {
     .set_default_value = qdev_propinfo_set_default_value_enum,
 };
 
-/* auto is off: a VCMDQ that QEMU drains costs the guest more exits */
+/*
+ * auto is off.  The region and the interrupt must be there before a host is
+ * known, and a VCMDQ that QEMU drains costs the guest more exits.
+ */
 bool smmuv3_has_cmdqv(const SMMUv3State *s)
 {
     return s->accel && s->accel_props.cmdqv == ON_OFF_AUTO_ON;
@@ -136,7 +139,7 @@ static const struct {
       "what all hosts have; a number: each host needs as much" },
     { "stage", "accel=off: 1, 2 or nested" },
     { "x-cmdqv-backend", "cmdqv=on: who carries the commands out: software is "
-      "QEMU, hardware is not built yet; auto: software" },
+      "QEMU, hardware needs a host with a CMDQV; auto: whoever can" },
     { "x-direct-registers", "accel=on: let the guest read registers without "
       "an exit" },
     { "x-drain-us", "accel=on: microseconds for which QEMU goes on to read "
@@ -248,18 +251,13 @@ static void check_stage(SMMUv3State *s, GPtrArray *faults)
     }
 }
 
-/* Refuse what is not implemented yet; never ignore it */
-static void check_built(SMMUv3State *s, GPtrArray *faults)
+static void check_cmdqv(SMMUv3State *s, GPtrArray *faults)
 {
-    const SMMUv3AccelProps *props = &s->accel_props;
+    int backend = s->accel_props.cmdqv_backend;
 
-    if (props->cmdqv_backend == SMMUV3_CMDQV_HARDWARE) {
-        fault(faults, s, "x-cmdqv-backend=hardware is not supported yet: leave "
-              "it out, or write x-cmdqv-backend=software");
-    } else if (props->cmdqv_backend == SMMUV3_CMDQV_SOFTWARE &&
-               !smmuv3_has_cmdqv(s)) {
-        fault(faults, s, "x-cmdqv-backend=software needs cmdqv=on: add that, "
-              "or leave it out");
+    if (backend != SMMUV3_CMDQV_AUTO && !smmuv3_has_cmdqv(s)) {
+        fault(faults, s, "x-cmdqv-backend=%s needs cmdqv=on: add that, or "
+              "leave it out", cmdqv_backend_names[backend]);
     }
 }
 
@@ -286,7 +284,7 @@ static void check_accel(SMMUv3State *s, GPtrArray *faults)
         fault(faults, s, "s2fwb=on is not possible with accel=on, where stage "
               "2 belongs to the host: drop s2fwb=");
     }
-    check_built(s, faults);
+    check_cmdqv(s, faults);
 }
 
 /*

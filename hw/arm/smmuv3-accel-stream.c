@@ -65,6 +65,7 @@ static void vsmmu_close(SMMUv3AccelVsmmu *vsmmu)
         vsmmu->ops->events_free(vsmmu->host, vsmmu->old_veventq, -1, true);
         vsmmu->old_veventq = 0;
     }
+    smmuv3_accel_vintf_close(vsmmu);
     destroy(vsmmu, &vsmmu->bypass_hwpt);
     destroy(vsmmu, &vsmmu->abort_hwpt);
     destroy(vsmmu, &vsmmu->viommu);
@@ -86,8 +87,12 @@ static bool vsmmu_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
 {
     const SMMUv3HostOps *ops = vsmmu->ops;
     uint32_t stage2 = ops->stage2(dev);
+    int ret = smmuv3_accel_vintf_open(vsmmu, dev, stage2, errp);
 
-    if (ops->viommu_alloc(dev, stage2, &vsmmu->viommu, errp)) {
+    if (ret == -EOPNOTSUPP) {
+        ret = ops->viommu_alloc(dev, stage2, &vsmmu->viommu, errp);
+    }
+    if (ret) {
         return false;
     }
     vsmmu->host = ops->host(dev);
@@ -121,6 +126,12 @@ bool smmuv3_accel_stream_init(SMMUv3AccelStream *stream,
         error_setg(errp, "the other devices behind this SMMU sit behind "
                    "another physical SMMUv3 of the host; put this one on a "
                    "root complex with an arm-smmuv3 of its own");
+        return false;
+    } else if (vsmmu->vintf.active && vsmmu->n_streams >= vsmmu->vintf.sids) {
+        error_setg(errp, "the host's CMDQV has room for %u devices of a vSMMU; "
+                   "put this one on a root complex with an arm-smmuv3 of its "
+                   "own, or give this SMMU x-cmdqv-backend=software",
+                   vsmmu->vintf.sids);
         return false;
     }
 

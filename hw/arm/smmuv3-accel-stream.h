@@ -17,6 +17,7 @@
 #include "qemu/queue.h"
 #include "smmuv3-accel-host.h"
 #include "smmuv3-accel-policy.h"
+#include "smmuv3-accel-vintf.h"
 
 typedef struct SMMUv3AccelStream SMMUv3AccelStream;
 
@@ -38,7 +39,7 @@ typedef QLIST_HEAD(, SMMUv3AccelStream) SMMUv3AccelStreamList;
 /* A PCI StreamID is a bus number and a devfn of eight bits each */
 #define SMMUV3_ACCEL_SIDS 0x10000
 
-typedef struct SMMUv3AccelVsmmu {
+struct SMMUv3AccelVsmmu {
     const SMMUv3HostOps *ops;
     const char *name;           /* the SMMU's, for messages; not owned */
     SMMUv3AccelStreamList streams;
@@ -66,7 +67,9 @@ typedef struct SMMUv3AccelVsmmu {
     uint32_t old_veventq;       /* closed, but the host still uses it; or 0 */
     int event_fd;
     int64_t event_next;         /* sequence of the next event, or -1 */
-} SMMUv3AccelVsmmu;
+
+    SMMUv3AccelVintf vintf;     /* of @viommu, if it has one */
+};
 
 struct SMMUv3AccelStream {
     SMMUv3AccelVsmmu *vsmmu;

@@ -48,7 +48,7 @@ typedef struct Tegra241Reg {
  * What is derived
  */
 
-static bool is_enabled(const Tegra241 *t)
+bool tegra241_enabled(const Tegra241 *t)
 {
     return t->config & t->vintf_config & ENABLE;
 }
@@ -67,7 +67,7 @@ static int logical(const Tegra241 *t, unsigned i)
 }
 
 /* The VCMDQ that a logical one is, or -1; if the guest names two, the first */
-static int physical(const Tegra241 *t, unsigned lvcmdq)
+int tegra241_physical(const Tegra241 *t, unsigned lvcmdq)
 {
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         if (logical(t, i) == lvcmdq) {
@@ -81,8 +81,8 @@ bool tegra241_runs(const Tegra241 *t, unsigned i)
 {
     int lvcmdq = logical(t, i);
 
-    return is_enabled(t) && (t->vcmdq[i].config & ENABLE) && lvcmdq >= 0 &&
-           physical(t, lvcmdq) == i;
+    return tegra241_enabled(t) && (t->vcmdq[i].config & ENABLE) &&
+           lvcmdq >= 0 && tegra241_physical(t, lvcmdq) == i;
 }
 
 bool tegra241_halted(const Tegra241 *t, unsigned i)
@@ -103,7 +103,7 @@ static uint32_t status(const Tegra241 *t, unsigned i)
 
 static uint32_t vintf_status(const Tegra241 *t, unsigned i)
 {
-    return is_enabled(t);
+    return tegra241_enabled(t);
 }
 
 static uint32_t vcmdq_status(const Tegra241 *t, unsigned i)
@@ -126,7 +126,7 @@ static uint32_t lvcmdq_err_map(const Tegra241 *t, unsigned word)
     uint32_t map = 0;
 
     for (unsigned l = 0; l < TEGRA241_VCMDQS && !word; l++) {
-        int i = physical(t, l);
+        int i = tegra241_physical(t, l);
 
         map |= (i >= 0 && tegra241_halted(t, i)) << l;
     }
@@ -225,7 +225,7 @@ static const Tegra241Reg *look_up(const Tegra241 *t, hwaddr offset,
         return NULL;
     }
     if (page > 2) {
-        vcmdq = physical(t, vcmdq);
+        vcmdq = tegra241_physical(t, vcmdq);
         page -= 2;
     }
     if (vcmdq < 0) {
@@ -284,6 +284,23 @@ bool tegra241_write(Tegra241 *t, hwaddr offset, uint32_t value)
         set_queue(&t->vcmdq[i]);
     }
     return true;
+}
+
+bool tegra241_interrupts(const Tegra241 *t)
+{
+    return cmdq_err_map(t, 0) && !(t->vintf_int_mask & BIT(0));
+}
+
+void tegra241_take(Tegra241 *t, unsigned i,
+                   const uint32_t page0[TEGRA241_PAGE0_END / 4])
+{
+    Tegra241Vcmdq *vcmdq = &t->vcmdq[i];
+
+    vcmdq->q.cons = page0[0] & (INDEX | CONS_ERR);
+    vcmdq->q.prod = page0[1] & INDEX;
+    vcmdq->config = page0[2] & ENABLE;
+    vcmdq->gerror = page0[4] & R_GERROR_CMDQ_ERR_MASK;
+    vcmdq->gerrorn = page0[5] & R_GERROR_CMDQ_ERR_MASK;
 }
 
 bool tegra241_set_error(Tegra241 *t, unsigned i, unsigned error)

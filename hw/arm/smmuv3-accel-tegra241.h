@@ -82,6 +82,25 @@ bool tegra241_write(Tegra241 *t, hwaddr offset, uint32_t value);
  */
 bool tegra241_runs(const Tegra241 *t, unsigned i);
 
+/* The VCMDQ that logical VCMDQ @l of VINTF0 is, or -1 */
+int tegra241_physical(const Tegra241 *t, unsigned l);
+
+/* Are the CMDQV and VINTF0 enabled? */
+bool tegra241_enabled(const Tegra241 *t);
+
+/* Is there a halted VCMDQ that the interrupt is to tell of? */
+bool tegra241_interrupts(const Tegra241 *t);
+
+/**
+ * tegra241_take: the hardware has had a VCMDQ
+ * @t: any
+ * @i: below TEGRA241_VCMDQS
+ * @page0: its registers in page 0, as the guest has left them; from the host,
+ *         so anything may be in them
+ */
+void tegra241_take(Tegra241 *t, unsigned i,
+                   const uint32_t page0[TEGRA241_PAGE0_END / 4]);
+
 /* Has VCMDQ @i an error that the guest has not acknowledged?  Then it halts. */
 bool tegra241_halted(const Tegra241 *t, unsigned i);
 

@@ -59,12 +59,24 @@ static void accel_destroy(SMMUv3State *s)
     smmuv3_accel_pci_unrealize(s);
     unblock_migration(accel);
     smmuv3_accel_vsmmu_fini(&accel->vsmmu);
+    smmuv3_accel_vintf_fini(&accel->vsmmu.vintf);
     smmuv3_accel_eventq_unrealize(s);
     smmuv3_accel_drain_unrealize(s);
     smmuv3_accel_ste_unrealize(s);
     g_free(accel->name);
     g_free(accel);
     s->accel_state = NULL;
+}
+
+/* Devices that are there already are adopted next */
+static bool ask_for_vintf(SMMUv3State *s, Error **errp)
+{
+    int backend = s->accel_props.cmdqv_backend;
+
+    return !smmuv3_has_cmdqv(s) || backend == SMMUV3_CMDQV_SOFTWARE ||
+           smmuv3_accel_vintf_init(&s->accel_state->vsmmu.vintf,
+                                   &smmuv3_iommufd_cmdqv_ops,
+                                   backend == SMMUV3_CMDQV_HARDWARE, errp);
 }
 
 bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
@@ -87,7 +99,8 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
     smmuv3_accel_drain_realize(s);
     smmuv3_accel_eventq_realize(s);
 
-    if (!block_migration(accel, errp) || !smmuv3_accel_pci_realize(s, errp)) {
+    if (!block_migration(accel, errp) || !ask_for_vintf(s, errp) ||
+        !smmuv3_accel_pci_realize(s, errp)) {
         s->smmu_state.primary_bus->iommu_ops = NULL;
         accel_destroy(s);
         return false;
@@ -141,8 +154,10 @@ void smmuv3_accel_do_reset(SMMUv3State *s)
     smmuv3_accel_caps_freeze(&accel->caps);
     smmuv3_accel_caps_to_regs(&accel->caps, s->idr, &s->aidr);
     if (first) {
+        accel->cmdqs = smmuv3_accel_cmdqv_cmdqs(s);
         hint_sva(s);
     }
+    s->idr[1] = FIELD_DP32(s->idr[1], IDR1, CMDQS, accel->cmdqs);
     trace_smmuv3_accel_idr(accel->name, s->idr[0], s->idr[1], s->idr[3],
                            s->idr[5], s->aidr, accel->caps.seen_host);
     s->eventq_irq_cfg0 = 0;

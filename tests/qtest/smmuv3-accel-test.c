@@ -86,9 +86,9 @@ static const Row refusals[] = {
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,stage=nested",
       "arm-smmuv3 's0': stage=nested is not possible with accel=on" },
     { "cmdqv-hardware", false, "-nic none -device arm-smmuv3,id=s0,"
-      "primary-bus=pcie.0,accel=on,cmdqv=on,x-cmdqv-backend=hardware",
-      "arm-smmuv3 's0': x-cmdqv-backend=hardware is not supported yet: leave "
-      "it out, or write x-cmdqv-backend=software" },
+      "primary-bus=pcie.0,accel=on,cmdqv=off,x-cmdqv-backend=hardware",
+      "arm-smmuv3 's0': x-cmdqv-backend=hardware needs cmdqv=on: add that, or "
+      "leave it out" },
     { "cmdqv-backend", false, "-nic none -device arm-smmuv3,id=s0,"
       "primary-bus=pcie.0,accel=on,x-cmdqv-backend=software",
       "arm-smmuv3 's0': x-cmdqv-backend=software needs cmdqv=on: add that, or "

@@ -49,7 +49,7 @@ static const FaultRow fault_rows[] = {
       { "arm-smmuv3 's0': 5 faults: (1) ",
         ") accel=on needs a guest that boots by ACPI", ") stage=2 is not ",
         ") s2fwb=on is not possible",
-        ") x-cmdqv-backend=hardware is not supported yet",
+        ") x-cmdqv-backend=hardware needs cmdqv=on",
         "; (5) pasid=on is an older name: write ssidsize=" } },
     { "devices", "", true,
       "-device virtio-rng-pci,id=r1 -device virtio-rng-pci,id=r2 "
@@ -70,7 +70,7 @@ static const FaultRow fault_rows[] = {
         "an iommufd: add -object iommufd,id=iommufd0",
         "; nor from a conventional PCI bus" } },
     { "one", "", true, SMMU ",accel=on,x-cmdqv-backend=hardware",
-      { "arm-smmuv3 's0': x-cmdqv-backend=hardware is not supported yet" },
+      { "arm-smmuv3 's0': x-cmdqv-backend=hardware needs cmdqv=on" },
       "(1)" },
     { "pasid", "", true, SMMU ",accel=on,pasid=on",
       { "arm-smmuv3 's0': pasid=on is an older name: write ssidsize=auto, or "

@@ -1,0 +1,313 @@
+/*
+ * Accelerated SMMUv3: the guest's own command queues, in hardware
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * QEMU has the VCMDQs at first, and carries their commands out.  Once the guest
+ * has enabled all that it has allocated, and the vIOMMU has a VINTF, QEMU gives
+ * them to the hardware: the host learns where the commands are, PROD and CONS
+ * go on from where they are, and the guest gets page 0 of the VINTF in place of
+ * QEMU's.  From then on it invalidates without an exit.
+ *
+ * A write to any other page takes the VCMDQs back, and so do a reset and the
+ * removal of the last device.  The guest notices none of that.  If the host
+ * refuses a VCMDQ, for one because its memory is not contiguous there, QEMU
+ * keeps all of them.
+ *
+ * The host tells of errors by a vEVENTQ.  Which VCMDQ halts is in its GERROR.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "system/hostmem.h"
+#include "exec/ramblock.h"
+#include "qapi/error.h"
+#include "hw/irq.h"
+#include "trace.h"
+#include "smmuv3-accel-cmdqv.h"
+
+static SMMUv3AccelVintf *vintf_of(SMMUv3State *s)
+{
+    return &s->accel_state->vsmmu.vintf;
+}
+
+/*
+ * How many VCMDQs there are to give; 0 if the guest is not done with setting
+ * them up.  The host wants them to be logical VCMDQs 0, 1, and so on.
+ */
+static unsigned n_ready(SMMUv3AccelCmdqv *cmdqv)
+{
+    const Tegra241 *t = &cmdqv->regs;
+    unsigned n = 0;
+
+    if (!tegra241_enabled(t)) {
+        return 0;
+    }
+    for (unsigned l = 0; l < TEGRA241_VCMDQS; l++) {
+        int i = tegra241_physical(t, l);
+
+        if (i < 0) {
+            continue;
+        }
+        if (n++ != l || !tegra241_runs(t, i) || tegra241_halted(t, i) ||
+            cmdqv->queue[i].error || cmdqv->queue[i].sync_error) {
+            return 0;
+        }
+    }
+    return n;
+}
+
+static bool add_queues(SMMUv3State *s, unsigned n, Error **errp)
+{
+    Tegra241 *t = &s->accel_state->cmdqv->regs;
+
+    for (unsigned l = 0; l < n; l++) {
+        SMMUQueue *q = &t->vcmdq[tegra241_physical(t, l)].q;
+
+        if (!smmuv3_accel_vintf_add_queue(&s->accel_state->vsmmu, Q_BASE(q),
+                                          sizeof(Cmd) << q->log2size, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The hardware goes on at CONS.  It must not start before it knows that. */
+static bool start_queue(SMMUv3State *s, unsigned l, Error **errp)
+{
+    const Tegra241 *t = &s->accel_state->cmdqv->regs;
+    const SMMUQueue *q = &t->vcmdq[tegra241_physical(t, l)].q;
+    uint32_t cons = q->cons & WRAP_INDEX_MASK(q);
+
+    smmuv3_accel_vintf_write(vintf_of(s), l, SMMUV3_VCMDQ_CONS, cons);
+    smmuv3_accel_vintf_write(vintf_of(s), l, SMMUV3_VCMDQ_PROD, cons);
+    if (!smmuv3_accel_vintf_enable(vintf_of(s), l, true)) {
+        error_setg(errp, "logical VCMDQ %u does not start", l);
+        return false;
+    }
+    smmuv3_accel_vintf_write(vintf_of(s), l, SMMUV3_VCMDQ_PROD, q->prod);
+    return true;
+}
+
+static bool give(SMMUv3State *s, unsigned n, Error **errp)
+{
+    if (!add_queues(s, n, errp)) {
+        return false;
+    }
+    for (unsigned l = 0; l < n; l++) {
+        if (!start_queue(s, l, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * While the guest invalidates without QEMU, QEMU must not cache translations,
+ * which it makes for the MSIs of bridges
+ */
+static void set_uncached(SMMUv3State *s, bool uncached)
+{
+    QEMU_LOCK_GUARD(&s->mutex);
+    ARM_SMMU(s)->uncached = uncached;
+    smmu_iotlb_inv_all(ARM_SMMU(s));
+}
+
+/* Where the guest finds page 0 */
+static void set_hw(SMMUv3AccelCmdqv *cmdqv, bool hw)
+{
+    cmdqv->hw = hw;
+    memory_region_transaction_begin();
+    memory_region_set_enabled(&cmdqv->vintf, hw);
+    if (cmdqv->page0[0].mem) {
+        memory_region_rom_device_set_romd(&cmdqv->page0[0].rom, !hw);
+    }
+    memory_region_transaction_commit();
+}
+
+void smmuv3_accel_cmdqv_hw_enter(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelCmdqv *cmdqv = accel->cmdqv;
+    Error *err = NULL;
+    unsigned n;
+
+    if (cmdqv->hw || cmdqv->refused || !vintf_of(s)->active ||
+        accel->slow.busy || accel->drain.running) {
+        return;
+    }
+    n = n_ready(cmdqv);
+    if (!n) {
+        return;
+    }
+    set_uncached(s, true);
+    if (!give(s, n, &err)) {
+        smmuv3_accel_vintf_remove_queues(&accel->vsmmu);
+        set_uncached(s, false);
+        cmdqv->refused = true;
+        if (!cmdqv->warned) {
+            cmdqv->warned = true;
+            warn_reportf_err(err, "%s: QEMU carries out the commands of "
+                             "VCMDQs, because the host's CMDQV cannot (their "
+                             "memory must be contiguous there, so give the "
+                             "machine huge pages): ", accel->name);
+        } else {
+            error_free(err);
+        }
+        return;
+    }
+    set_hw(cmdqv, true);
+    trace_smmuv3_accel_cmdqv_hw(accel->name, n);
+}
+
+/* Read what the guest and the hardware have written */
+static void take(SMMUv3State *s, unsigned l)
+{
+    Tegra241 *t = &s->accel_state->cmdqv->regs;
+    uint32_t page0[TEGRA241_PAGE0_END / 4];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(page0); i++) {
+        page0[i] = smmuv3_accel_vintf_read(vintf_of(s), l, i * 4);
+    }
+    tegra241_take(t, tegra241_physical(t, l), page0);
+}
+
+void smmuv3_accel_cmdqv_hw_look(SMMUv3State *s)
+{
+    if (s->accel_state->cmdqv->hw) {
+        for (unsigned l = 0; l < vintf_of(s)->n_queues; l++) {
+            take(s, l);
+        }
+    }
+}
+
+/* CONFIG is the guest's, so read it before the hardware is stopped */
+static void stop_queue(SMMUv3State *s, unsigned l)
+{
+    Tegra241 *t = &s->accel_state->cmdqv->regs;
+    uint32_t config = smmuv3_accel_vintf_read(vintf_of(s), l,
+                                              SMMUV3_VCMDQ_CONFIG);
+
+    if (!smmuv3_accel_vintf_enable(vintf_of(s), l, false)) {
+        warn_report("%s: logical VCMDQ %u does not stop in the host",
+                    s->accel_state->name, l);
+    }
+    take(s, l);
+    t->vcmdq[tegra241_physical(t, l)].config = config & 1;
+}
+
+void smmuv3_accel_cmdqv_hw_leave(SMMUv3State *s)
+{
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+
+    if (!cmdqv->hw) {
+        return;
+    }
+    set_hw(cmdqv, false);
+    for (unsigned l = 0; l < vintf_of(s)->n_queues; l++) {
+        stop_queue(s, l);
+    }
+    smmuv3_accel_vintf_remove_queues(&s->accel_state->vsmmu);
+    set_uncached(s, false);
+    smmuv3_accel_cmdqv_publish(cmdqv);
+    trace_smmuv3_accel_cmdqv_hw(s->accel_state->name, 0);
+}
+
+/*
+ * Errors
+ */
+
+static void errors_readable(void *opaque)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelVintf *vintf = vintf_of(s);
+    int n = vintf->ops->errors_read(accel->vsmmu.host, vintf->errors_fd);
+
+    if (n < 0 && n != -EAGAIN && n != -EINTR) {
+        qemu_set_fd_handler(vintf->errors_fd, NULL, NULL, NULL);
+        warn_report("%s: the guest gets no interrupt if a VCMDQ halts: the "
+                    "host's errors cannot be read: %s", accel->name,
+                    strerror(-n));
+    }
+    if (n <= 0) {
+        return;
+    }
+    smmuv3_accel_cmdqv_hw_look(s);
+    trace_smmuv3_accel_cmdqv_errors(accel->name, n);
+    if (tegra241_interrupts(&accel->cmdqv->regs)) {
+        qemu_irq_pulse(accel->cmdqv->irq);
+    }
+}
+
+/*
+ * Life
+ */
+
+void smmuv3_accel_cmdqv_host_new(SMMUv3State *s)
+{
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+    SMMUv3AccelVintf *vintf = vintf_of(s);
+
+    if (!cmdqv || !vintf->active) {
+        return;
+    }
+    if (vintf->errors) {
+        qemu_set_fd_handler(vintf->errors_fd, errors_readable, NULL, s);
+    }
+    cmdqv->refused = false;
+    /* It gives them, in a machine that runs */
+    qemu_bh_schedule(s->accel_state->drain.bh);
+}
+
+void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s)
+{
+    SMMUv3AccelVintf *vintf = vintf_of(s);
+
+    if (!s->accel_state->cmdqv || !vintf->active) {
+        return;
+    }
+    if (vintf->errors) {
+        errors_readable(s);
+        qemu_set_fd_handler(vintf->errors_fd, NULL, NULL, NULL);
+    }
+    smmuv3_accel_cmdqv_hw_leave(s);
+}
+
+unsigned smmuv3_accel_cmdqv_cmdqs(SMMUv3State *s)
+{
+    size_t page = qemu_minrampagesize();
+    unsigned fits = ctz64(page / sizeof(Cmd));
+
+    if (!vintf_of(s)->active || fits >= SMMU_CMDQS) {
+        return SMMU_CMDQS;
+    }
+    if (page == qemu_real_host_page_size()) {
+        info_report("%s: each queue of the guest holds %u commands only, so "
+                    "that the host's CMDQV can read it; give the machine huge "
+                    "pages for more", s->accel_state->name, 1u << fits);
+    }
+    return fits;
+}
+
+/*
+ * A "RAM device" is what KVM maps into the guest, and QEMU accesses it as
+ * registers.  No other device may reach it by DMA, so VFIO must not map it.
+ */
+void smmuv3_accel_cmdqv_hw_init(SMMUv3State *s)
+{
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+
+    if (!vintf_of(s)->page) {
+        return;
+    }
+    memory_region_init_ram_device_ptr(&cmdqv->vintf, OBJECT(s),
+                                      TYPE_ARM_SMMUV3 "-vintf",
+                                      SMMUV3_HOST_VINTF_SIZE,
+                                      vintf_of(s)->page);
+    cmdqv->vintf.ram_block->flags |= RAM_PROTECTED;
+    memory_region_set_enabled(&cmdqv->vintf, false);
+    memory_region_add_subregion_overlap(&cmdqv->iomem, TEGRA241_LOGICAL,
+                                        &cmdqv->vintf, 1);
+}

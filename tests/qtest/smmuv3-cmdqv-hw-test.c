@@ -1,0 +1,640 @@
+/*
+ * QTest of accel=on: the guest's own command queues in hardware
+ *
+ * The host is the model with a Tegra241 CMDQV. Its hardware is a thread that
+ * reads commands from guest memory, and forgets nothing without them. QEMU must
+ * give the queues away and take them back at any time, and nobody may notice.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/bitops.h"
+#include "qemu/bswap.h"
+#include "qemu/units.h"
+#include "smmuv3-cmdqv.h"
+
+#define INVALIDATE      "call.IOMMU_HWPT_INVALIDATE"
+#define ON              ",cmdqv=on"
+#define HARDWARE        ",cmdqv=on,x-cmdqv-backend=hardware"
+#define SOFTWARE        ",cmdqv=on,x-cmdqv-backend=software"
+
+/* Of the model: a host with a CMDQV */
+#define HOST            "cmdqv=1\n"
+
+/* Does the hardware have the queues? Then the guest's page 0 is the host's. */
+static bool in_hardware(CmdqvBed *bed)
+{
+    g_autofree char *tree = qtest_hmp(bed->g->qts, "info mtree");
+    bool mapped = strstr(tree, ": arm-smmuv3-vintf") &&
+                  !strstr(tree, ": arm-smmuv3-vintf [disabled]");
+
+    g_assert_cmpuint(host_objects(bed->g, "hw_queue"), ==,
+                     mapped ? N_QUEUES : 0);
+    return mapped;
+}
+
+static CmdqvBed *bed_new(const char *smmu_args)
+{
+    return cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = smmu_args, .host = HOST,
+    });
+}
+
+static CmdqvBed *bed_new_on(void)
+{
+    CmdqvBed *bed = bed_new(ON);
+
+    cmdqv_on(bed);
+    g_assert_true(in_hardware(bed));
+    return bed;
+}
+
+/* Both queues invalidate, @n times, and no call for it reaches the host */
+static void check_works(CmdqvBed *bed, unsigned n, bool hardware)
+{
+    uint64_t calls = host_counter(bed->g, INVALIDATE);
+
+    for (unsigned i = 1; i <= n; i++) {
+        cmdqv_remap(bed, i % 3 % N_QUEUES, i % 4 < 2 ?
+                    CMD_TLBI_NH_VA(1, HOST_VA, i & 1) : CMD_TLBI_NH_ASID(1),
+                    i % 2);
+    }
+    g_assert_cmpint(in_hardware(bed), ==, hardware);
+    g_assert_cmpint(host_counter(bed->g, INVALIDATE) == calls, ==, hardware);
+}
+
+/*
+ * The hardware has the queues
+ */
+
+static void test_invalidate(const void *opaque)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(opaque);
+    cmdqv_on(bed);
+    /* More than the queues hold, so that they wrap */
+    check_works(bed, 80, true);
+    /* The SMMU's own queue serves as before */
+    qatomic_set(bed->pte, 0);
+    smmu_cmd(bed->g, 0, CMD_TLBI_NSNH_ALL);
+    smmu_sync_ok(bed->g, 0);
+    host_check_faults(bed->g, 0, HOST_VA);
+    cmdqv_bed_free(bed);
+}
+
+static void test_software(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(SOFTWARE);
+    cmdqv_on(bed);
+    check_works(bed, 20, false);
+    cmdqv_bed_free(bed);
+}
+
+/* An ATC_INV reaches the device whose StreamID it has in the guest */
+static void test_atc(void)
+{
+    uint64_t got = 0, *ste;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST, .device = "ats=on",
+    });
+    cmdqv_on(bed);
+    ste = smmu_ste(bed->g, 0, host_sid(bed->g, 0));
+    ste[1] = cpu_to_le64(1ull << 28);   /* EATS */
+    host_set_ste(bed->g, 0, le64_to_cpu(ste[0]));
+    g_assert_cmphex(host_ats_request(bed->g, 0, HOST_VA, false) &
+                    HOST_ATS_SUCCESS, ==, HOST_ATS_SUCCESS);
+    g_assert_true(host_ats_read64(bed->g, 0, HOST_VA, &got));
+    g_assert_cmphex(got, ==, TAG(0));
+    qatomic_set(bed->pte, 0);
+    cmdqv_run_ok(bed, 0, CMD_TLBI_NH_ASID(1));
+    cmdqv_run_ok(bed, 1, CMD_ATC_INV(host_sid(bed->g, 0), HOST_VA, 0));
+    g_assert_true(in_hardware(bed));
+    g_assert_cmpuint(host_atc_entries(bed->g, 0), ==, 0);
+    g_assert_false(host_ats_read64(bed->g, 0, HOST_VA, &got));
+    cmdqv_bed_free(bed);
+}
+
+/* QEMU translates for the MSIs of a port. It sees no TLBI: nothing is cached */
+static void test_bridge(void)
+{
+    uint32_t *target;
+    uint64_t *pte;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    target = host_map_port_msi(bed->g, 2, &pte);
+    qatomic_set(pte, 0);
+    g_assert_true(in_hardware(bed));
+    cmdqv_run_ok(bed, 0, CMD_TLBI_NH_VA(2, HOST_VA, 1));
+    host_turn_slot_off(bed->g);
+    g_assert_cmphex(qatomic_read(target), ==, 0);
+    host_guest_free(bed->g);
+    g_free(bed);
+    alarm(0);
+}
+
+/* Registers in other pages agree with those that the hardware has */
+static void test_registers(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_remap(bed, 1, CMD_TLBI_NH_ASID(1), 1);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        uint32_t global = GLOBAL + 0x80 * q;
+
+        g_assert_cmphex(cmdqv_get(bed->g, global + CONS), ==,
+                        cmdqv_q(bed, q, CONS));
+        g_assert_cmphex(cmdqv_get(bed->g, global + PROD), ==, bed->prod[q]);
+        g_assert_cmphex(cmdqv_get(bed->g, global + QCONFIG), ==, ENABLE);
+        g_assert_cmphex(cmdqv_get(bed->g, global + QSTATUS), ==, ENABLE);
+        g_assert_cmphex(cmdqv_get(bed->g, global + BASE), ==,
+                        bed->queue[q] | LOG2);
+    }
+    g_assert_cmphex(cmdqv_get(bed->g, STATUS), ==, ENABLE);
+    g_assert_cmphex(cmdqv_get(bed->g, VINTF_STATUS), ==, ENABLE);
+    cmdqv_check_error_maps(bed, 0);
+    g_assert_true(in_hardware(bed));
+    cmdqv_bed_free(bed);
+}
+
+/* IDR1.CMDQS: a queue must fit into a page of the guest's memory */
+static void test_size(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(ON);
+    g_assert_cmpuint(extract32(smmu_read(bed->g, 0, SMMU_IDR1), 21, 5), ==,
+                     ctz64(qemu_real_host_page_size()) - 4);
+    cmdqv_bed_free(bed);
+    bed = bed_new(SOFTWARE);
+    g_assert_cmpuint(extract32(smmu_read(bed->g, 0, SMMU_IDR1), 21, 5), ==, 19);
+    cmdqv_bed_free(bed);
+}
+
+/*
+ * There and back
+ */
+
+/* Writes that take the queues back; afterwards the hardware has them again */
+static void test_control(void)
+{
+    static const struct {
+        uint32_t offset, value;
+    } writes[] = {
+        { VINTF_INT_MASK, 1 }, { VINTF_INT_MASK, 0 }, { CONFIG, ENABLE },
+        { VINTF_CONFIG, ENABLE }, { 0x1040, 0x12345 }, { 0x1080, 0x54321 },
+        { ALLOC(0), ALLOC_ALLOCATED }, { GLOBAL + QCONFIG, ENABLE },
+        { GLOBAL + GERROR, 1 }, { GLOBAL + BASE, 0xffffffff },
+        { LOGICAL + BASE + 4, 0xffffffff }, { PARAM, 0 }, { 0xfffc, 0 },
+    };
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    for (unsigned n = 0; n < ARRAY_SIZE(writes); n++) {
+        check_works(bed, 3, true);
+        cmdqv_set(bed->g, writes[n].offset, writes[n].value);
+        check_works(bed, 6, true);
+    }
+    /* A command by a global number */
+    cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(1));
+    qatomic_set(bed->pte, 0);
+    cmdqv_put(bed, 0, CMD_SYNC);
+    cmdqv_set(bed->g, GLOBAL + PROD, bed->prod[0]);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
+    host_check_faults(bed->g, 0, HOST_VA);
+    cmdqv_bed_free(bed);
+}
+
+/* What is switched off while the hardware has the queues, and on again */
+static void test_off(void)
+{
+    static const struct {
+        uint32_t offset, value;
+    } off[] = {
+        { CONFIG, 0 }, { VINTF_CONFIG, 0 }, { GLOBAL + QCONFIG, 0 },
+        { ALLOC(0), 0 }, { ALLOC(0), ALLOC_ALLOCATED | ALLOC_LVCMDQ(2) },
+        { ALLOC(0), UINT32_MAX },
+    };
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    for (unsigned n = 0; n < ARRAY_SIZE(off); n++) {
+        uint32_t before = cmdqv_get(bed->g, off[n].offset);
+
+        cmdqv_set(bed->g, off[n].offset, off[n].value);
+        g_assert_cmphex(cmdqv_get(bed->g, GLOBAL + QSTATUS), ==, 0);
+        g_assert_false(in_hardware(bed));
+        cmdqv_put(bed, 0, CMD_SYNC);
+        cmdqv_set(bed->g, GLOBAL + PROD, bed->prod[0]);
+        g_assert_cmphex(cmdqv_get(bed->g, GLOBAL + CONS), !=, bed->prod[0]);
+        cmdqv_set(bed->g, off[n].offset, before);
+        check_works(bed, 4, true);
+    }
+    /* One queue, in the hardware's own page, and by another base */
+    cmdqv_queue_off(bed, 1);
+    cmdqv_put(bed, 1, CMD_SYNC);
+    cmdqv_set_q(bed, 1, PROD, bed->prod[1]);
+    g_usleep(20000);
+    g_assert_cmphex(cmdqv_q(bed, 1, CONS), !=, bed->prod[1]);
+    bed->queue[1] = host_alloc(bed->g, 16 << LOG2);
+    cmdqv_set_q(bed, 1, CONS, 0);
+    cmdqv_queue_on(bed, 1);
+    check_works(bed, 4, true);
+    /* A single one that is allocated: the second must not be there alone */
+    cmdqv_queue_off(bed, 1);
+    cmdqv_set(bed->g, ALLOC(1), 0);
+    cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), 0);
+    g_assert_cmpuint(host_objects(bed->g, "hw_queue"), ==, 1);
+    cmdqv_set(bed->g, ALLOC(0), 0);
+    cmdqv_set(bed->g, ALLOC(1), ALLOC_LVCMDQ(1) | ALLOC_ALLOCATED);
+    cmdqv_queue_on(bed, 1);
+    cmdqv_remap(bed, 1, CMD_TLBI_NH_ASID(1), 1);
+    g_assert_false(in_hardware(bed));
+    /* Numbers that are crossed */
+    cmdqv_set(bed->g, ALLOC(0), ALLOC_LVCMDQ(1) | ALLOC_ALLOCATED);
+    cmdqv_set(bed->g, ALLOC(1), ALLOC_LVCMDQ(0) | ALLOC_ALLOCATED);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_set_q(bed, q, QCONFIG, 0);
+        cmdqv_set_q(bed, q, CONS, 0);
+        cmdqv_queue_on(bed, q);
+    }
+    check_works(bed, 8, true);
+    cmdqv_bed_free(bed);
+}
+
+/* The last device goes and comes: the queues go on where they are */
+static void test_plug(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    for (unsigned n = 0; n < 10; n++) {
+        char *error;
+
+        check_works(bed, 5, true);
+        host_guest_unplug(bed->g, 0);
+        g_assert_false(in_hardware(bed));
+        cmdqv_run_ok(bed, n % N_QUEUES, CMD_TLBI_NH_ASID(1));
+        error = host_guest_plug(bed->g, 0);
+        g_assert_cmpstr(error, ==, NULL);
+        host_setup_device(bed->g, 0);
+    }
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+static void test_reset(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    for (unsigned n = 0; n < 5; n++) {
+        cmdqv_remap(bed, 1, CMD_TLBI_NH_ASID(1), n % 2);
+        qtest_system_reset(bed->g->qts);
+        g_assert_false(in_hardware(bed));
+        g_assert_cmphex(cmdqv_get(bed->g, CONFIG), ==, 0);
+        g_assert_cmphex(cmdqv_get(bed->g, GLOBAL + CONS), ==, 0);
+        host_setup_pci(bed->g);
+        bed->g->smmu[0].enabled = false;
+        host_enable(bed->g, 0);
+        cmdqv_on(bed);
+        check_works(bed, 5, true);
+    }
+    cmdqv_bed_free(bed);
+}
+
+/*
+ * Errors of the guest
+ */
+
+static void wait_irq(CmdqvBed *bed)
+{
+    for (int n = 0; n < 100000; n++) {
+        if (cmdqv_take_irq(bed)) {
+            return;
+        }
+        g_usleep(10);
+    }
+    g_error("there is no interrupt");
+}
+
+/* A queue halts, the guest is told, and the other one goes on */
+static void check_halts(CmdqvBed *bed, unsigned q, HostCmd cmd)
+{
+    uint32_t at = bed->prod[q];
+    bool masked = cmdqv_get(bed->g, VINTF_INT_MASK);
+
+    g_assert_true(in_hardware(bed));
+    cmdqv_put(bed, q, cmd);
+    cmdqv_put(bed, q, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+    cmdqv_put(bed, q, CMD_SYNC);
+    g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_ILL);
+    g_assert_cmphex(cmdqv_q(bed, q, CONS), ==, at | SMMU_CERROR_ILL << 24);
+    cmdqv_check_error_maps(bed, 1u << q);
+    if (masked) {
+        g_usleep(20000);
+        g_assert_false(cmdqv_take_irq(bed));
+    } else {
+        wait_irq(bed);
+    }
+    g_assert_true(in_hardware(bed));
+    cmdqv_remap(bed, !q, CMD_TLBI_NH_VA(1, HOST_VA, 1), 0);
+    smmu_sync_ok(bed->g, 0);
+    qatomic_set(bed->pte, cpu_to_le64(host_leaf(3, bed->page[1], PTE_DATA)));
+    cmdqv_skip_error(bed, q);
+    g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
+    cmdqv_check_error_maps(bed, 0);
+    host_check_reads(bed->g, 0, HOST_VA, TAG(1));
+    g_assert_true(in_hardware(bed));
+}
+
+static void test_illegal(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_set_edge(bed);
+    cmdqv_take_irq(bed);
+    for (unsigned op = 0; op < 0x10; op++) {
+        check_halts(bed, op % N_QUEUES, HOST_CMD(op, 0));
+    }
+    check_halts(bed, 0, CMD_TLBI_NSNH_ALL);
+    check_halts(bed, 1, CMD_SYNC_IRQ);
+    cmdqv_set(bed->g, VINTF_INT_MASK, 1);
+    check_halts(bed, 1, CMD_CFGI_ALL);
+    cmdqv_bed_free(bed);
+}
+
+/* The queues come back while one of them halts, and stay until it goes on */
+static void test_halted(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_put(bed, 1, CMD_TLBI_NSNH_ALL);
+    g_assert_cmpuint(cmdqv_run(bed, 1), ==, SMMU_CERROR_ILL);
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    g_assert_false(in_hardware(bed));
+    cmdqv_check_error_maps(bed, 2);
+    g_assert_cmphex(cmdqv_q(bed, 1, CONS) >> 24, ==, SMMU_CERROR_ILL);
+    cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), 1);
+    g_assert_false(in_hardware(bed));
+    cmdqv_skip_error(bed, 1);
+    check_works(bed, 5, true);
+    cmdqv_check_error_maps(bed, 0);
+    cmdqv_bed_free(bed);
+}
+
+/* Queues that the host cannot read: QEMU keeps them, and reports as it does */
+static void test_hostile(void)
+{
+    static const uint64_t bases[] = {
+        0, 31, 0x1000 | 1, HOST_RAM_BASE + HOST_RAM_SIZE,
+        HOST_RAM_BASE + HOST_RAM_SIZE - (16 << LOG2) + (1ull << 40),
+        0xffffffffffe0ull | LOG2, UINT64_MAX, CMDQV | LOG2,
+        HOST_RAM_BASE | 31, HOST_RAM_BASE | 0,
+    };
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    for (unsigned n = 0; n < ARRAY_SIZE(bases); n++) {
+        cmdqv_queue_off(bed, 1);
+        cmdqv_set_base(bed, 1, bases[n]);
+        cmdqv_set_q(bed, 1, PROD, 0);
+        cmdqv_set_q(bed, 1, CONS, 0);
+        cmdqv_queue_enable(bed, 1);
+        cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), n % 2);
+    }
+    cmdqv_queue_off(bed, 1);
+    cmdqv_queue_on(bed, 1);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/*
+ * Errors of the host
+ */
+
+/* A call fails once: whoever has the queues then, they work */
+typedef struct FailRow {
+    const char *name;
+    const char *rule;
+    bool hardware;
+} FailRow;
+
+static const FailRow fail_rows[] = {
+    /* VFIO asks first, then QEMU about the SMMU, then about its CMDQV */
+    { "no-cmdqv", "IOMMU_GET_HW_INFO:3=EOPNOTSUPP", false },
+    { "info", "IOMMU_GET_HW_INFO:3=EIO", false },
+    { "viommu", "IOMMU_VIOMMU_ALLOC:1=ENOSPC", false },
+    { "map", "mmap:1=EAGAIN", false },
+    { "errors", "IOMMU_VEVENTQ_ALLOC:1=ENOMEM", true },
+    /* One queue is enabled first, alone; then both are */
+    { "only-queue", "IOMMU_HW_QUEUE_ALLOC:1=EFAULT", true },
+    { "first-queue", "IOMMU_HW_QUEUE_ALLOC:2=EFAULT", false },
+    { "second-queue", "IOMMU_HW_QUEUE_ALLOC:3=EIO", false },
+};
+
+static void test_fail(const void *opaque)
+{
+    const FailRow *row = opaque;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST, .fail = row->rule,
+    });
+    cmdqv_on(bed);
+    check_works(bed, 5, row->hardware);
+    /* The guest starts a queue anew, and the host is as it should be */
+    cmdqv_queue_off(bed, 1);
+    cmdqv_set_q(bed, 1, CONS, 0);
+    cmdqv_queue_on(bed, 1);
+    check_works(bed, 5, row->hardware ||
+                        g_str_has_suffix(row->name, "queue"));
+    cmdqv_bed_free(bed);
+}
+
+/* Without a vEVENTQ for errors the guest sees them in its registers */
+static void test_no_interrupt(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST,
+        .fail = "IOMMU_VEVENTQ_ALLOC:1=ENOMEM",
+    });
+    cmdqv_on(bed);
+    cmdqv_put(bed, 0, CMD_CFGI_ALL);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_ILL);
+    cmdqv_check_error_maps(bed, 1);
+    cmdqv_skip_error(bed, 0);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* The errors cannot be read: the same */
+static void test_unreadable(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_control(bed, "fail veventq.read:1=EIO");
+    cmdqv_put(bed, 0, CMD_CFGI_ALL);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_ILL);
+    cmdqv_check_error_maps(bed, 1);
+    cmdqv_skip_error(bed, 0);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* Memory that is not contiguous, until it is */
+static void test_contiguous(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(ON);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        bed->queue[q] = host_alloc(bed->g, 16 << LOG2);
+    }
+    cmdqv_control(bed, "contiguous 128");
+    cmdqv_on(bed);
+    check_works(bed, 5, false);
+    cmdqv_control(bed, "contiguous 0");
+    /* A command is no reason to ask the host again, but a start is */
+    check_works(bed, 5, false);
+    cmdqv_queue_off(bed, 0);
+    cmdqv_set_q(bed, 0, CONS, 0);
+    cmdqv_queue_on(bed, 0);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* A VINTF has room for some devices */
+static void test_room(void)
+{
+    g_autofree char *error = NULL;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 3, .smmu_args = ON, .host = HOST "cmdqv_sids=1\n",
+        .dev = { [2] = { .hotplug = true } },
+    });
+    cmdqv_on(bed);
+    check_works(bed, 5, true);
+    error = host_guest_plug(bed->g, 2);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "has room for 2 devices"));
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* The user insists */
+static void test_required(void)
+{
+    g_autofree char *text = NULL;
+
+    if (host_skipped()) {
+        return;
+    }
+    text = host_guest_refused(&(HostGuestConfig) {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = HARDWARE,
+    });
+    if (!strstr(text, "x-cmdqv-backend=hardware needs a host")) {
+        g_error("%s", text);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/invalidate/auto", ON,
+                        test_invalidate);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/invalidate/hardware", HARDWARE,
+                        test_invalidate);
+    qtest_add_func("/smmuv3-cmdqv-hw/software", test_software);
+    qtest_add_func("/smmuv3-cmdqv-hw/atc", test_atc);
+    qtest_add_func("/smmuv3-cmdqv-hw/bridge", test_bridge);
+    qtest_add_func("/smmuv3-cmdqv-hw/registers", test_registers);
+    qtest_add_func("/smmuv3-cmdqv-hw/size", test_size);
+    qtest_add_func("/smmuv3-cmdqv-hw/control", test_control);
+    qtest_add_func("/smmuv3-cmdqv-hw/off", test_off);
+    qtest_add_func("/smmuv3-cmdqv-hw/plug", test_plug);
+    qtest_add_func("/smmuv3-cmdqv-hw/reset", test_reset);
+    qtest_add_func("/smmuv3-cmdqv-hw/illegal", test_illegal);
+    qtest_add_func("/smmuv3-cmdqv-hw/halted", test_halted);
+    qtest_add_func("/smmuv3-cmdqv-hw/hostile", test_hostile);
+    qtest_add_func("/smmuv3-cmdqv-hw/required", test_required);
+    for (unsigned n = 0; n < ARRAY_SIZE(fail_rows); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-cmdqv-hw/fail/%s",
+                                                fail_rows[n].name);
+
+        qtest_add_data_func(path, &fail_rows[n], test_fail);
+    }
+    qtest_add_func("/smmuv3-cmdqv-hw/no-interrupt", test_no_interrupt);
+    qtest_add_func("/smmuv3-cmdqv-hw/unreadable", test_unreadable);
+    qtest_add_func("/smmuv3-cmdqv-hw/contiguous", test_contiguous);
+    qtest_add_func("/smmuv3-cmdqv-hw/room", test_room);
+    return g_test_run();
+}
