@@ -216,19 +216,34 @@ static bool add_rule(const char *spec)
     return true;
 }
 
+/* A rule for an ioctl is one for all that it can be about: IOMMU_X.cmdqv */
+static char *base_kind(const char *kind)
+{
+    const char *dot = strchr(kind, '.');
+
+    return dot && g_str_has_prefix(kind, "IOMMU_") ?
+           g_strndup(kind, dot - kind) : g_strdup(kind);
+}
+
 int hm_fail(const char *kind)
 {
+    g_autofree char *base = base_kind(kind);
     g_autofree char *name = g_strconcat("call.", kind, NULL);
+    g_autofree char *base_name = g_strconcat("call.", base, NULL);
     int err = 0;
 
     HM_COUNT("calls");
-    (*hm_counter(name))++;
+    (*hm_counter(base_name))++;
+    if (strcmp(base, kind)) {
+        (*hm_counter(name))++;
+    }
     delay = 0;
     hold = false;
     for (guint i = 0; i < rules->len; i++) {
         HmRule *rule = rules->pdata[i];
 
-        if (strcmp(rule->kind, "*") && strcmp(rule->kind, kind)) {
+        if (strcmp(rule->kind, "*") && strcmp(rule->kind, kind) &&
+            strcmp(rule->kind, base)) {
             continue;
         }
         rule->seen++;

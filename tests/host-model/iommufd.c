@@ -1525,6 +1525,39 @@ int hm_iommufd_ioctl(HmCtx *ctx, unsigned long request, void *arg)
     return ret ?: ops[nr].function(&call);
 }
 
+const char *hm_iommufd_kind(HmCtx *ctx, unsigned long request, void *arg)
+{
+    union {
+        struct iommu_destroy destroy;
+        struct iommu_hw_info info;
+        struct iommu_viommu_alloc viommu;
+        struct iommu_veventq_alloc veventq;
+    } u;
+    uint64_t user = (uintptr_t)arg;
+
+    switch ((unsigned)request) {
+    case IOMMU_DESTROY:
+        return !hm_copy_from_user(&u.destroy, user, sizeof(u.destroy)) &&
+               hm_object_get(ctx, u.destroy.id, HM_OBJ_HW_QUEUE)
+               ? "IOMMU_DESTROY.hw_queue" : NULL;
+    case IOMMU_GET_HW_INFO:
+        return !hm_copy_from_user(&u.info, user, sizeof(u.info)) &&
+               (u.info.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE) &&
+               u.info.in_data_type == IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV
+               ? "IOMMU_GET_HW_INFO.cmdqv" : NULL;
+    case IOMMU_VIOMMU_ALLOC:
+        return !hm_copy_from_user(&u.viommu, user, sizeof(u.viommu)) &&
+               u.viommu.type == IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV
+               ? "IOMMU_VIOMMU_ALLOC.cmdqv" : NULL;
+    case IOMMU_VEVENTQ_ALLOC:
+        return !hm_copy_from_user(&u.veventq, user, sizeof(u.veventq)) &&
+               u.veventq.type == IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV
+               ? "IOMMU_VEVENTQ_ALLOC.cmdqv" : NULL;
+    default:
+        return NULL;
+    }
+}
+
 /*
  * {"iommufd":1,"device":0,...}
  */

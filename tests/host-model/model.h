@@ -290,6 +290,11 @@ void hm_vintf_unmap(HmVintf *vintf, unsigned i);
 HmCtx *hm_iommufd_open(void);
 void hm_iommufd_close(HmCtx *ctx);      /* the last fd of it was closed */
 int hm_iommufd_ioctl(HmCtx *ctx, unsigned long request, void *arg);
+/*
+ * The kind of a call that is about a CMDQV, for failures and counters; or NULL.
+ * It is the ioctl's name with a suffix.
+ */
+const char *hm_iommufd_kind(HmCtx *ctx, unsigned long request, void *arg);
 /* mmap() of a context: an address or -errno.  It maps by itself. */
 int64_t hm_iommufd_mmap(HmCtx *ctx, void *addr, uint64_t len, int prot,
                         int flags, uint64_t offset);

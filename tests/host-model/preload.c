@@ -603,8 +603,14 @@ static const char *request_name(unsigned long request)
 static int our_ioctl(HmFile *file, unsigned long request, void *arg)
 {
     const char *name = request_name(request);
-    int ret = -hm_call(name);
-    bool injected = ret;
+    bool injected;
+    int ret;
+
+    if (file->kind == HM_FILE_CTX) {
+        name = hm_iommufd_kind(file->object, request, arg) ?: name;
+    }
+    ret = -hm_call(name);
+    injected = ret;
 
     if (!injected) {
         switch (file->kind) {
@@ -996,7 +1002,7 @@ int closedir(DIR *dir)
 static void *our_mmap(HmFile *file, void *addr, size_t len, int prot,
                       int flags, off64_t offset)
 {
-    int64_t ret = -EINVAL;
+    int64_t ret = file->kind == HM_FILE_VEVENTQ ? -ENODEV : -EINVAL;
 
     if (file->kind == HM_FILE_CTX) {
         ret = -hm_call("mmap");

@@ -18,38 +18,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "test-uapi.h"
+#include "test-cmdqv.h"
 
-#define PAGE        4096ull
-#define MiB         (1ull << 20)
-#define IPA         0x80000000ull
-#define RAM_SIZE    (16 * MiB)
-#define VSID        0x42ull
-#define IOVA        0x40000000ull
-#define PAGE0       0x10000ull          /* of a VINTF */
-#define CMDQV       IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV
-
-/* Offsets in RAM */
-#define QUEUES      (1 * MiB)           /* each 64 KiB from the next */
-#define CD_TABLE    (4 * MiB)
-#define TABLES      (5 * MiB)
-#define DATA        (8 * MiB)
-
-static uint8_t *ram;
+uint8_t *ram;
 
 /*
  * Objects
  */
 
-typedef struct World {
-    int fd, dev;
-    const char *name;                   /* of the device */
-    uint32_t dev_id, ioas, parent, viommu, vdev, hwpt;
-    uint64_t offset, length;            /* what VIOMMU_ALLOC said */
-    uint8_t *page0;
-} World;
-
-static long destroy(World *w, uint32_t id)
+long destroy(World *w, uint32_t id)
 {
     struct iommu_destroy arg = { .size = sizeof(arg), .id = id };
 
@@ -80,7 +57,7 @@ static long unmap(World *w, uint64_t iova, uint64_t length)
     return call(w->fd, IOMMU_IOAS_UNMAP, &arg);
 }
 
-static int device_open(const char *name)
+int device_open(const char *name)
 {
     int fd = value_of(control("open %s", name), "fd");
 
@@ -89,7 +66,7 @@ static int device_open(const char *name)
 }
 
 /* A bound device, an IOAS with the RAM, and a nesting parent */
-static World world_bind(const char *name)
+World world_bind(const char *name)
 {
     World w = { .dev = device_open(name), .name = name };
     struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
@@ -116,7 +93,7 @@ static World world_bind(const char *name)
     return w;
 }
 
-static long viommu_alloc(World *w, uint32_t type, void *data, uint32_t len)
+long viommu_alloc(World *w, uint32_t type, void *data, uint32_t len)
 {
     struct iommu_viommu_alloc arg = {
         .size = sizeof(arg), .type = type, .dev_id = w->dev_id,
@@ -130,7 +107,7 @@ static long viommu_alloc(World *w, uint32_t type, void *data, uint32_t len)
     return ret;
 }
 
-static long cmdqv_alloc(World *w)
+long cmdqv_alloc(World *w)
 {
     struct iommu_viommu_tegra241_cmdqv data = {};
     long ret = viommu_alloc(w, CMDQV, &data, sizeof(data));
@@ -159,7 +136,7 @@ static long map_it(World *w)
                      w->length);
 }
 
-static long vdevice_alloc(World *w, uint32_t dev_id, uint64_t vsid,
+long vdevice_alloc(World *w, uint32_t dev_id, uint64_t vsid,
                           uint32_t *id)
 {
     struct iommu_vdevice_alloc arg = {
@@ -172,7 +149,7 @@ static long vdevice_alloc(World *w, uint32_t dev_id, uint64_t vsid,
     return ret;
 }
 
-static long queue_alloc(World *w, uint32_t index, uint64_t iova,
+long queue_alloc(World *w, uint32_t index, uint64_t iova,
                         uint64_t length, uint32_t *id)
 {
     struct iommu_hw_queue_alloc arg = {
@@ -188,10 +165,23 @@ static long queue_alloc(World *w, uint32_t index, uint64_t iova,
     return ret;
 }
 
-#define QUEUE(n) (IPA + QUEUES + (n) * 0x10000ull)
+long veventq_alloc(World *w, uint32_t type)
+{
+    struct iommu_veventq_alloc arg = {
+        .size = sizeof(arg), .viommu_id = w->viommu, .type = type,
+        .veventq_depth = 16,
+    };
+    long ret = call(w->fd, IOMMU_VEVENTQ_ALLOC, &arg);
+
+    if (!ret) {
+        w->events = arg.out_veventq_fd;
+        fcntl(w->events, F_SETFL, O_NONBLOCK);
+    }
+    return ret;
+}
 
 /* With a vIOMMU of the type, its page 0 and a vDEVICE */
-static World world_open(const char *name)
+World world_open(const char *name)
 {
     World w = world_bind(name);
 
@@ -201,16 +191,19 @@ static World world_open(const char *name)
     return w;
 }
 
-static void world_close(World *w)
+void world_close(World *w)
 {
     if (w->page0) {
         munmap(w->page0, PAGE0);
+    }
+    if (w->events) {
+        close(w->events);
     }
     close(w->dev);
     close(w->fd);
 }
 
-static unsigned objects(const char *type)
+unsigned objects(const char *type)
 {
     const char *json = control("objects");
     char text[64];
@@ -543,6 +536,46 @@ static void test_contiguous(void)
        "queues after the iommufd was closed");
 }
 
+/*
+ * Failures that are asked for
+ */
+
+static void test_failures(void)
+{
+    struct iommu_hw_info_tegra241_cmdqv info;
+    World w = world_bind("dev0");
+    uint32_t cmdqv, id, len;
+
+    control("fail IOMMU_GET_HW_INFO.cmdqv=ENOMEM");
+    is(hw_info(&w, IOMMU_HW_INFO_TYPE_ARM_SMMUV3, 0, NULL, &len),
+       IOMMU_HW_INFO_TYPE_ARM_SMMUV3, "the SMMU's information does not fail");
+    is(hw_info(&w, IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV, 8, &info, &len),
+       -ENOMEM, "CMDQV's does");
+    control("fail IOMMU_VIOMMU_ALLOC.cmdqv=EIO");
+    is(viommu_alloc(&w, IOMMU_VIOMMU_TYPE_ARM_SMMUV3, NULL, 0), 0,
+       "a plain vIOMMU does not fail");
+    is(cmdqv_alloc(&w), -EIO, "one of the type does");
+    need(cmdqv_alloc(&w), "vIOMMU");
+    cmdqv = w.viommu;
+    control("fail mmap=EAGAIN");
+    is(map_it(&w), -EAGAIN, "mmap() fails");
+    need(map_it(&w), "mmap");
+    control("fail IOMMU_HW_QUEUE_ALLOC=ENOSPC");
+    is(queue_alloc(&w, 0, QUEUE(0), PAGE, &id), -ENOSPC, "a queue fails");
+    need(queue_alloc(&w, 0, QUEUE(0), PAGE, &id), "queue");
+    control("fail IOMMU_DESTROY.hw_queue=EBUSY");
+    is(destroy(&w, cmdqv - 1), 0, "DESTROY of a vIOMMU does not fail");
+    is(destroy(&w, id), -EBUSY, "DESTROY of a queue does");
+    control("fail IOMMU_DESTROY=EINTR");
+    is(destroy(&w, id), -EINTR, "and so with a rule for all objects");
+    is(destroy(&w, id), 0, "DESTROY of a queue");
+    control("fail IOMMU_VEVENTQ_ALLOC.cmdqv=ENFILE");
+    is(veventq_alloc(&w, IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV), -ENFILE,
+       "a vEVENTQ of the type");
+    control("fail clear");
+    world_close(&w);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -561,5 +594,7 @@ int main(int argc, char **argv)
     test_queue_errors();
     test_queue_life();
     test_contiguous();
+    test_failures();
+    test_hardware();
     return points_end();
 }
