@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "conformance.h"
 
@@ -25,6 +26,18 @@ static long veventq(World *w, uint32_t depth, struct iommu_veventq_alloc *arg)
 static long did(long result)
 {
     return result < 0 ? -errno : result;
+}
+
+/* mmap() of a page, but -errno */
+static long mapped(int fd, int prot, int flags, off_t offset, size_t length)
+{
+    void *at = mmap(NULL, length, prot, flags, fd, offset);
+
+    if (at == MAP_FAILED) {
+        return -errno;
+    }
+    munmap(at, length);
+    return 0;
 }
 
 static void an_fd(int fd, bool events, const char *name)
@@ -45,6 +58,7 @@ static void an_fd(int fd, bool events, const char *name)
     is_hex(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDWR, "F_GETFL of it");
     is(fcntl(fd, F_GETFL) & O_NONBLOCK, 0, "  whether it is non-blocking");
     is(call(fd, IOMMU_DESTROY, buf), -ENOTTY, "ioctl() on it");
+    is(mapped(fd, PROT_READ, MAP_SHARED, 0, PAGE), -ENODEV, "mmap() of it");
 }
 
 static void veventqs(World *w)
@@ -136,6 +150,27 @@ static void faults(World *w)
     is(destroy(w->fd, arg.out_fault_id), 0, "DESTROY of its fault queue");
 }
 
+/* Nothing of an iommufd can be mapped that no call has told of. */
+static void mappings(World *w)
+{
+    const int rw = PROT_READ | PROT_WRITE;
+
+    is(mapped(w->fd, rw, MAP_SHARED, 0, PAGE), -ENXIO,
+       "mmap() of an iommufd at 0");
+    is(mapped(w->fd, rw, MAP_SHARED, PAGE, 16 * PAGE), -ENXIO,
+       "mmap() of an iommufd at 4096");
+    is(mapped(w->fd, PROT_NONE, MAP_SHARED, PAGE, PAGE), -ENXIO,
+       "mmap() of it without any access");
+    is(mapped(w->fd, rw, MAP_PRIVATE, PAGE, PAGE), -EINVAL,
+       "mmap() of it with MAP_PRIVATE");
+    is(mapped(w->fd, rw | PROT_EXEC, MAP_SHARED, PAGE, PAGE), -EPERM,
+       "mmap() of it with PROT_EXEC");
+    is(mapped(w->fd, rw, MAP_SHARED, PAGE, 0), -EINVAL,
+       "mmap() of no byte of it");
+    is(mapped(w->fd, rw, MAP_SHARED, 8, PAGE), -EINVAL,
+       "mmap() of it at an odd offset");
+}
+
 static void hw_queues(World *w)
 {
     const struct {
@@ -150,8 +185,19 @@ static void hw_queues(World *w)
           .nesting_parent_iova = -2048ull }, -EOVERFLOW },
         { "no vIOMMU", { .type = 1, .length = 4096, .viommu_id = 999 },
           -ENOENT },
+        { "length 0 and no vIOMMU", { .type = 1, .viommu_id = 999 }, -EINVAL },
+        { "an address that wraps and no vIOMMU", { .type = 1, .length = 2,
+          .nesting_parent_iova = -1ull, .viommu_id = 999 }, -EOVERFLOW },
+        { "the last address and no vIOMMU", { .type = 1, .length = 1,
+          .nesting_parent_iova = -1ull, .viommu_id = 999 }, -ENOENT },
+        { "a HWPT as the vIOMMU", { .type = 1, .length = 4096,
+          .viommu_id = w->parent }, -ENOENT },
         { "a vIOMMU without any", { .type = 1, .length = 4096 },
           -EOPNOTSUPP },
+        { "a vIOMMU without any, and the largest length", { .type = 1,
+          .length = -1ull }, -EOPNOTSUPP },
+        { "a vIOMMU without any, and a wrong index", { .type = 1,
+          .length = 4096, .index = 999 }, -EOPNOTSUPP },
         { "an unknown type", { .type = 9, .length = 4096 }, -EOPNOTSUPP },
     };
 
@@ -239,7 +285,10 @@ static void hw_info(World *w)
         { "VT-d's type as input", { .flags = 1, .in_data_type = 1 },
           "EOPNOTSUPP, type 1, length 0" },
         { "CMDQV's type as input", { .flags = 1, .in_data_type = 3 },
-          "EOPNOTSUPP, type 3, length 0" },
+          w->cmdqv ? "0, type 3, length 8" : "EOPNOTSUPP, type 3, length 0" },
+        { "CMDQV's type as input and room", { .flags = 1, .in_data_type = 3,
+          .data_len = 8 }, w->cmdqv ? "0, type 3, length 8" :
+          "EOPNOTSUPP, type 3, length 8" },
         { "a type without its flag", { .in_data_type = 1 },
           "0, type 2, length 40" },
         { "an unknown flag", { .flags = 2 }, "EOPNOTSUPP, type 0, length 0" },
@@ -303,5 +352,6 @@ void test_queues(void)
     options(&w);
     faults(&w);
     hw_queues(&w);
+    mappings(&w);
     veventqs(&w);
 }

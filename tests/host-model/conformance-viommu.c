@@ -16,7 +16,13 @@ void test_viommu(void)
         int want;
     } rows[] = {
         { "no type", { .type = 0 }, -EOPNOTSUPP },
-        { "CMDQV's type", { .type = 2 }, -EOPNOTSUPP },
+        { "CMDQV's type", { .type = 2 }, w.cmdqv ? -EINVAL : -EOPNOTSUPP },
+        { "CMDQV's type and its data", { .type = 2, .data_len = 16,
+          .data_uptr = (uintptr_t)edge }, w.cmdqv ? 0 : -EOPNOTSUPP },
+        { "CMDQV's type and no HWPT", { .type = 2, .hwpt_id = 999 },
+          w.cmdqv ? -ENOENT : -EOPNOTSUPP },
+        { "CMDQV's type and no device", { .type = 2, .dev_id = 999 },
+          -ENOENT },
         { "an unknown type", { .type = 77 }, -EOPNOTSUPP },
         { "a flag", { .type = 1, .flags = 1 }, -EOPNOTSUPP },
         { "a reserved field", { .type = 1, .__reserved = 1 }, 0 },

@@ -243,6 +243,10 @@ World world_open(void)
     need(bind_device(w.dev, w.fd, &w.dev_id), "binding the device");
     hw.dev_id = w.dev_id;
     need(call(w.fd, IOMMU_GET_HW_INFO, &hw), "the SMMU's registers");
+    hw.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE;
+    hw.in_data_type = IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV;
+    hw.data_len = 0;
+    w.cmdqv = !call(w.fd, IOMMU_GET_HW_INFO, &hw);
     need(ioas_alloc(w.fd, &w.ioas), "an IOAS");
     need(hwpt_alloc(&w, w.ioas, IOMMU_HWPT_ALLOC_NEST_PARENT, &w.parent),
          "a nesting parent");

@@ -58,6 +58,7 @@ typedef struct World {
     uint32_t viommu;                    /* by world_nest() */
     uint32_t vdev;
     struct iommu_hw_info_arm_smmuv3 info;
+    bool cmdqv;                         /* the SMMU has a Tegra241 CMDQV */
 } World;
 
 #define VSID 0x42                       /* of the vDEVICE */
