@@ -263,14 +263,16 @@ int hm_fail(const char *kind)
     return err;
 }
 
-int hm_fail_thread(void)
+int hm_fail_only(const char *kind)
 {
     for (guint i = 0; rules && i < rules->len; i++) {
         HmRule *rule = rules->pdata[i];
 
-        if (!strcmp(rule->kind, "pthread_create") &&
+        if (!strcmp(rule->kind, kind) &&
             ++rule->seen >= rule->first && rule->seen <= rule->last) {
-            HM_COUNT("call.pthread_create");
+            g_autofree char *name = g_strconcat("call.", kind, NULL);
+
+            (*hm_counter(name))++;
             return rule->err;
         }
     }

@@ -29,12 +29,6 @@ bool hm_active(void);
 int hm_call(const char *kind);
 
 /*
- * Whether a new thread is refused: 0 or an errno.  Only a rule for
- * `pthread_create` does that, because `*` means calls on our fds.
- */
-int hm_fail_thread(void);
-
-/*
  * A thread of the model's own, which no rule refuses.  As pthread_create(), but
  * the caller may hold the lock.
  */

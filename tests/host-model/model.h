@@ -81,6 +81,13 @@ uint64_t *hm_counter(const char *name);
  */
 int hm_fail(const char *kind);
 
+/*
+ * The same for what is no call on our fds: "pthread_create" (of the program) and
+ * "vcmdq.command" (of a queue in hardware).  `*` does not mean it, and only
+ * failures are counted.
+ */
+int hm_fail_only(const char *kind);
+
 /* A line of the log, if one is kept (HOST_MODEL_LOG). */
 void hm_log(const char *format, ...) G_GNUC_PRINTF(1, 2);
 

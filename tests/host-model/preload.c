@@ -1071,7 +1071,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 
     if (hm_active()) {
         hm_lock();
-        err = hm_fail_thread();
+        err = hm_fail_only("pthread_create");
         hm_unlock();
     }
     return err ?: REAL(pthread_create)(thread, attr, start, arg);

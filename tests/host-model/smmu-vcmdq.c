@@ -147,6 +147,21 @@ static const Slot *slot_of(const HmVintf *v, uint32_t vsid)
     return NULL;
 }
 
+/* 0, or a CERROR_* that the test asks for */
+static unsigned injected(void)
+{
+    switch (hm_fail_only("vcmdq.command")) {
+    case 0:
+        return 0;
+    case EFAULT:
+        return CERROR_ABT;
+    case ETIMEDOUT:
+        return CERROR_ATC_INV_SYNC;
+    default:
+        return CERROR_ILL;
+    }
+}
+
 /* 0, or a CERROR_* */
 static unsigned execute(HmVintf *v, Vcmdq *q, uint64_t cmd[2])
 {
@@ -256,7 +271,7 @@ static bool run_queue(HmVintf *v, unsigned i)
         if (process_read(at, cmd, sizeof(cmd))) {
             cmd[0] = GUINT64_FROM_LE(cmd[0]);
             cmd[1] = GUINT64_FROM_LE(cmd[1]);
-            err = execute(v, q, cmd);
+            err = injected() ?: execute(v, q, cmd);
         }
         n++;
         if (err) {

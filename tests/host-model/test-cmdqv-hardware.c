@@ -432,6 +432,32 @@ static void test_late_errors(void)
     world_close(&w);
 }
 
+/* Errors that the control socket asks for */
+static void test_injected(void)
+{
+    static const struct {
+        const char *name;
+        unsigned want;
+    } rows[] = {
+        { "EIO", ERR_ILL }, { "EFAULT", ERR_ABT },
+        { "ETIMEDOUT", ERR_ATC_INV_SYNC },
+    };
+    World w = world_open("dev0");
+    Queue q = queue_open(&w, 0, 4);
+
+    for (unsigned i = 0; i < N(rows); i++) {
+        control("fail vcmdq.command:2=%s", rows[i].name);
+        is(run(&q, SYNC, 0), 0, "a command before %s", rows[i].name);
+        is(run(&q, SYNC, 0), rows[i].want, "%s in a queue", rows[i].name);
+        is(skip_error(&q), 0, "the queue goes on");
+        control("fail clear");
+    }
+    control("fail *:1+*=EIO");
+    is(run(&q, SYNC, 0), 0, "a rule for all calls is for no command");
+    control("fail clear");
+    world_close(&w);
+}
+
 /* The other ways to invalidate, and events, are those of a plain vIOMMU. */
 static void test_plain(void)
 {
@@ -494,6 +520,7 @@ void test_hardware(void)
     test_ring();
     test_errors();
     test_late_errors();
+    test_injected();
     test_plain();
     test_erratum();
     test_threads();

@@ -419,6 +419,7 @@ static void test_mmap(void)
 static void test_queue_errors(void)
 {
     World w = world_open("dev0");
+    uint32_t id;
     static const struct {
         const char *name;
         struct iommu_hw_queue_alloc arg;
@@ -464,6 +465,9 @@ static void test_queue_errors(void)
            "a queue with %s", rows[i].name);
     }
     is(objects("hw_queue") + objects("access"), 0, "queues after failures");
+    need(queue_alloc(&w, 0, QUEUE(0), PAGE, &id), "queue");
+    is(id, w.vdev + 1, "failures leave no ID in use");
+    need(destroy(&w, id), "destroy");
     is(unmap(&w, IPA, RAM_SIZE), 0, "IOAS_UNMAP after failures");
     is(queue_alloc(&w, 0, QUEUE(0), PAGE, NULL), -ENOENT, "nothing is mapped");
     need(map(&w, IPA, ram, RAM_SIZE, IOMMU_IOAS_MAP_WRITEABLE), "map");

@@ -1130,7 +1130,8 @@ HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs)
 void host_check_empty(HostGuest *g)
 {
     static const char *const types[] = {
-        "veventq", "vdevice", "hwpt_nested", "viommu", "hwpt_paging", "ioas",
+        "veventq", "vdevice", "hw_queue", "access", "hwpt_nested", "viommu",
+        "hwpt_paging", "ioas",
     };
 
     bool stay = false;
