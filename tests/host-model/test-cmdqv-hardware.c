@@ -229,7 +229,7 @@ static void test_enable(void)
     is(run(&q, SYNC, 0), 0, "a CMD_SYNC");
     set_reg(&q, CONFIG, 0);
     point(becomes(&q, STATUS, 1, 0), "the queue is disabled");
-    put(&q, SYNC, 0);
+    put(&q, 0, 0);
     set_reg(&q, PROD, q.prod);
     pause_for_hardware();
     is(*reg(&q, CONS), 1, "a queue that is disabled does nothing");

@@ -393,11 +393,13 @@ static void test_mmap(void)
     is(destroy(&w, w.viommu), -EBUSY, "DESTROY of what is mapped");
     munmap(w.page0 + PAGE, PAGE);
     is(destroy(&w, w.viommu), -EBUSY, "DESTROY of what has a hole");
-    need(mmap(w.page0 + 2 * PAGE, PAGE0 - 2 * PAGE, rw, MAP_PRIVATE |
+    munmap(w.page0, PAGE);
+    is(destroy(&w, w.viommu), -EBUSY, "DESTROY of what has an end");
+    need(mmap(w.page0 + 3 * PAGE, PAGE0 - 3 * PAGE, rw, MAP_PRIVATE |
               MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0,
          "other memory");
-    is(destroy(&w, w.viommu), -EBUSY, "DESTROY of what is mapped in part");
-    munmap(w.page0, PAGE);
+    is(destroy(&w, w.viommu), -EBUSY, "DESTROY of what has one page");
+    munmap(w.page0 + 2 * PAGE, PAGE);
     is(destroy(&w, w.viommu), 0, "DESTROY of what is not mapped any more");
     munmap(w.page0, PAGE0);
     w.page0 = NULL;
