@@ -217,7 +217,7 @@ static void pages_put(HmPages *pages)
 
 /*
  * Whether the user may access all of [start, start + length - 1].  Linux's
- * pin_user_pages() checks the VMAs.
+ * pin_user_pages() checks the VMAs.  It does not pin registers (VM_PFNMAP).
  */
 static bool user_memory(uint64_t start, uint64_t length, bool write)
 {
@@ -234,7 +234,7 @@ static bool user_memory(uint64_t start, uint64_t length, bool write)
             continue;
         }
         if (from > next || (write ? w != 'w' : r != 'r') ||
-            strstr(line, "[vvar")) {
+            strstr(line, "[vvar") || strstr(line, "/memfd:" HM_VINTF_NAME)) {
             break;
         }
         next = end - 1 < to ? end : to;

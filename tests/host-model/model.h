@@ -270,6 +270,7 @@ bool hm_device_atc_inv(uint32_t sid, HmSmmu *smmu, const uint64_t cmd[2]);
  */
 
 #define HM_VINTF_PAGE0 0x10000          /* bytes */
+#define HM_VINTF_NAME "host-model-vintf" /* of its memfd */
 
 /* There is a new error; @map has a bit for each queue that is halted. */
 typedef void HmVintfErrorFn(void *opaque, const uint64_t map[2]);

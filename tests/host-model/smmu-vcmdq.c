@@ -385,7 +385,7 @@ HmVintf *hm_vintf_new(HmSmmu *smmu, uint16_t vmid, HmVintfErrorFn *on_error,
     for (unsigned i = 0; i < v->n_queues; i++) {
         v->queues[i].pending = g_array_new(false, false, 2 * sizeof(uint64_t));
     }
-    v->fd = memfd_create("vintf", MFD_CLOEXEC);
+    v->fd = memfd_create(HM_VINTF_NAME, MFD_CLOEXEC);
     if (v->fd < 0 || ftruncate(v->fd, HM_VINTF_PAGE0)) {
         hm_bug("no memory for a VINTF: %s", strerror(errno));
     }

@@ -281,9 +281,13 @@ static void test_viommu(void)
         .size = sizeof(plain), .dev_id = w.dev_id, .pt_id = w.ioas,
     };
     uint32_t parent = w.parent;
+    void *readonly;
 
     is(viommu_alloc(&w, CMDQV, data, 0), -EINVAL, "a vIOMMU without data");
     is(viommu_alloc(&w, CMDQV, NULL, 16), -EFAULT, "with data at 0");
+    readonly = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    is(viommu_alloc(&w, CMDQV, readonly, 16), -EFAULT,
+       "with data that cannot be written");
     is(viommu_alloc(&w, CMDQV, data, 15), -EINVAL, "with 15 bytes");
     is(viommu_alloc(&w, CMDQV, data, 32), -EINVAL, "with 32 bytes");
     is(viommu_alloc(&w, 3, data, 16), -EOPNOTSUPP, "of type 3");
@@ -388,6 +392,8 @@ static void test_mmap(void)
        "a second mapping");
     *(volatile uint32_t *)(first + 0xff00) = 0x1234;
     is(*(volatile uint32_t *)(w.page0 + 0xff00), 0x1234, "is the same memory");
+    is(map(&w, IPA + RAM_SIZE, first, PAGE0, RW), -EFAULT,
+       "IOAS_MAP of registers");
     is(destroy(&w, w.viommu), -EBUSY, "DESTROY of what is mapped twice");
     munmap(first, PAGE0);
     is(destroy(&w, w.viommu), -EBUSY, "DESTROY of what is mapped");
