@@ -276,6 +276,15 @@ static void test_invalidate(void)
     set_reg(&q, CONFIG, 1);
     becomes(&q, STATUS, 1, 1);
 
+    point_to(0, 3);
+    for (unsigned i = 0; i < 4200; i++) {
+        put(&q, NH_VA, IOVA);
+        if (i % 7 == 6) {
+            go(&q);
+        }
+    }
+    is(reads(&w, 0, ""), 0x1003, "no more than 4096 wait for a CMD_SYNC");
+
     is(reads(&w, 3, " atc"), 0x1003, "a read through the ATC");
     point(value_of(control("atc dev0"), "entries") > 0, "it has an entry");
     run(&q, ATC_INV, ATC_ALL);
