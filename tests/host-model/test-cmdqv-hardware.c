@@ -242,6 +242,9 @@ static void test_enable(void)
     is(destroy(&w, q.id), 0, "DESTROY of a queue that runs");
     is(*reg(&q, CONFIG) | *reg(&q, STATUS) | *reg(&q, PROD) | *reg(&q, CONS),
        0, "its registers");
+    pause_for_hardware();
+    q = queue_open(&w, 0, 4);
+    is(run(&q, SYNC, 0), 0, "another queue");
     world_close(&w);
 }
 

@@ -354,6 +354,14 @@ static void test_vdevices(void)
     close(devs[0]);
     close(devs[1]);
     world_close(&w);
+
+    w = world_bind("dev8");
+    need(cmdqv_alloc(&w), "vIOMMU");
+    is(vdevice_alloc(&w, w.dev_id, 0x100000, &ids[0]), -EINVAL,
+       "a device with two StreamIDs, and one of 21 bits");
+    is(vdevice_alloc(&w, w.dev_id, 1, &ids[0]), -EOPNOTSUPP,
+       "a device with two StreamIDs");
+    world_close(&w);
 }
 
 /*
@@ -474,7 +482,8 @@ static void test_queue_errors(void)
     }
     is(objects("hw_queue") + objects("access"), 0, "queues after failures");
     need(queue_alloc(&w, 0, QUEUE(0), PAGE, &id), "queue");
-    is(id, w.vdev + 1, "failures leave no ID in use");
+    is(id, w.vdev + 1, "failures leave no queue's ID in use");
+    is(destroy(&w, id + 1), -EBUSY, "and no access's");
     need(destroy(&w, id), "destroy");
     is(unmap(&w, IPA, RAM_SIZE), 0, "IOAS_UNMAP after failures");
     is(queue_alloc(&w, 0, QUEUE(0), PAGE, NULL), -ENOENT, "nothing is mapped");
