@@ -2,8 +2,8 @@
  * Host model: Linux's driver of the Tegra241 CMDQV
  *
  * What drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c does for user space: a
- * VINTF for a vIOMMU, a slot for the StreamID of a vDEVICE, and the VCMDQs.  The
- * kernel's own VINTF 0 is not modelled.
+ * VINTF for a vIOMMU, a slot for the StreamID of a vDEVICE, and the VCMDQs.
+ * The kernel's own VINTF 0 is not modelled.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -188,7 +188,7 @@ int hm_cmdqv_queue_init(HmHwQueue *queue, uint32_t index, uint64_t base)
     cmdqv->queues[index] = queue;
     hm_vintf_map(cmdqv->vintf, index, base,
                  __builtin_ctzll(queue->length) - COMMAND_SHIFT);
-    /* Linux resets the registers, and waits for what an old queue has issued. */
+    /* Linux resets the registers, and waits for what an old queue issued. */
     hm_smmu_sync(smmu);
     return 0;
 }

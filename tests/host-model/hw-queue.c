@@ -21,8 +21,8 @@
  */
 
 /*
- * The memory of a queue: @call's range, in whole pages.  *host is the address of
- * its first byte in this process.
+ * The memory of a queue, in whole pages.  *host is the address of its first
+ * byte in this process.
  */
 static int access_new(HmViommu *viommu, uint64_t iova, uint64_t length,
                       HmAccess **out, uint64_t *host)
@@ -79,12 +79,31 @@ void hm_hw_queue_destroy(HmHwQueue *queue)
     }
 }
 
+static int queue_init(HmHwQueue *queue, HmViommu *viommu,
+                      const struct iommu_hw_queue_alloc *cmd)
+{
+    uint64_t host;
+    int ret;
+
+    ret = access_new(viommu, cmd->nesting_parent_iova, cmd->length,
+                     &queue->access, &host);
+    if (ret) {
+        return ret;
+    }
+    queue->viommu = viommu;
+    viommu->obj.users++;
+    queue->length = cmd->length;
+    ret = hm_cmdqv_queue_init(queue, cmd->index, host);
+    queue->ready = !ret;
+    return ret;
+}
+
 int hm_hw_queue_alloc(HmCall *call)
 {
     struct iommu_hw_queue_alloc *cmd = call->cmd;
     HmViommu *viommu;
     HmHwQueue *queue;
-    uint64_t last, host;
+    uint64_t last;
     int ret;
 
     if (cmd->flags || cmd->type == IOMMU_HW_QUEUE_TYPE_DEFAULT) {
@@ -104,30 +123,17 @@ int hm_hw_queue_alloc(HmCall *call)
         return -EOPNOTSUPP;
     }
     queue = HM_OBJECT_NEW(call->ctx, HmHwQueue, HM_OBJ_HW_QUEUE);
-    ret = access_new(viommu, cmd->nesting_parent_iova, cmd->length,
-                     &queue->access, &host);
-    if (ret) {
-        goto fail;
+    ret = queue_init(queue, viommu, cmd);
+    if (!ret) {
+        cmd->out_hw_queue_id = queue->obj.id;
+        ret = hm_respond(call, sizeof(*cmd));
     }
-    queue->viommu = viommu;
-    viommu->obj.users++;
-    queue->length = cmd->length;
-    ret = hm_cmdqv_queue_init(queue, cmd->index, host);
     if (ret) {
-        goto fail;
-    }
-    queue->ready = true;
-    cmd->out_hw_queue_id = queue->obj.id;
-    ret = hm_respond(call, sizeof(*cmd));
-    if (ret) {
-        goto fail;
+        hm_object_abort(&queue->obj);
+        return ret;
     }
     hm_object_publish(&queue->obj);
     return 0;
-
-fail:
-    hm_object_abort(&queue->obj);
-    return ret;
 }
 
 /*

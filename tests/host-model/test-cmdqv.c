@@ -524,6 +524,47 @@ static void test_queue_life(void)
     world_close(&w);
 }
 
+/* A call whose answer cannot be written, because its struct is read-only */
+static long unanswered(World *w, unsigned long request, const void *arg,
+                       size_t size)
+{
+    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long ret;
+
+    memcpy(page, arg, size);
+    mprotect(page, PAGE, PROT_READ);
+    ret = call(w->fd, request, page);
+    munmap(page, PAGE);
+    return ret;
+}
+
+static void test_unanswered(void)
+{
+    struct iommu_viommu_tegra241_cmdqv data;
+    World w = world_bind("dev0");
+    struct iommu_viommu_alloc viommu = {
+        .size = sizeof(viommu), .type = CMDQV, .dev_id = w.dev_id,
+        .hwpt_id = w.parent, .data_len = sizeof(data),
+        .data_uptr = (uintptr_t)&data,
+    };
+    struct iommu_hw_queue_alloc queue = {
+        .size = sizeof(queue), .type = IOMMU_HW_QUEUE_TYPE_TEGRA241_CMDQV,
+        .nesting_parent_iova = QUEUE(0), .length = PAGE,
+    };
+
+    is(unanswered(&w, IOMMU_VIOMMU_ALLOC, &viommu, sizeof(viommu)), -EFAULT,
+       "a vIOMMU whose ID cannot be told");
+    need(cmdqv_alloc(&w), "vIOMMU");
+    is(w.offset, PAGE, "  is undone");
+    queue.viommu_id = w.viommu;
+    is(unanswered(&w, IOMMU_HW_QUEUE_ALLOC, &queue, sizeof(queue)), -EFAULT,
+       "a queue whose ID cannot be told");
+    is(unmap(&w, IPA, RAM_SIZE), 0, "  is undone");
+    is(destroy(&w, w.viommu), 0, "  and its vIOMMU has no user");
+    world_close(&w);
+}
+
 /* Two mappings side by side, runs of physical memory, and what is left */
 static void test_contiguous(void)
 {
@@ -614,6 +655,7 @@ int main(int argc, char **argv)
     test_mmap();
     test_queue_errors();
     test_queue_life();
+    test_unanswered();
     test_contiguous();
     test_failures();
     test_hardware();
