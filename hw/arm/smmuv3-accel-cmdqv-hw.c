@@ -23,6 +23,8 @@
 #include "system/hostmem.h"
 #include "exec/ramblock.h"
 #include "qapi/error.h"
+#include "exec/address-spaces.h"
+#include "hw/boards.h"
 #include "hw/irq.h"
 #include "trace.h"
 #include "smmuv3-accel-cmdqv.h"
@@ -58,15 +60,40 @@ static unsigned n_ready(SMMUv3AccelCmdqv *cmdqv)
     return n;
 }
 
+/*
+ * The host keeps the memory of a VCMDQ, and VFIO could not unmap it.  So it
+ * must be memory that the machine never unmaps: no ROM, no BAR, and no DIMM.
+ */
+static bool is_machine_ram(hwaddr base, uint64_t length)
+{
+    MemoryRegion *ram = MACHINE(qdev_get_machine())->ram;
+    MemoryRegionSection section = memory_region_find(get_system_memory(), base,
+                                                     length);
+    bool ok = section.mr && int128_get64(section.size) >= length &&
+              !section.readonly &&
+              (section.mr == ram || section.mr->container == ram);
+
+    if (section.mr) {
+        memory_region_unref(section.mr);
+    }
+    return ok;
+}
+
 static bool add_queues(SMMUv3State *s, unsigned n, Error **errp)
 {
     Tegra241 *t = &s->accel_state->cmdqv->regs;
 
     for (unsigned l = 0; l < n; l++) {
         SMMUQueue *q = &t->vcmdq[tegra241_physical(t, l)].q;
+        uint64_t length = sizeof(Cmd) << q->log2size;
 
+        if (!is_machine_ram(Q_BASE(q), length)) {
+            error_setg(errp, "logical VCMDQ %u is not in the machine's main "
+                       "memory", l);
+            return false;
+        }
         if (!smmuv3_accel_vintf_add_queue(&s->accel_state->vsmmu, Q_BASE(q),
-                                          sizeof(Cmd) << q->log2size, errp)) {
+                                          length, errp)) {
             return false;
         }
     }
@@ -83,7 +110,13 @@ static bool start_queue(SMMUv3State *s, unsigned l, Error **errp)
     smmuv3_accel_vintf_write(vintf_of(s), l, SMMUV3_VCMDQ_CONS, cons);
     smmuv3_accel_vintf_write(vintf_of(s), l, SMMUV3_VCMDQ_PROD, cons);
     if (!smmuv3_accel_vintf_enable(vintf_of(s), l, true)) {
+        s->accel_state->cmdqv->broken = true;
         error_setg(errp, "logical VCMDQ %u does not start", l);
+        return false;
+    }
+    if (smmuv3_accel_vintf_read(vintf_of(s), l, SMMUV3_VCMDQ_CONS) != cons) {
+        s->accel_state->cmdqv->broken = true;
+        error_setg(errp, "logical VCMDQ %u does not start at CONS", l);
         return false;
     }
     smmuv3_accel_vintf_write(vintf_of(s), l, SMMUV3_VCMDQ_PROD, q->prod);
@@ -114,14 +147,18 @@ static void set_uncached(SMMUv3State *s, bool uncached)
     smmu_iotlb_inv_all(ARM_SMMU(s));
 }
 
-/* Where the guest finds page 0 */
-static void set_hw(SMMUv3AccelCmdqv *cmdqv, bool hw)
+/*
+ * Where the guest finds page 0.  While the hardware has the VCMDQs, what QEMU
+ * published is old, so nobody may read it.
+ */
+static void map_page0(SMMUv3AccelCmdqv *cmdqv, bool hw, bool published)
 {
-    cmdqv->hw = hw;
     memory_region_transaction_begin();
     memory_region_set_enabled(&cmdqv->vintf, hw);
-    if (cmdqv->page0[0].mem) {
-        memory_region_rom_device_set_romd(&cmdqv->page0[0].rom, !hw);
+    for (unsigned n = 0; n < ARRAY_SIZE(cmdqv->page0); n++) {
+        if (cmdqv->page0[n].mem) {
+            memory_region_rom_device_set_romd(&cmdqv->page0[n].rom, published);
+        }
     }
     memory_region_transaction_commit();
 }
@@ -133,7 +170,7 @@ void smmuv3_accel_cmdqv_hw_enter(SMMUv3State *s)
     Error *err = NULL;
     unsigned n;
 
-    if (cmdqv->hw || cmdqv->refused || !vintf_of(s)->active ||
+    if (cmdqv->hw || cmdqv->refused || cmdqv->broken || !vintf_of(s)->active ||
         accel->slow.busy || accel->drain.running) {
         return;
     }
@@ -149,15 +186,16 @@ void smmuv3_accel_cmdqv_hw_enter(SMMUv3State *s)
         if (!cmdqv->warned) {
             cmdqv->warned = true;
             warn_reportf_err(err, "%s: QEMU carries out the commands of "
-                             "VCMDQs, because the host's CMDQV cannot (their "
-                             "memory must be contiguous there, so give the "
-                             "machine huge pages): ", accel->name);
+                             "VCMDQs, because the host's CMDQV cannot (a "
+                             "machine with huge pages has contiguous memory "
+                             "for them): ", accel->name);
         } else {
             error_free(err);
         }
         return;
     }
-    set_hw(cmdqv, true);
+    cmdqv->hw = true;
+    map_page0(cmdqv, true, false);
     trace_smmuv3_accel_cmdqv_hw(accel->name, n);
 }
 
@@ -190,11 +228,36 @@ static void stop_queue(SMMUv3State *s, unsigned l)
                                               SMMUV3_VCMDQ_CONFIG);
 
     if (!smmuv3_accel_vintf_enable(vintf_of(s), l, false)) {
-        warn_report("%s: logical VCMDQ %u does not stop in the host",
+        s->accel_state->cmdqv->broken = true;
+        warn_report("%s: QEMU carries out the commands of VCMDQs from now on, "
+                    "because logical VCMDQ %u does not stop in the host",
                     s->accel_state->name, l);
     }
     take(s, l);
     t->vcmdq[tegra241_physical(t, l)].config = config & 1;
+    /* The guest's to acknowledge, but Linux would log it */
+    smmuv3_accel_vintf_write(vintf_of(s), l, SMMUV3_VCMDQ_GERRORN,
+                             smmuv3_accel_vintf_read(vintf_of(s), l,
+                                                     SMMUV3_VCMDQ_GERROR));
+}
+
+/*
+ * The hardware may have read invalidations whose CMD_SYNC QEMU will read, which
+ * waits for none of them (IHI 0070 4.7.3)
+ */
+static void complete_commands(SMMUv3State *s)
+{
+    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
+
+    if (vsmmu->slow) {
+        smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
+    } else {
+        smmuv3_accel_vsmmu_resync(vsmmu);
+    }
+    if (vsmmu->stale) {
+        smmuv3_accel_refresh_all(s);
+        smmuv3_accel_slow_restore(s);
+    }
 }
 
 void smmuv3_accel_cmdqv_hw_leave(SMMUv3State *s)
@@ -204,19 +267,33 @@ void smmuv3_accel_cmdqv_hw_leave(SMMUv3State *s)
     if (!cmdqv->hw) {
         return;
     }
-    set_hw(cmdqv, false);
+    /* The guest waits for the BQL now, whatever it reads or writes */
+    map_page0(cmdqv, false, false);
     for (unsigned l = 0; l < vintf_of(s)->n_queues; l++) {
         stop_queue(s, l);
     }
+    cmdqv->hw = false;
     smmuv3_accel_vintf_remove_queues(&s->accel_state->vsmmu);
+    complete_commands(s);
     set_uncached(s, false);
     smmuv3_accel_cmdqv_publish(cmdqv);
+    map_page0(cmdqv, false, true);
     trace_smmuv3_accel_cmdqv_hw(s->accel_state->name, 0);
 }
 
 /*
  * Errors
  */
+
+static void signal_errors(SMMUv3State *s)
+{
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+
+    smmuv3_accel_cmdqv_hw_look(s);
+    if (tegra241_interrupts(&cmdqv->regs)) {
+        qemu_irq_pulse(cmdqv->irq);
+    }
+}
 
 static void errors_readable(void *opaque)
 {
@@ -225,20 +302,20 @@ static void errors_readable(void *opaque)
     SMMUv3AccelVintf *vintf = vintf_of(s);
     int n = vintf->ops->errors_read(accel->vsmmu.host, vintf->errors_fd);
 
-    if (n < 0 && n != -EAGAIN && n != -EINTR) {
-        qemu_set_fd_handler(vintf->errors_fd, NULL, NULL, NULL);
-        warn_report("%s: the guest gets no interrupt if a VCMDQ halts: the "
-                    "host's errors cannot be read: %s", accel->name,
-                    strerror(-n));
-    }
-    if (n <= 0) {
+    trace_smmuv3_accel_cmdqv_errors(accel->name, n);
+    if (n == -EAGAIN || n == -EINTR) {
         return;
     }
-    smmuv3_accel_cmdqv_hw_look(s);
-    trace_smmuv3_accel_cmdqv_errors(accel->name, n);
-    if (tegra241_interrupts(&accel->cmdqv->regs)) {
-        qemu_irq_pulse(accel->cmdqv->irq);
+    if (n < 0) {
+        qemu_set_fd_handler(vintf->errors_fd, NULL, NULL, NULL);
+        warn_report("%s: QEMU carries out the commands of VCMDQs from now on, "
+                    "because the host's errors cannot be read: %s",
+                    accel->name, strerror(-n));
+        accel->cmdqv->broken = true;
+        smmuv3_accel_cmdqv_hw_leave(s);
+        qemu_bh_schedule(accel->drain.bh);
     }
+    signal_errors(s);
 }
 
 /*
@@ -253,10 +330,8 @@ void smmuv3_accel_cmdqv_host_new(SMMUv3State *s)
     if (!cmdqv || !vintf->active) {
         return;
     }
-    if (vintf->errors) {
-        qemu_set_fd_handler(vintf->errors_fd, errors_readable, NULL, s);
-    }
-    cmdqv->refused = false;
+    qemu_set_fd_handler(vintf->errors_fd, errors_readable, NULL, s);
+    cmdqv->refused = cmdqv->broken = false;
     /* It gives them, in a machine that runs */
     qemu_bh_schedule(s->accel_state->drain.bh);
 }
@@ -268,19 +343,23 @@ void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s)
     if (!s->accel_state->cmdqv || !vintf->active) {
         return;
     }
-    if (vintf->errors) {
-        errors_readable(s);
-        qemu_set_fd_handler(vintf->errors_fd, NULL, NULL, NULL);
-    }
+    qemu_set_fd_handler(vintf->errors_fd, NULL, NULL, NULL);
     smmuv3_accel_cmdqv_hw_leave(s);
+    /* The host may not have told of an error yet; and QEMU drains the rest */
+    signal_errors(s);
+    qemu_bh_schedule(s->accel_state->drain.bh);
 }
+
+/* Linux needs more than 2^6 commands */
+#define CMDQS_MIN 7
 
 unsigned smmuv3_accel_cmdqv_cmdqs(SMMUv3State *s)
 {
-    size_t page = qemu_minrampagesize();
-    unsigned fits = ctz64(page / sizeof(Cmd));
+    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
+    uint64_t page = qemu_minrampagesize();
+    unsigned fits = 63 - clz64(page / sizeof(Cmd));
 
-    if (!vintf_of(s)->active || fits >= SMMU_CMDQS) {
+    if (!vsmmu->vintf.active) {
         return SMMU_CMDQS;
     }
     if (page == qemu_real_host_page_size()) {
@@ -288,12 +367,13 @@ unsigned smmuv3_accel_cmdqv_cmdqs(SMMUv3State *s)
                     "that the host's CMDQV can read it; give the machine huge "
                     "pages for more", s->accel_state->name, 1u << fits);
     }
-    return fits;
+    fits = MIN(fits, FIELD_EX32(vsmmu->info.idr[1], IDR1, CMDQS));
+    return MIN(MAX(fits, CMDQS_MIN), SMMU_CMDQS);
 }
 
 /*
  * A "RAM device" is what KVM maps into the guest, and QEMU accesses it as
- * registers.  No other device may reach it by DMA, so VFIO must not map it.
+ * registers.  It is no memory for assigned devices, so VFIO must not map it.
  */
 void smmuv3_accel_cmdqv_hw_init(SMMUv3State *s)
 {

@@ -31,6 +31,7 @@ struct SMMUv3AccelCmdqv {
     MemoryRegion vintf;         /* page 0 of the host's VINTF, while @hw */
     bool hw;                    /* the hardware has the VCMDQs */
     bool refused;               /* by the host, as they are now */
+    bool broken;                /* the hardware does not start or stop them */
     bool warned;                /* the user knows that */
 };
 

@@ -123,7 +123,7 @@ typedef struct SMMUv3HostOps {
     void (*destroy)(SMMUv3Host *host, uint32_t id);
 } SMMUv3HostOps;
 
-/* Size of page 0 of a VINTF, in bytes (linux/iommufd.h says it too) */
+/* Size of page 0 of a VINTF, in bytes (Linux, tegra241-cmdqv.c) */
 #define SMMUV3_HOST_VINTF_SIZE 0x10000
 
 /* What is known of the Tegra241 CMDQV beside the physical SMMUv3 */

@@ -217,8 +217,9 @@ SMMUCmdError smmuv3_accel_cmdq_sync(SMMUv3State *s);
  * smmuv3_accel_cmdqv_cmdqs: how long a command queue may be
  * @s: about to tell the guest
  *
- * Where the hardware may read VCMDQs, one must be contiguous in the host.  So
- * it shall fit into a page of the guest's memory.
+ * Where the hardware may read VCMDQs, one must be contiguous in the host, and
+ * no longer than the host's own may be.  So it shall fit into a page of the
+ * guest's memory.
  *
  * Returns: a value for IDR1.CMDQS.
  */

@@ -87,7 +87,7 @@ static bool vsmmu_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
 {
     const SMMUv3HostOps *ops = vsmmu->ops;
     uint32_t stage2 = ops->stage2(dev);
-    int ret = smmuv3_accel_vintf_open(vsmmu, dev, stage2, errp);
+    int ret = smmuv3_accel_vintf_open(vsmmu, dev, info, stage2, errp);
 
     if (ret == -EOPNOTSUPP) {
         ret = ops->viommu_alloc(dev, stage2, &vsmmu->viommu, errp);

@@ -51,36 +51,65 @@ void smmuv3_accel_vintf_fini(SMMUv3AccelVintf *vintf)
     }
 }
 
-/* Does the host have enough for what the guest is told? */
-static int check_info(const SMMUv3HostCmdqv *info, Error **errp)
+/* Does the host have what the guest is told of, and can the guest use it? */
+static int check_info(const SMMUv3HostCmdqv *cmdqv, const SMMUv3HostInfo *info,
+                      Error **errp)
 {
-    if (info->log2_queues < SMMUV3_ACCEL_VINTF_LOG2_QUEUES) {
+    if (cmdqv->log2_queues < SMMUV3_ACCEL_VINTF_LOG2_QUEUES) {
         error_setg(errp, "it has fewer than %u VCMDQs for a guest",
                    SMMUV3_ACCEL_VINTF_QUEUES);
+        return -ENODEV;
+    }
+    if (info->repeat) {
+        error_setg(errp, "the host's SMMUv3 has erratum T264-SMMU-3");
         return -ENODEV;
     }
     return 0;
 }
 
-int smmuv3_accel_vintf_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
-                            uint32_t stage2, Error **errp)
+/* Without the vEVENTQ there is no VINTF either */
+static int alloc(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
+                 uint32_t stage2, Error **errp)
 {
     SMMUv3AccelVintf *vintf = &vsmmu->vintf;
-    SMMUv3HostCmdqv info = {};
+    SMMUv3Host *host = vsmmu->ops->host(dev);
+    int ret = vintf->ops->viommu_alloc(dev, stage2, vintf->page,
+                                       &vsmmu->viommu, errp);
+
+    if (!ret) {
+        ret = vintf->ops->errors_alloc(host, vsmmu->viommu, &vintf->errors,
+                                       &vintf->errors_fd, errp);
+        if (ret) {
+            map_nothing(vintf->page);
+            vsmmu->ops->destroy(host, vsmmu->viommu);
+            vsmmu->viommu = 0;
+        }
+    } else {
+        /* A mapping that fails may have left a gap (mmap(2), MAP_FIXED) */
+        map_nothing(vintf->page);
+    }
+    return ret;
+}
+
+int smmuv3_accel_vintf_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
+                            const SMMUv3HostInfo *info, uint32_t stage2,
+                            Error **errp)
+{
+    SMMUv3AccelVintf *vintf = &vsmmu->vintf;
+    SMMUv3HostCmdqv cmdqv = {};
     Error *err = NULL;
     int ret;
 
     if (!vintf->ops) {
         return -EOPNOTSUPP;
     }
-    ret = vintf->ops->info(dev, &info, &err);
+    ret = vintf->ops->info(dev, &cmdqv, &err);
     if (ret == -EOPNOTSUPP && !vintf->required) {
         error_free(err);
         return ret;
     }
-    ret = ret ?: check_info(&info, &err);
-    ret = ret ?: vintf->ops->viommu_alloc(dev, stage2, vintf->page,
-                                          &vsmmu->viommu, &err);
+    ret = ret ?: check_info(&cmdqv, info, &err);
+    ret = ret ?: alloc(vsmmu, dev, stage2, &err);
     if (ret && vintf->required) {
         error_propagate_prepend(errp, err, "x-cmdqv-backend=hardware needs a "
                                 "host with a CMDQV; leave it out, and QEMU "
@@ -93,12 +122,7 @@ int smmuv3_accel_vintf_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
         return -EOPNOTSUPP;
     }
     vintf->active = true;
-    vintf->sids = 1u << MIN(info.log2_sids, 16);
-    if (vintf->ops->errors_alloc(vsmmu->ops->host(dev), vsmmu->viommu,
-                                 &vintf->errors, &vintf->errors_fd, &err)) {
-        warn_reportf_err(err, "%s: the guest gets no interrupt if a VCMDQ "
-                         "halts: ", vsmmu->name);
-    }
+    vintf->sids = 1u << MIN(cmdqv.log2_sids, 16);
     trace_smmuv3_accel_vintf_open(vsmmu->name, vsmmu->viommu, vintf->sids);
     return 0;
 }
@@ -111,12 +135,9 @@ void smmuv3_accel_vintf_close(SMMUv3AccelVsmmu *vsmmu)
         return;
     }
     smmuv3_accel_vintf_remove_queues(vsmmu);
-    if (vintf->errors) {
-        vsmmu->ops->events_free(vsmmu->host, vintf->errors, vintf->errors_fd,
-                                true);
-        vintf->errors = 0;
-        vintf->errors_fd = -1;
-    }
+    vsmmu->ops->events_free(vsmmu->host, vintf->errors, vintf->errors_fd, true);
+    vintf->errors = 0;
+    vintf->errors_fd = -1;
     /* The mapping keeps the vIOMMU in use */
     if (map_nothing(vintf->page) == MAP_FAILED) {
         error_report("%s: the registers of VCMDQs cannot be unmapped: %s",

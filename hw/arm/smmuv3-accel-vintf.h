@@ -42,7 +42,7 @@ typedef struct SMMUv3AccelVintf {
 
     bool active;                        /* the vIOMMU has one */
     unsigned sids;                      /* vDEVICEs that it may have */
-    uint32_t errors;                    /* a vEVENTQ, 0 without */
+    uint32_t errors;                    /* a vEVENTQ */
     int errors_fd;
     unsigned n_queues;
     uint32_t queue[SMMUV3_ACCEL_VINTF_QUEUES];  /* HW_QUEUEs */
@@ -68,16 +68,21 @@ void smmuv3_accel_vintf_fini(SMMUv3AccelVintf *vintf);
  * smmuv3_accel_vintf_open: allocate a vIOMMU with a VINTF
  * @vsmmu: without a vIOMMU
  * @dev: the first device
+ * @info: of the physical SMMUv3
  * @stage2: a nesting parent
  * @errp: why there is none, if one is required
  *
- * Warns if the host has a CMDQV that cannot be used.
+ * Warns if the host has a CMDQV that cannot be used.  It is not used on a host
+ * with erratum T264-SMMU-3: each TLBI must be repeated there, which a guest
+ * does not do (linux/iommufd.h).  Nor is it without a vEVENTQ for errors,
+ * because Linux notices by the interrupt alone that a VCMDQ halts.
  *
  * Returns: 0; -EOPNOTSUPP without @errp if the caller is to allocate a vIOMMU
  * without a VINTF; or another negative errno with @errp.
  */
 int smmuv3_accel_vintf_open(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
-                            uint32_t stage2, Error **errp);
+                            const SMMUv3HostInfo *info, uint32_t stage2,
+                            Error **errp);
 
 /*
  * The vIOMMU is about to be freed.  Frees what depends on its VINTF, if it has

@@ -644,6 +644,9 @@ static void answer(GString *json, char **words)
     } else if (!strcmp(verb, "advance") && argument) {
         advance(g_ascii_strtoull(argument, NULL, 0));
         g_string_append(json, "{}");
+    } else if (!strcmp(verb, "vcmdqs") && argument) {
+        hm_vcmdqs_held = !strcmp(argument, "hold");
+        g_string_append(json, "{}");
     } else if (!strcmp(verb, "contiguous") && argument) {
         hm_contiguous = g_ascii_strtoull(argument, NULL, 0);
         g_string_append(json, "{}");

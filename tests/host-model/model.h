@@ -310,6 +310,9 @@ int64_t hm_iommufd_mmap(HmCtx *ctx, void *addr, uint64_t len, int prot,
 void hm_iommufd_unmapped(uint64_t start, uint64_t length);
 /* Whether there can be a mapping of a context; needs no lock */
 bool hm_iommufd_is_mapped(void);
+/* Queues in hardware stand still: see "vcmdqs" of the control socket */
+extern bool hm_vcmdqs_held;
+
 /* How memory is contiguous: see "contiguous" of the control socket */
 extern uint64_t hm_contiguous;
 

@@ -251,6 +251,8 @@ static void raise_error(HmVintf *v, unsigned i, unsigned err)
     v->error = true;
 }
 
+bool hm_vcmdqs_held;
+
 /* Runs up to BURST commands.  Returns whether it did anything. */
 static bool run_queue(HmVintf *v, unsigned i)
 {
@@ -258,6 +260,9 @@ static bool run_queue(HmVintf *v, unsigned i)
     bool was = q->enabled;
     unsigned n = 0;
 
+    if (hm_vcmdqs_held) {
+        return false;
+    }
     set_enabled(v, i, reg_read(v, i, VCMDQ_CONFIG) & VCMDQ_EN);
     while (q->enabled && !halted(v, i) && n < BURST) {
         uint32_t prod = reg_read(v, i, VCMDQ_PROD) & low_mask(q->log2size + 1);

@@ -13,6 +13,7 @@
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qemu/units.h"
+#include "hw/pci/pci_regs.h"
 #include "smmuv3-cmdqv.h"
 
 #define INVALIDATE      "call.IOMMU_HWPT_INVALIDATE"
@@ -134,18 +135,30 @@ static void test_atc(void)
 static void test_bridge(void)
 {
     uint32_t *target;
-    uint64_t *pte;
+    uint64_t *pte, other;
     CmdqvBed *bed;
 
     if (host_skipped()) {
         return;
     }
-    bed = bed_new_on();
+    /* The second device stays, and so do the queues */
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 2, .smmu_args = ON, .host = HOST,
+    });
+    cmdqv_on(bed);
     target = host_map_port_msi(bed->g, 2, &pte);
-    qatomic_set(pte, 0);
-    g_assert_true(in_hardware(bed));
+    other = host_new_page(bed->g, 0);
+    qatomic_set(pte, cpu_to_le64(host_leaf(3, other, PTE_DATA)));
     cmdqv_run_ok(bed, 0, CMD_TLBI_NH_VA(2, HOST_VA, 1));
-    host_turn_slot_off(bed->g);
+    qtest_writew(bed->g->qts, host_slot_control(bed->g, 0),
+                 host_slot_off(bed->g, 0) | PCI_EXP_SLTCTL_PDCE |
+                 PCI_EXP_SLTCTL_HPIE);
+    for (int n = 0; !qatomic_read((uint32_t *)host_ram(bed->g, other)); n++) {
+        g_assert_cmpint(n, <, 20000);
+        qtest_readl(bed->g->qts, CMDQV);
+        g_usleep(100);
+    }
+    g_assert_true(in_hardware(bed));
     g_assert_cmphex(qatomic_read(target), ==, 0);
     host_guest_free(bed->g);
     g_free(bed);
@@ -450,11 +463,40 @@ static void test_hostile(void)
         cmdqv_set_q(bed, 1, PROD, 0);
         cmdqv_set_q(bed, 1, CONS, 0);
         cmdqv_queue_enable(bed, 1);
+        g_assert_false(in_hardware(bed));
         cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), n % 2);
     }
     cmdqv_queue_off(bed, 1);
     cmdqv_queue_on(bed, 1);
     check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* Memory that may be unmapped: the host would keep it, and VFIO could not */
+static void test_dimm(void)
+{
+    const uint64_t base = 0x80000000;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST,
+        .args = "-m 256M,slots=1,maxmem=1G "
+                "-object memory-backend-ram,id=extra,size=128M "
+                "-device pc-dimm,id=dimm0,memdev=extra,addr=0x80000000 ",
+    });
+    qtest_writeq(bed->g->qts, base, CMD_SYNC.word[0]);
+    g_assert_cmphex(qtest_readq(bed->g->qts, base), ==, CMD_SYNC.word[0]);
+    cmdqv_on(bed);
+    cmdqv_queue_off(bed, 1);
+    cmdqv_set_q(bed, 1, CONS, 0);
+    cmdqv_set_base(bed, 1, base | LOG2);
+    cmdqv_queue_enable(bed, 1);
+    g_assert_false(in_hardware(bed));
+    cmdqv_set_q(bed, 1, PROD, 1);
+    g_assert_cmphex(cmdqv_q(bed, 1, CONS), ==, 1);
     cmdqv_bed_free(bed);
 }
 
@@ -475,7 +517,7 @@ static const FailRow fail_rows[] = {
     { "info", "IOMMU_GET_HW_INFO:3=EIO", false },
     { "viommu", "IOMMU_VIOMMU_ALLOC:1=ENOSPC", false },
     { "map", "mmap:1=EAGAIN", false },
-    { "errors", "IOMMU_VEVENTQ_ALLOC:1=ENOMEM", true },
+    { "errors", "IOMMU_VEVENTQ_ALLOC:1=ENOMEM", false },
     /* One queue is enabled first, alone; then both are */
     { "only-queue", "IOMMU_HW_QUEUE_ALLOC:1=EFAULT", true },
     { "first-queue", "IOMMU_HW_QUEUE_ALLOC:2=EFAULT", false },
@@ -504,28 +546,7 @@ static void test_fail(const void *opaque)
     cmdqv_bed_free(bed);
 }
 
-/* Without a vEVENTQ for errors the guest sees them in its registers */
-static void test_no_interrupt(void)
-{
-    CmdqvBed *bed;
-
-    if (host_skipped()) {
-        return;
-    }
-    bed = cmdqv_bed_new((HostGuestConfig) {
-        .n_devs = 1, .smmu_args = ON, .host = HOST,
-        .fail = "IOMMU_VEVENTQ_ALLOC:1=ENOMEM",
-    });
-    cmdqv_on(bed);
-    cmdqv_put(bed, 0, CMD_CFGI_ALL);
-    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_ILL);
-    cmdqv_check_error_maps(bed, 1);
-    cmdqv_skip_error(bed, 0);
-    check_works(bed, 5, true);
-    cmdqv_bed_free(bed);
-}
-
-/* The errors cannot be read: the same */
+/* The errors cannot be read: QEMU has the queues, and tells of this one */
 static void test_unreadable(void)
 {
     CmdqvBed *bed;
@@ -534,12 +555,82 @@ static void test_unreadable(void)
         return;
     }
     bed = bed_new_on();
+    cmdqv_set_edge(bed);
+    cmdqv_take_irq(bed);
     cmdqv_control(bed, "fail veventq.read:1=EIO");
     cmdqv_put(bed, 0, CMD_CFGI_ALL);
     g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_ILL);
+    wait_irq(bed);
     cmdqv_check_error_maps(bed, 1);
     cmdqv_skip_error(bed, 0);
-    check_works(bed, 5, true);
+    check_works(bed, 5, false);
+    cmdqv_bed_free(bed);
+}
+
+/* The last device goes before QEMU has read of an error */
+static void test_late_error(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_set_edge(bed);
+    cmdqv_take_irq(bed);
+    cmdqv_control(bed, "fail veventq.read:1+*=EAGAIN");
+    cmdqv_put(bed, 0, CMD_CFGI_ALL);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_ILL);
+    g_assert_false(cmdqv_take_irq(bed));
+    cmdqv_control(bed, "fail clear");
+    cmdqv_control(bed, "fail veventq.read:1=EAGAIN");
+    host_guest_unplug(bed->g, 0);
+    wait_irq(bed);
+    cmdqv_check_error_maps(bed, 1);
+    cmdqv_bed_free(bed);
+}
+
+/*
+ * Commands that the hardware has not read when the last device goes. The guest
+ * writes no register: it waits.
+ */
+static void test_rest(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_control(bed, "vcmdqs hold");
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_put(bed, q, CMD_TLBI_NH_ASID(1));
+        cmdqv_put(bed, q, CMD_SYNC);
+        cmdqv_set_q(bed, q, PROD, bed->prod[q]);
+    }
+    host_guest_unplug(bed->g, 0);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        for (int n = 0; (cmdqv_q(bed, q, CONS) & WRAP) != bed->prod[q]; n++) {
+            g_assert_cmpint(n, <, 100000);
+            g_usleep(10);
+        }
+    }
+    cmdqv_bed_free(bed);
+}
+
+/* A host on which each TLBI must be repeated, which the guest does not do */
+static void test_erratum(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST "repeat=1\n",
+    });
+    cmdqv_on(bed);
+    check_works(bed, 10, false);
     cmdqv_bed_free(bed);
 }
 
@@ -565,6 +656,99 @@ static void test_contiguous(void)
     cmdqv_set_q(bed, 0, CONS, 0);
     cmdqv_queue_on(bed, 0);
     check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* The hardware does not start */
+static void test_dead(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(ON);
+    cmdqv_control(bed, "vcmdqs hold");
+    cmdqv_on(bed);
+    check_works(bed, 5, false);
+    cmdqv_control(bed, "vcmdqs go");
+    cmdqv_queue_off(bed, 0);
+    cmdqv_set_q(bed, 0, CONS, 0);
+    cmdqv_queue_on(bed, 0);
+    check_works(bed, 5, false);
+    cmdqv_bed_free(bed);
+}
+
+/*
+ * The hardware has read a TLBI, and QEMU reads its CMD_SYNC: QEMU invalidates.
+ * The guest cannot read old registers meanwhile.
+ */
+static void test_between(void)
+{
+    g_autofree char *tree = NULL;
+    uint64_t calls;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    tree = qtest_hmp(bed->g->qts, "info mtree");
+    g_assert_null(strstr(tree, "romd): arm-smmuv3-vcmdq"));
+    qatomic_set(bed->pte, 0);
+    cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(1));
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
+    calls = host_counter(bed->g, INVALIDATE);
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    g_assert_cmpuint(host_counter(bed->g, INVALIDATE), ==, calls + 1);
+    cmdqv_put(bed, 0, CMD_SYNC);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
+    host_check_faults(bed->g, 0, HOST_VA);
+    cmdqv_bed_free(bed);
+}
+
+/* QEMU cannot invalidate then: the device must not translate by old entries */
+static void test_between_fails(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=EIO");
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    host_check_faults(bed->g, 0, HOST_VA);
+    cmdqv_control(bed, "fail clear");
+    smmu_cmd(bed->g, 0, CMD_CFGI_STE(host_sid(bed->g, 0)));
+    smmu_sync_ok(bed->g, 0);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* The hardware does not stop in time: QEMU has the queues from then on */
+static void test_stuck(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_control(bed, "vcmdqs hold");
+    cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(1));
+    qatomic_set(bed->pte, 0);
+    cmdqv_put(bed, 0, CMD_SYNC);
+    cmdqv_set_q(bed, 0, PROD, bed->prod[0]);
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    cmdqv_control(bed, "vcmdqs go");
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
+    host_check_faults(bed->g, 0, HOST_VA);
+    check_works(bed, 5, false);
+    cmdqv_queue_off(bed, 0);
+    cmdqv_set_q(bed, 0, CONS, 0);
+    cmdqv_queue_on(bed, 0);
+    check_works(bed, 5, false);
     cmdqv_bed_free(bed);
 }
 
@@ -625,6 +809,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/illegal", test_illegal);
     qtest_add_func("/smmuv3-cmdqv-hw/halted", test_halted);
     qtest_add_func("/smmuv3-cmdqv-hw/hostile", test_hostile);
+    qtest_add_func("/smmuv3-cmdqv-hw/dimm", test_dimm);
     qtest_add_func("/smmuv3-cmdqv-hw/required", test_required);
     for (unsigned n = 0; n < ARRAY_SIZE(fail_rows); n++) {
         g_autofree char *path = g_strdup_printf("/smmuv3-cmdqv-hw/fail/%s",
@@ -632,9 +817,15 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &fail_rows[n], test_fail);
     }
-    qtest_add_func("/smmuv3-cmdqv-hw/no-interrupt", test_no_interrupt);
+    qtest_add_func("/smmuv3-cmdqv-hw/erratum", test_erratum);
+    qtest_add_func("/smmuv3-cmdqv-hw/late-error", test_late_error);
+    qtest_add_func("/smmuv3-cmdqv-hw/rest", test_rest);
     qtest_add_func("/smmuv3-cmdqv-hw/unreadable", test_unreadable);
     qtest_add_func("/smmuv3-cmdqv-hw/contiguous", test_contiguous);
     qtest_add_func("/smmuv3-cmdqv-hw/room", test_room);
+    qtest_add_func("/smmuv3-cmdqv-hw/stuck", test_stuck);
+    qtest_add_func("/smmuv3-cmdqv-hw/dead", test_dead);
+    qtest_add_func("/smmuv3-cmdqv-hw/between", test_between);
+    qtest_add_func("/smmuv3-cmdqv-hw/between-fails", test_between_fails);
     return g_test_run();
 }
