@@ -11,8 +11,8 @@
  *
  * A write to any other page takes the VCMDQs back, and so do a reset and the
  * removal of the last device.  The guest notices none of that.  If the host
- * refuses a VCMDQ, for one because its memory is not contiguous there, QEMU
- * keeps all of them.
+ * refuses a VCMDQ, QEMU keeps all of them.  It may do so because the memory is
+ * not contiguous there.
  *
  * The host tells of errors by a vEVENTQ.  Which VCMDQ halts is in its GERROR.
  */

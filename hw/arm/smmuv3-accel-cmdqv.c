@@ -6,9 +6,9 @@
  * The device is a Tegra241 CMDQV beside the SMMU, whose registers are those of
  * smmuv3-accel-tegra241.c.  Unless the hardware does it (-cmdqv-hw.c), QEMU
  * carries the commands out: a write to a register starts the drains of the
- * VCMDQs that run.  A drain has
- * the same bound as that of the SMMU's own queue, its commands enter the same
- * batch, and it waits for the same thread if the host is slow.
+ * VCMDQs that run.  A drain has the same bound as that of the SMMU's own queue,
+ * its commands enter the same batch, and it waits for the same thread if the
+ * host is slow.
  *
  * The guest polls CONS and GERROR.  It reads page 0 of the VCMDQs from memory,
  * where QEMU publishes each change before anything signals it.

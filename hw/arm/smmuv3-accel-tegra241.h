@@ -15,6 +15,7 @@
 #define HW_ARM_SMMUV3_ACCEL_TEGRA241_H
 
 #include "hw/arm/smmuv3.h"
+#include "smmuv3-accel-vintf.h"
 
 /*
  * Pages of 64 KiB: configuration; VCMDQs, page 0 and page 1; VINTF0's logical
@@ -26,11 +27,12 @@
 #define TEGRA241_LOGICAL        (3 * TEGRA241_PAGE)     /* page 0 */
 
 /* In page 0, of a VCMDQ: where the next one is, and how far its registers go */
-#define TEGRA241_STRIDE         0x80
+#define TEGRA241_STRIDE         SMMUV3_ACCEL_VINTF_STRIDE
 #define TEGRA241_PAGE0_END      0x18
 
-#define TEGRA241_LOG2_VCMDQS    1
-#define TEGRA241_VCMDQS         (1 << TEGRA241_LOG2_VCMDQS)
+/* As many as the host's hardware must have, so that it can have them */
+#define TEGRA241_LOG2_VCMDQS    SMMUV3_ACCEL_VINTF_LOG2_QUEUES
+#define TEGRA241_VCMDQS         SMMUV3_ACCEL_VINTF_QUEUES
 
 typedef struct Tegra241Vcmdq {
     SMMUQueue q;                /* as BASE says; with PROD and CONS */

@@ -56,7 +56,7 @@ static int check_info(const SMMUv3HostCmdqv *cmdqv, const SMMUv3HostInfo *info,
                       Error **errp)
 {
     if (cmdqv->log2_queues < SMMUV3_ACCEL_VINTF_LOG2_QUEUES) {
-        error_setg(errp, "it has fewer than %u VCMDQs for a guest",
+        error_setg(errp, "the host has fewer than %u VCMDQs for a guest",
                    SMMUV3_ACCEL_VINTF_QUEUES);
         return -ENODEV;
     }
@@ -76,17 +76,17 @@ static int alloc(SMMUv3AccelVsmmu *vsmmu, SMMUv3HostDevice *dev,
     int ret = vintf->ops->viommu_alloc(dev, stage2, vintf->page,
                                        &vsmmu->viommu, errp);
 
-    if (!ret) {
-        ret = vintf->ops->errors_alloc(host, vsmmu->viommu, &vintf->errors,
-                                       &vintf->errors_fd, errp);
-        if (ret) {
-            map_nothing(vintf->page);
-            vsmmu->ops->destroy(host, vsmmu->viommu);
-            vsmmu->viommu = 0;
-        }
-    } else {
+    if (ret) {
         /* A mapping that fails may have left a gap (mmap(2), MAP_FIXED) */
         map_nothing(vintf->page);
+        return ret;
+    }
+    ret = vintf->ops->errors_alloc(host, vsmmu->viommu, &vintf->errors,
+                                   &vintf->errors_fd, errp);
+    if (ret) {
+        map_nothing(vintf->page);
+        vsmmu->ops->destroy(host, vsmmu->viommu);
+        vsmmu->viommu = 0;
     }
     return ret;
 }

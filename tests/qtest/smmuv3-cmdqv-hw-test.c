@@ -52,6 +52,13 @@ static CmdqvBed *bed_new_on(void)
     return bed;
 }
 
+/* The guest starts a queue anew, which lets QEMU ask the host again */
+static void restart_queue(CmdqvBed *bed, unsigned q)
+{
+    cmdqv_queue_off(bed, q);
+    cmdqv_queue_on(bed, q);
+}
+
 /* Both queues invalidate, @n times, and no call for it reaches the host */
 static void check_works(CmdqvBed *bed, unsigned n, bool hardware)
 {
@@ -466,8 +473,7 @@ static void test_hostile(void)
         g_assert_false(in_hardware(bed));
         cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), n % 2);
     }
-    cmdqv_queue_off(bed, 1);
-    cmdqv_queue_on(bed, 1);
+    restart_queue(bed, 1);
     check_works(bed, 5, true);
     cmdqv_bed_free(bed);
 }
@@ -538,9 +544,7 @@ static void test_fail(const void *opaque)
     cmdqv_on(bed);
     check_works(bed, 5, row->hardware);
     /* The guest starts a queue anew, and the host is as it should be */
-    cmdqv_queue_off(bed, 1);
-    cmdqv_set_q(bed, 1, CONS, 0);
-    cmdqv_queue_on(bed, 1);
+    restart_queue(bed, 1);
     check_works(bed, 5, row->hardware ||
                         g_str_has_suffix(row->name, "queue"));
     cmdqv_bed_free(bed);
@@ -652,9 +656,7 @@ static void test_contiguous(void)
     cmdqv_control(bed, "contiguous 0");
     /* A command is no reason to ask the host again, but a start is */
     check_works(bed, 5, false);
-    cmdqv_queue_off(bed, 0);
-    cmdqv_set_q(bed, 0, CONS, 0);
-    cmdqv_queue_on(bed, 0);
+    restart_queue(bed, 0);
     check_works(bed, 5, true);
     cmdqv_bed_free(bed);
 }
@@ -672,9 +674,7 @@ static void test_dead(void)
     cmdqv_on(bed);
     check_works(bed, 5, false);
     cmdqv_control(bed, "vcmdqs go");
-    cmdqv_queue_off(bed, 0);
-    cmdqv_set_q(bed, 0, CONS, 0);
-    cmdqv_queue_on(bed, 0);
+    restart_queue(bed, 0);
     check_works(bed, 5, false);
     cmdqv_bed_free(bed);
 }
@@ -745,9 +745,7 @@ static void test_stuck(void)
     g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
     host_check_faults(bed->g, 0, HOST_VA);
     check_works(bed, 5, false);
-    cmdqv_queue_off(bed, 0);
-    cmdqv_set_q(bed, 0, CONS, 0);
-    cmdqv_queue_on(bed, 0);
+    restart_queue(bed, 0);
     check_works(bed, 5, false);
     cmdqv_bed_free(bed);
 }
