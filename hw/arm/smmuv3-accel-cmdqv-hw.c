@@ -21,7 +21,6 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "system/hostmem.h"
-#include "exec/ramblock.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "hw/boards.h"
@@ -147,20 +146,9 @@ static void set_uncached(SMMUv3State *s, bool uncached)
     smmu_iotlb_inv_all(ARM_SMMU(s));
 }
 
-/*
- * Where the guest finds page 0.  While the hardware has the VCMDQs, what QEMU
- * published is old, so nobody may read it.
- */
 static void map_page0(SMMUv3AccelCmdqv *cmdqv, bool hw, bool published)
 {
-    memory_region_transaction_begin();
-    memory_region_set_enabled(&cmdqv->vintf, hw);
-    for (unsigned n = 0; n < ARRAY_SIZE(cmdqv->page0); n++) {
-        if (cmdqv->page0[n].mem) {
-            memory_region_rom_device_set_romd(&cmdqv->page0[n].rom, published);
-        }
-    }
-    memory_region_transaction_commit();
+    smmuv3_accel_cmdqv_map_page0(cmdqv, &cmdqv->vintf, hw, published);
 }
 
 void smmuv3_accel_cmdqv_hw_enter(SMMUv3State *s)
@@ -332,6 +320,7 @@ void smmuv3_accel_cmdqv_host_new(SMMUv3State *s)
     }
     qemu_set_fd_handler(vintf->errors_fd, errors_readable, NULL, s);
     cmdqv->refused = cmdqv->broken = false;
+    smmuv3_accel_cmdqv_poll_leave(s);
     /* It gives them, in a machine that runs */
     qemu_bh_schedule(s->accel_state->drain.bh);
 }
@@ -371,10 +360,6 @@ unsigned smmuv3_accel_cmdqv_cmdqs(SMMUv3State *s)
     return MIN(MAX(fits, CMDQS_MIN), SMMU_CMDQS);
 }
 
-/*
- * A "RAM device" is what KVM maps into the guest, and QEMU accesses it as
- * registers.  It is no memory for assigned devices, so VFIO must not map it.
- */
 void smmuv3_accel_cmdqv_hw_init(SMMUv3State *s)
 {
     SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
@@ -382,12 +367,7 @@ void smmuv3_accel_cmdqv_hw_init(SMMUv3State *s)
     if (!vintf_of(s)->page) {
         return;
     }
-    memory_region_init_ram_device_ptr(&cmdqv->vintf, OBJECT(s),
-                                      TYPE_ARM_SMMUV3 "-vintf",
-                                      SMMUV3_HOST_VINTF_SIZE,
-                                      vintf_of(s)->page);
-    cmdqv->vintf.ram_block->flags |= RAM_PROTECTED;
-    memory_region_set_enabled(&cmdqv->vintf, false);
-    memory_region_add_subregion_overlap(&cmdqv->iomem, TEGRA241_LOGICAL,
-                                        &cmdqv->vintf, 1);
+    QEMU_BUILD_BUG_ON(SMMUV3_HOST_VINTF_SIZE != TEGRA241_PAGE);
+    smmuv3_accel_cmdqv_add_direct(s, &cmdqv->vintf, TYPE_ARM_SMMUV3 "-vintf",
+                                  vintf_of(s)->page);
 }

@@ -11,7 +11,8 @@
  * host is slow.
  *
  * The guest polls CONS and GERROR.  It reads page 0 of the VCMDQs from memory,
- * where QEMU publishes each change before anything signals it.
+ * where QEMU publishes each change before anything signals it.  A guest that
+ * issues many commands may write there too (-cmdqv-poll.c).
  *
  * A VCMDQ takes invalidations and CMD_SYNCs without a signal.  Anything else is
  * an error of that queue alone: it halts, bits in the error maps say so, and
@@ -25,6 +26,7 @@
 #include "qemu/main-loop.h"
 #include "hw/irq.h"
 #include "hw/sysbus.h"
+#include "exec/ramblock.h"
 #include "trace.h"
 #include "smmuv3-accel-cmdqv.h"
 
@@ -36,29 +38,66 @@
  * A guest that sees CONS move must see what has moved it, and CONS.ERR is
  * visible before GERROR is (IHI 0070 7.1)
  */
-static void publish_page(const SMMUv3AccelCmdqv *cmdqv, const CmdqvPage *page)
+static void publish_at(const SMMUv3AccelCmdqv *cmdqv, uint8_t *mem,
+                       hwaddr offset, hwaddr at)
 {
-    for (unsigned i = 0; page->mem && i < TEGRA241_VCMDQS; i++) {
-        for (hwaddr at = i * TEGRA241_STRIDE;
-             at < i * TEGRA241_STRIDE + TEGRA241_PAGE0_END; at += 4) {
-            uint32_t *reg = (uint32_t *)(page->mem + at);
-            uint32_t value = cpu_to_le32(tegra241_read(&cmdqv->regs,
-                                                       page->offset + at));
+    uint32_t *reg = (uint32_t *)(mem + at);
+    uint32_t value = cpu_to_le32(tegra241_read(&cmdqv->regs, offset + at));
 
-            if (*reg != value) {
-                /* As said above */
-                smp_wmb();
-                qatomic_set(reg, value);
+    if (*reg != value) {
+        /* As said above */
+        smp_wmb();
+        qatomic_set(reg, value);
+    }
+}
+
+/* If the guest @writes to the page, some registers there are its own */
+static void publish_page(const SMMUv3AccelCmdqv *cmdqv, uint8_t *mem,
+                         hwaddr offset, bool writes)
+{
+    for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
+        for (hwaddr reg = 0; reg < TEGRA241_PAGE0_END; reg += 4) {
+            if (!writes || !smmuv3_accel_cmdqv_poll_is_written(reg)) {
+                publish_at(cmdqv, mem, offset, i * TEGRA241_STRIDE + reg);
             }
         }
     }
 }
 
+void smmuv3_accel_cmdqv_publish_polled(SMMUv3AccelCmdqv *cmdqv, uint8_t *mem,
+                                       bool writes)
+{
+    publish_page(cmdqv, mem, TEGRA241_LOGICAL, writes);
+}
+
 void smmuv3_accel_cmdqv_publish(SMMUv3AccelCmdqv *cmdqv)
 {
-    for (unsigned n = 0; n < ARRAY_SIZE(cmdqv->page0); n++) {
-        publish_page(cmdqv, &cmdqv->page0[n]);
+    uint8_t *polled = smmuv3_accel_cmdqv_poll_mem(cmdqv);
+
+    if (polled) {
+        smmuv3_accel_cmdqv_publish_polled(cmdqv, polled, true);
+        return;
     }
+    for (unsigned n = 0; n < ARRAY_SIZE(cmdqv->page0); n++) {
+        const CmdqvPage *page = &cmdqv->page0[n];
+
+        if (page->mem) {
+            publish_page(cmdqv, page->mem, page->offset, false);
+        }
+    }
+}
+
+void smmuv3_accel_cmdqv_map_page0(SMMUv3AccelCmdqv *cmdqv, MemoryRegion *direct,
+                                  bool on, bool published)
+{
+    memory_region_transaction_begin();
+    memory_region_set_enabled(direct, on);
+    for (unsigned n = 0; n < ARRAY_SIZE(cmdqv->page0); n++) {
+        if (cmdqv->page0[n].mem) {
+            memory_region_rom_device_set_romd(&cmdqv->page0[n].rom, published);
+        }
+    }
+    memory_region_transaction_commit();
 }
 
 /*
@@ -116,6 +155,7 @@ static SMMUCmdError drain(SMMUv3State *s, SMMUv3AccelQueue *queue)
         if (!smmuv3_accel_drain_fetch(s, &words, &error)) {
             return error;
         }
+        trace_smmuv3_cmdq_opcode(smmu_cmd_string(extract64(words[0], 0, 8)));
         error = carry_out(s, words);
         if (error || s->accel_state->slow.busy) {
             return error;
@@ -160,7 +200,9 @@ void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
     if (!s->accel_state->cmdqv) {
         return;
     }
-    smmuv3_accel_cmdqv_hw_enter(s);
+    if (!smmuv3_accel_cmdqv_poll_busy(s->accel_state->cmdqv)) {
+        smmuv3_accel_cmdqv_hw_enter(s);
+    }
     if (s->accel_state->cmdqv->hw) {
         return;
     }
@@ -180,26 +222,22 @@ static uint64_t cmdqv_read(void *opaque, hwaddr offset, unsigned size)
     uint32_t value;
 
     smmuv3_accel_cmdqv_hw_look(s);
+    smmuv3_accel_cmdqv_poll_look(s);
     value = tegra241_read(&s->accel_state->cmdqv->regs, offset);
     trace_smmuv3_accel_cmdqv_read(s->accel_state->name, offset, value);
     return value;
 }
 
-static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
-                        unsigned size)
+void smmuv3_accel_cmdqv_set(SMMUv3State *s, hwaddr offset, uint32_t value)
 {
-    SMMUv3State *s = opaque;
     SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
     bool ran[TEGRA241_VCMDQS];
 
-    trace_smmuv3_accel_cmdqv_write(s->accel_state->name, offset, value);
-    /* The guest writes PROD itself, so this may change anything else */
-    smmuv3_accel_cmdqv_hw_leave(s);
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         ran[i] = tegra241_runs(&cmdqv->regs, i);
     }
     if (!tegra241_write(&cmdqv->regs, offset, value)) {
-        qemu_log_mask(LOG_GUEST_ERROR, "%s: CMDQV: write to 0x%" PRIx64
+        qemu_log_mask(LOG_GUEST_ERROR, "%s: CMDQV: write to 0x%" HWADDR_PRIx
                       " is ignored\n", s->accel_state->name, offset);
     }
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
@@ -208,8 +246,27 @@ static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
             cmdqv->refused = false;
         }
     }
-    smmuv3_accel_cmdqv_publish(cmdqv);
+}
+
+static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
+                        unsigned size)
+{
+    SMMUv3State *s = opaque;
+
+    trace_smmuv3_accel_cmdqv_write(s->accel_state->name, offset, value);
+    if (smmuv3_accel_cmdqv_poll_forward(s, offset, value)) {
+        return;
+    }
+    /* The guest writes PROD itself, so this may change anything else */
+    smmuv3_accel_cmdqv_hw_leave(s);
+    smmuv3_accel_cmdqv_poll_leave(s);
+    smmuv3_accel_cmdqv_set(s, offset, value);
+    smmuv3_accel_cmdqv_publish(s->accel_state->cmdqv);
     smmuv3_accel_cmdqv_drain(s);
+    if (offset / TEGRA241_PAGE == TEGRA241_LOGICAL / TEGRA241_PAGE &&
+        offset % TEGRA241_STRIDE == SMMUV3_VCMDQ_PROD) {
+        smmuv3_accel_cmdqv_poll_doorbell(s);
+    }
 }
 
 /* An access of 8 bytes is one to either half */
@@ -285,6 +342,23 @@ static void add_page(SMMUv3State *s, CmdqvPage *page, hwaddr offset)
                                 &page->rom);
 }
 
+void smmuv3_accel_cmdqv_add_direct(SMMUv3State *s, MemoryRegion *mr,
+                                   const char *name, void *mem)
+{
+    memory_region_init_ram_device_ptr(mr, OBJECT(s), name, TEGRA241_PAGE, mem);
+    mr->ram_block->flags |= RAM_PROTECTED;
+    memory_region_set_enabled(mr, false);
+    memory_region_add_subregion_overlap(&s->accel_state->cmdqv->iomem,
+                                        TEGRA241_LOGICAL, mr, 1);
+}
+
+void smmuv3_accel_cmdqv_stopped(SMMUv3State *s)
+{
+    if (s->accel_state->cmdqv) {
+        smmuv3_accel_cmdqv_poll_leave(s);
+    }
+}
+
 void smmuv3_accel_cmdqv_reset(SMMUv3State *s)
 {
     SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
@@ -293,6 +367,7 @@ void smmuv3_accel_cmdqv_reset(SMMUv3State *s)
         return;
     }
     smmuv3_accel_cmdqv_hw_leave(s);
+    smmuv3_accel_cmdqv_poll_reset(s);
     tegra241_reset(&cmdqv->regs);
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
         smmuv3_accel_queue_reset(s, &cmdqv->queue[i]);
@@ -319,6 +394,7 @@ void smmuv3_accel_do_init_cmdqv(SMMUv3State *s)
         add_page(s, &cmdqv->page0[1], TEGRA241_LOGICAL);
     }
     smmuv3_accel_cmdqv_hw_init(s);
+    smmuv3_accel_cmdqv_poll_init(s);
     sysbus_init_mmio(dev, &cmdqv->iomem);
     sysbus_init_irq(dev, &cmdqv->irq);
     /* Devices that were created before their SMMU */

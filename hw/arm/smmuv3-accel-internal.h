@@ -228,6 +228,9 @@ unsigned smmuv3_accel_cmdqv_cmdqs(SMMUv3State *s);
 /* Does nothing without a CMDQV, like the next ones */
 void smmuv3_accel_cmdqv_reset(SMMUv3State *s);
 
+/* The machine stops: no thread watches the VCMDQs */
+void smmuv3_accel_cmdqv_stopped(SMMUv3State *s);
+
 /*
  * The first device has come, with a vIOMMU, or the last one is about to go: the
  * hardware can have the VCMDQs, or not any more
@@ -241,6 +244,21 @@ void smmuv3_accel_cmdqv_drain(SMMUv3State *s);
 /*
  * A host that is slow (smmuv3-accel-slow.c)
  */
+
+/**
+ * smmuv3_accel_thread_new: a thread for calls to the host, or for a queue
+ * @name: up to 15 characters, for debug-threads=on
+ * @run: what it does, with @opaque; it registers for RCU
+ *
+ * qemu_thread_create() would stop QEMU if the host permits no further thread
+ * (RLIMIT_NPROC, or pids.max of a control group).
+ *
+ * It has the CPUs and the priority of the caller's thread.
+ *
+ * Returns: the caller's reference, or NULL if there can be no thread.
+ */
+GThread *smmuv3_accel_thread_new(const char *name, GThreadFunc run,
+                                 void *opaque);
 
 void smmuv3_accel_slow_realize(SMMUv3State *s);
 void smmuv3_accel_slow_unrealize(SMMUv3State *s);

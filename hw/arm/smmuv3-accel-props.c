@@ -124,6 +124,8 @@ static const struct {
       "lets one of the devices use them" },
     { "cmdqv", "accel=on: command queues that the guest owns (Tegra241 CMDQV); "
       "auto: off" },
+    { "cmdqv-poll-us", "cmdqv=on: a thread of QEMU waits for the next command "
+      "for so many microseconds, so that it needs no exit; 0: there is none" },
     { "identifier", "Identifier of the SMMU's node in the ACPI table IORT, 0 "
       "to 255; default: the machine chooses a free one" },
     { "msi-gpa", "For the board: where the guest maps the host's MSI window" },
@@ -251,13 +253,28 @@ static void check_stage(SMMUv3State *s, GPtrArray *faults)
     }
 }
 
+/* An exit takes some microseconds.  The thread keeps a processor busy. */
+#define CMDQV_POLL_US_MIN 10
+#define CMDQV_POLL_US_MAX 10000000
+
 static void check_cmdqv(SMMUv3State *s, GPtrArray *faults)
 {
     int backend = s->accel_props.cmdqv_backend;
+    uint32_t poll_us = s->accel_props.cmdqv_poll_us;
 
     if (backend != SMMUV3_CMDQV_AUTO && !smmuv3_has_cmdqv(s)) {
         fault(faults, s, "x-cmdqv-backend=%s needs cmdqv=on: add that, or "
               "leave it out", cmdqv_backend_names[backend]);
+    }
+    if (poll_us && !smmuv3_has_cmdqv(s)) {
+        fault(faults, s, "cmdqv-poll-us=%" PRIu32 " needs cmdqv=on: add that, "
+              "or leave it out", poll_us);
+    }
+    if (poll_us && (poll_us < CMDQV_POLL_US_MIN ||
+                    poll_us > CMDQV_POLL_US_MAX)) {
+        fault(faults, s, "cmdqv-poll-us=%" PRIu32 " is out of range: write %u "
+              "to %u microseconds, 1000 for one, or 0 for no thread", poll_us,
+              CMDQV_POLL_US_MIN, CMDQV_POLL_US_MAX);
     }
 }
 
@@ -331,7 +348,7 @@ static void check_emulated(SMMUv3State *s, GPtrArray *faults)
     if (props->ats == ON_OFF_AUTO_ON || props->cmdqv == ON_OFF_AUTO_ON ||
         props->ril == ON_OFF_AUTO_OFF || props->ssidsize > SMMUV3_SSIDSIZE_0 ||
         (oas && oas != oas2bits(SMMU_IDR5_OAS)) || props->share_stage2 ||
-        props->cmdqv_backend != SMMUV3_CMDQV_AUTO) {
+        props->cmdqv_backend != SMMUV3_CMDQV_AUTO || props->cmdqv_poll_us) {
         fault(faults, s, "ats, cmdqv, oas, ril, share-stage2 and ssidsize are "
               "for an accelerated SMMU: add accel=on, or leave them out");
     }

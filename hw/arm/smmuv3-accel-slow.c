@@ -96,13 +96,11 @@ static void *call_host(void *opaque)
 }
 
 /*
- * Like qemu_thread_create(), which stops QEMU if the host permits no further
- * thread (RLIMIT_NPROC, or pids.max of a control group).  Signals are for the
- * main loop, but for those of the thread's own faults.
- *
- * Most guests never need the thread, so it is not created with the SMMU.
+ * Signals are for the main loop, but for those of the thread's own faults.
+ * Most guests never need a thread, so it is not created with the SMMU.
  */
-static GThread *new_thread(SMMUv3AccelSlow *slow)
+GThread *smmuv3_accel_thread_new(const char *name, GThreadFunc run,
+                                 void *opaque)
 {
     sigset_t all, old;
     GThread *thread;
@@ -112,7 +110,7 @@ static GThread *new_thread(SMMUv3AccelSlow *slow)
     sigdelset(&all, SIGFPE);
     sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    thread = g_thread_try_new("smmuv3-host", call_host, slow, NULL);
+    thread = g_thread_try_new(name, run, opaque, NULL);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return thread;
 }
@@ -121,7 +119,7 @@ static GThread *new_thread(SMMUv3AccelSlow *slow)
 static void start_thread(SMMUv3AccelSlow *slow)
 {
     slow->job.vsmmu.cancelled = &slow->job.cancelled;
-    slow->thread = new_thread(slow);
+    slow->thread = smmuv3_accel_thread_new("smmuv3-host", call_host, slow);
     if (!slow->thread) {
         warn_report_once("the host permits no further thread: while its SMMUv3 "
                          "is slow, QEMU answers nobody for up to a second at a "

@@ -93,6 +93,17 @@ static const Row refusals[] = {
       "primary-bus=pcie.0,accel=on,x-cmdqv-backend=software",
       "arm-smmuv3 's0': x-cmdqv-backend=software needs cmdqv=on: add that, or "
       "leave it out" },
+    { "cmdqv-poll", false, "-nic none -device arm-smmuv3,id=s0,"
+      "primary-bus=pcie.0,accel=on,cmdqv-poll-us=1000",
+      "arm-smmuv3 's0': cmdqv-poll-us=1000 needs cmdqv=on: add that, or leave "
+      "it out" },
+    { "cmdqv-poll-short", false, "-nic none -device arm-smmuv3,id=s0,"
+      "primary-bus=pcie.0,accel=on,cmdqv=on,cmdqv-poll-us=9",
+      "arm-smmuv3 's0': cmdqv-poll-us=9 is out of range: write 10 to 10000000 "
+      "microseconds, 1000 for one, or 0 for no thread" },
+    { "cmdqv-poll-long", false, "-nic none -device arm-smmuv3,id=s0,"
+      "primary-bus=pcie.0,accel=on,cmdqv=on,cmdqv-poll-us=4294967295",
+      "arm-smmuv3 's0': cmdqv-poll-us=4294967295 is out of range" },
     { "ssidsize", false, "-nic none "
       "-device arm-smmuv3,id=s0,primary-bus=pcie.0,accel=on,ssidsize=21",
       "ssidsize" },

@@ -648,14 +648,6 @@ static void test_reset(void)
  * A slow host
  */
 
-static void wait_until_held(CmdqvBed *bed)
-{
-    for (int i = 0; !host_counter(bed->g, "held"); i++) {
-        g_assert_cmpint(i, <, 100000);
-        g_usleep(100);
-    }
-}
-
 static void wait_for_cons(CmdqvBed *bed, uint32_t cons)
 {
     for (int i = 0; cmdqv_q(bed, 0, CONS) != cons; i++) {
@@ -702,7 +694,7 @@ static void test_slow(const void *opaque)
         cmdqv_put(bed, 0, CMD_SYNC);
     }
     cmdqv_set_q(bed, 0, PROD, bed->prod[0]);
-    wait_until_held(bed);
+    cmdqv_wait_until_held(bed);
     g_assert_cmphex(cmdqv_q(bed, 0, CONS), ==, before);
     qtest_qmp_assert_success(bed->g->qts, "{ 'execute': 'query-status' }");
     /* Nothing else is drained now, and everything afterwards */
@@ -787,7 +779,7 @@ static void test_slow_restore(const void *opaque)
     cmdqv_control(bed, "fail " INVALIDATE "~hold");
     smmu_write(g, 0, SMMU_CR0, SMMU_CR0_EVENTQEN);
     smmu_write(g, 0, SMMU_CR0, SMMU_CR0_EVENTQEN | SMMU_CR0_SMMUEN);
-    wait_until_held(bed);
+    cmdqv_wait_until_held(bed);
     cmdqv_set(g, cmdqv_reg(0, PROD), 0);
     cmdqv_set(g, cmdqv_reg(0, CONS), 0);
     smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
@@ -837,7 +829,7 @@ static void test_slow_full(void)
     cmdqv_control(bed, "zero");
     cmdqv_control(bed, "fail " INVALIDATE "~hold");
     cmdqv_set_q(bed, 0, PROD, N + 1);
-    wait_until_held(bed);
+    cmdqv_wait_until_held(bed);
     g_assert_cmphex(cmdqv_q(bed, 0, CONS), ==, 0);
     qtest_qmp_assert_success(bed->g->qts, "{ 'execute': 'query-status' }");
     cmdqv_control(bed, "fail clear");

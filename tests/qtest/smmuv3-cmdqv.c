@@ -45,6 +45,14 @@ void cmdqv_control(CmdqvBed *bed, const char *command)
     qobject_unref(host_control(bed->g, "%s", command));
 }
 
+void cmdqv_wait_until_held(CmdqvBed *bed)
+{
+    for (int i = 0; !host_counter(bed->g, "held"); i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_usleep(100);
+    }
+}
+
 /*
  * What a driver does
  */

@@ -81,6 +81,9 @@ void cmdqv_bed_free(CmdqvBed *bed);
 /* A command of the model's control socket */
 void cmdqv_control(CmdqvBed *bed, const char *command);
 
+/* Wait until the model holds a call, as "fail CALL~hold" says */
+void cmdqv_wait_until_held(CmdqvBed *bed);
+
 /* Registers, by their offset in the CMDQV */
 uint32_t cmdqv_get(HostGuest *g, uint32_t offset);
 void cmdqv_set(HostGuest *g, uint32_t offset, uint32_t value);

@@ -972,6 +972,15 @@ QDict *host_control(HostGuest *g, const char *format, ...)
     return answer;
 }
 
+bool host_has_region(HostGuest *g, const char *name)
+{
+    /* It leaves out what is disabled */
+    g_autofree char *tree = qtest_hmp(g->qts, "info mtree");
+    g_autofree char *text = g_strdup_printf(": %s\r\n", name);
+
+    return strstr(tree, text);
+}
+
 uint64_t host_counter(HostGuest *g, const char *name)
 {
     QDict *all = host_control(g, "counters");

@@ -513,6 +513,9 @@ uint64_t host_probes(HostGuest *g, unsigned dev, HostProbes which);
  */
 QDict *host_control(HostGuest *g, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+/* Does the machine have a region of this name, enabled? */
+bool host_has_region(HostGuest *g, const char *name);
+
 /* A counter of the model, 0 if it has never counted */
 uint64_t host_counter(HostGuest *g, const char *name);
 

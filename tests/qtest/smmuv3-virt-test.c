@@ -87,6 +87,7 @@ static const PropertyRow properties[] = {
     { "ats", "OnOffAuto", "\"auto\"" },
     { "bus_num", "uint8", "0" },
     { "cmdqv", "OnOffAuto", "\"auto\"" },
+    { "cmdqv-poll-us", "uint32", "0" },
     { "identifier", "uint8", NULL },
     { "msi-gpa", "uint64", "0" },
     { "oas", "OasMode", "\"auto\"" },

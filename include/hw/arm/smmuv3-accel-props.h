@@ -34,6 +34,8 @@ typedef struct SMMUv3AccelProps {
     OnOffAuto ats;
     OnOffAuto cmdqv;
     int cmdqv_backend;          /* an SMMUv3CmdqvBackend */
+    /* A thread watches VCMDQs for so long after a command, in us; 0: none */
+    uint32_t cmdqv_poll_us;
     OnOffAuto ril;
     int oas;                    /* a value of smmuv3_prop_oas */
     int ssidsize;               /* a value of smmuv3_prop_ssidsize */
