@@ -166,6 +166,9 @@ typedef struct Smmu {
     bool ril, ats, pasids;
     /* With command queues of the guest's own, some commands go there */
     bool cmdqv, in_cmdq;
+    bool hw;                    /* the host's hardware has the VCMDQs */
+    bool poll;                  /* a thread watches them */
+    unsigned doorbells, polled;
     uint64_t vcmdq[N_VCMDQS];
     uint32_t vcmdq_prod[N_VCMDQS], vcmdq_cons[N_VCMDQS];
 } Smmu;
@@ -253,6 +256,37 @@ static void vcmdq_put(Run *run, unsigned i, unsigned q, HostCmd cmd)
     s->vcmdq_prod[q] = (s->vcmdq_prod[q] + 1) & VCMDQ_WRAP;
 }
 
+/* An error shows as CONS that stays, and has ERR */
+static void vcmdq_stuck(Run *run, unsigned i, unsigned q)
+{
+    uint32_t cons = qtest_readl(run->g->qts, vcmdq(i, q));
+    const uint64_t *slot = host_ram(run->g, run->smmu[i].vcmdq[q] +
+                                    16 * (cons & (VCMDQ_WRAP >> 1)));
+
+    g_error("vSMMU %u: VCMDQ %u stays at 0x%x, which is 0x%" PRIx64 " 0x%"
+            PRIx64, i, q, cons, le64_to_cpu(slot[0]), le64_to_cpu(slot[1]));
+}
+
+/*
+ * Write PROD so often that a thread begins to watch it, and sometimes to a
+ * register that ends that
+ */
+static void ring_vcmdq(Run *run, unsigned i, unsigned q)
+{
+    Smmu *s = &run->smmu[i];
+    bool polled = run->smmu[i].poll && s->doorbells % 256 == 255 &&
+                  host_has_region(run->g, "arm-smmuv3-polled");
+
+    s->polled += polled;
+    if (s->poll && s->doorbells % 2048 == 2047) {
+        qtest_writel(run->g->qts, cmdqv(i) + 0x1c, 0);
+    }
+    for (unsigned n = 0; n < (s->poll ? 8 : 1); n++) {
+        qtest_writel(run->g->qts, vcmdq(i, q) + 4, s->vcmdq_prod[q]);
+    }
+    s->doorbells++;
+}
+
 static void vcmdqs_sync(Run *run, unsigned i)
 {
     Smmu *s = &run->smmu[i];
@@ -262,15 +296,37 @@ static void vcmdqs_sync(Run *run, unsigned i)
             continue;
         }
         vcmdq_put(run, i, q, CMD_SYNC);
-        qtest_writel(run->g->qts, vcmdq(i, q) + 4, s->vcmdq_prod[q]);
+        ring_vcmdq(run, i, q);
         for (int n = 0; qtest_readl(run->g->qts, vcmdq(i, q)) !=
                         s->vcmdq_prod[q]; n++) {
-            /* An error shows here too: CONS stays, and has ERR */
-            g_assert_cmpint(n, <, 100000);
+            if (n == 100000) {
+                vcmdq_stuck(run, i, q);
+            }
             g_usleep(10);
         }
         s->vcmdq_cons[q] = s->vcmdq_prod[q];
     }
+}
+
+/*
+ * The hardware knows the StreamIDs of devices that have translated. An ATC_INV
+ * with any other is an error there.
+ */
+static bool suits_vcmdq(Run *run, unsigned i, HostCmd cmd)
+{
+    unsigned op = cmd.word[0] & 0xff;
+
+    if (op != 0x40 || !run->smmu[i].hw) {
+        return op == 0x11 || op == 0x12 || op == 0x40;
+    }
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        if (smmu_of(dev) == i && run->g->dev[dev].present &&
+            run->dev[dev].ste == STE_IS_S1 && run->g->smmu[i].enabled &&
+            host_sid(run->g, dev) == cmd.word[0] >> 32) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /*
@@ -280,9 +336,9 @@ static void vcmdqs_sync(Run *run, unsigned i)
 static void issue(Run *run, unsigned i, HostCmd cmd)
 {
     Smmu *s = &run->smmu[i];
-    unsigned op = cmd.word[0] & 0xff, q = run->at >> 1 & 1;
+    unsigned q = run->at >> 1 & 1;
 
-    if (s->cmdqv && (op == 0x11 || op == 0x12 || op == 0x40)) {
+    if (s->cmdqv && suits_vcmdq(run, i, cmd)) {
         if (s->in_cmdq) {
             g_assert_cmpuint(smmu_sync(run->g, i), ==, SMMU_CERROR_NONE);
             s->in_cmdq = false;
@@ -1167,6 +1223,8 @@ static void do_plug(Run *run, unsigned dev)
         return;
     }
     if (run->g->dev[dev].present) {
+        /* Its StreamID goes with it */
+        vcmdqs_sync(run, smmu_of(dev));
         host_guest_unplug(run->g, dev);
         return;
     }
@@ -1313,6 +1371,7 @@ typedef struct Flavour {
     uint32_t seed;
     const char *device;                 /* whether it has PASIDs and ATS */
     bool slow;                          /* a thread calls the host */
+    bool poll;                          /* a thread watches the VCMDQs */
 } Flavour;
 
 /* QEMU calls the host from a thread for a minute after one slow call */
@@ -1404,6 +1463,8 @@ static void begin(Run *run, const Flavour *f)
         smmu_enable(g, i);
         if (f->smmu_args && strstr(f->smmu_args, "cmdqv=on")) {
             vcmdqs_on(run, i);
+            run->smmu[i].hw = strstr(f->host, "cmdqv");
+            run->smmu[i].poll = f->poll;
         }
         inv(run, i, CMD_CFGI_ALL);
         inv(run, i, CMD_TLBI_NSNH_ALL);
@@ -1446,6 +1507,22 @@ static void check_counters(Run *run)
     }
 }
 
+/* At the end of a run: were the VCMDQs where the flavour wants them? */
+static void check_vcmdqs(Run *run)
+{
+    unsigned polled = 0;
+
+    for (unsigned i = 0; i < N_SMMUS; i++) {
+        polled += run->smmu[i].polled;
+    }
+    if (run->smmu[0].poll && !polled) {
+        fail(run, "no thread watches the VCMDQs");
+    }
+    if (run->smmu[0].hw && host_counter(run->g, "vcmdq.sync") < 100) {
+        fail(run, "the hardware does not have the VCMDQs");
+    }
+}
+
 /* Run @ops; returns the index of the one that failed, or -1 */
 static int play(Run *run, const Op *ops, int n, bool slow)
 {
@@ -1459,6 +1536,9 @@ static int play(Run *run, const Op *ops, int n, bool slow)
             run->at = -2;
             check_all(run);
             check_counters(run);
+            if (at == n - 1 && n >= 10000) {
+                check_vcmdqs(run);
+            }
         } else if (at % 256 == 0) {
             check_counters(run);
         }
@@ -1548,17 +1628,18 @@ static void report(const Flavour *f, uint32_t seed, Op *ops, int n,
     g_test_fail();
 }
 
-static int operations(void)
+/* While a thread watches, a run takes four times as long */
+static int operations(const Flavour *f)
 {
     const char *n = getenv("SMMUV3_OPERATIONS");
 
-    return n ? atoi(n) : 50000;
+    return n ? atoi(n) : f->poll ? 12500 : 50000;
 }
 
 /* Returns false if it failed; the failure has been reported */
 static bool run_seed(const Flavour *f, uint32_t seed)
 {
-    int n = operations();
+    int n = operations(f);
     g_autofree Op *ops = random_ops(seed, n);
     g_autofree char *failure = NULL;
     Run run;
@@ -1725,6 +1806,9 @@ int main(int argc, char **argv)
         { "cmdqv", "profile=grace", ",cmdqv=on", 8, both },
         { "cmdqv-erratum", "profile=tegra264", ",cmdqv=on,ril=off", 9, both },
         { "cmdqv-slow", "profile=grace", ",cmdqv=on", 10, both, true },
+        { "cmdqv-poll", "profile=grace", ",cmdqv=on,cmdqv-poll-us=1000000", 11,
+          both, .poll = true },
+        { "cmdqv-hw", "profile=grace-cmdqv", ",cmdqv=on", 12, both },
     };
     static const OpKind forgotten[] = {
         OP_UNMAP_PAGE, OP_PROTECT_PAGE, OP_UNMAP_REGION, OP_CD, OP_STE,
