@@ -691,6 +691,10 @@ static void op_cmdqv_on(Fuzz *f, const FuzzOp *op)
     qtest_writel(f->g->qts, base + 0x30004 + 0x80 * q, 0);
     qtest_writel(f->g->qts, base + 0x30008 + 0x80 * q, 1);
     f->smmu[i].vcmdq_prod[q] = 0;
+    /* So many writes of PROD, and a thread watches it from then on */
+    for (unsigned n = 0; op->target & 4 && n < 64; n++) {
+        qtest_writel(f->g->qts, base + 0x30004 + 0x80 * q, 0);
+    }
 }
 
 static void op_vcmd(Fuzz *f, const FuzzOp *op)

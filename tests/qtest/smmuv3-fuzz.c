@@ -54,12 +54,13 @@ HostGuestConfig smmuv3_fuzz_config(void)
         },
         /* One IOAS for all, so one size of addresses */
         .each_host = {
-            "profile=grace", "profile=kunpeng", "profile=minimal\noas=5",
+            "profile=grace\ncmdqv=1", "profile=kunpeng",
+            "profile=minimal\noas=5",
         },
         .device = "pasid=20\nats=on",
         .each_smmu_args = {
-            ",cmdqv=on", ",cmdqv=on,x-drain-us=1", ",x-direct-registers=off",
-            ",accel=off",
+            ",cmdqv=on", ",cmdqv=on,x-drain-us=1,cmdqv-poll-us=2000",
+            ",x-direct-registers=off", ",accel=off",
         },
         .args = "-device pcie-root-port,id=rp99,bus=pxb3,addr=1,chassis=99 "
                 "-device edu,bus=rp99,dma_mask=0xffffffffffffffff ",
