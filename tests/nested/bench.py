@@ -21,6 +21,7 @@ from bed import TURN, Failure, Guest, cpu_time
 STRICT = 'iommu.passthrough=0 iommu.strict=1'
 # Enough reads, so that typing the command into a serial port and starting dd do not matter
 SMALL, LARGE = 4000, 1024       # of 4 KiB, of 512 KiB
+IDLE = 5                        # seconds
 CPUS = 4                        # of the larger guests, and of their host
 BEST_OF = 3                     # by the wall clock
 # the trace events that count invalidation calls; ours has another name
@@ -116,9 +117,18 @@ def one(slot, inner, devices, cpus):
             traced(guest, False, [DRAINED])
             figures['drain us'] = drain_time(guest)
         map_benchmark(guest, figures, cpus)
+        figures['idle s'] = idle(guest)
         version = guest.qmp.command('query-version')
         guest.quit()
     return figures, '%(major)d.%(minor)d.%(micro)d' % version['qemu']
+
+
+def idle(guest):
+    """Seconds of CPU that QEMU needs while the guest sleeps for IDLE seconds."""
+    guest.shell.run('sleep 1')
+    spent = guest.cpu_time()
+    guest.shell.run('sleep %d' % IDLE, 240)
+    return guest.cpu_time() - spent
 
 
 def drain_time(guest):
@@ -154,7 +164,8 @@ def bench(outer, variants, devices, times, cpus):
             print('# ril=%s, %d vCPUs, %d of %d: %s: %s'
                   % (ril, cpus, n + 1, times, title,
                      ', '.join('%s %.4g' % kv for kv in figures.items())), flush=True)
-    return {'times': times, 'turn': TURN, 'small': SMALL, 'large': LARGE, 'versions': versions,
+    return {'times': times, 'turn': TURN, 'small': SMALL, 'large': LARGE, 'idle': IDLE,
+            'versions': versions,
             'results': results}
 
 
