@@ -43,13 +43,6 @@
 #define EVENT_QUEUE             (VIRT_RAM_BASE + 0x2000000)
 #define COMMAND_QUEUE           (VIRT_RAM_BASE + 0x2100000)
 
-/* edu's registers */
-#define EDU_DMA_SRC             0x80
-#define EDU_DMA_DST             0x88
-#define EDU_DMA_COUNT           0x90
-#define EDU_DMA_CMD             0x98
-#define EDU_DMA_BUFFER          0x40000
-#define EDU_DMA_WRITE           0x3
 #define EDU_BAR(n)              (VIRT_PCIE_MMIO_BASE + 0x1000000 * (1 + (n)))
 
 #define PORT(n) \
@@ -136,15 +129,8 @@ static void command(Guest *g, uint64_t word0, uint64_t word1)
 /* Does a write of edu @n reach memory? */
 static bool dma_works(Guest *g, int n)
 {
-    uint64_t bar = EDU_BAR(n);
-
     qtest_writel(g->qts, DMA_TARGET, 0xaaaaaaaa);
-    qtest_writeq(g->qts, bar + EDU_DMA_SRC, EDU_DMA_BUFFER);
-    qtest_writeq(g->qts, bar + EDU_DMA_DST, DMA_TARGET);
-    qtest_writeq(g->qts, bar + EDU_DMA_COUNT, 4);
-    qtest_writeq(g->qts, bar + EDU_DMA_CMD, EDU_DMA_WRITE);
-    qtest_clock_step(g->qts, 200 * 1000 * 1000);
-    g_assert_cmphex(qtest_readq(g->qts, bar + EDU_DMA_CMD) & 1, ==, 0);
+    smmuv3_edu_dma(g->qts, EDU_BAR(n), true, DMA_TARGET, 4);
     return qtest_readl(g->qts, DMA_TARGET) == 0;
 }
 
@@ -157,9 +143,7 @@ static void enable_edu(Guest *g, int n, int number)
     qtest_writew(g->qts, port + PCI_MEMORY_LIMIT, EDU_BAR(n) >> 16);
     qtest_writew(g->qts, port + PCI_COMMAND,
                  PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-    qtest_writel(g->qts, edu + PCI_BASE_ADDRESS_0, EDU_BAR(n));
-    qtest_writew(g->qts, edu + PCI_COMMAND,
-                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    smmuv3_edu_enable(g->qts, edu, EDU_BAR(n));
 }
 
 /*

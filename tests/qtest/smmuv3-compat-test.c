@@ -17,7 +17,7 @@
 #include "smmuv3-test-util.h"
 
 #define BINARY   "QTEST_QEMU_BINARY"
-#define PRISTINE "QTEST_QEMU_PRISTINE"
+#define PRISTINE SMMUV3_PRISTINE
 
 static const char *const binaries[2] = { PRISTINE, BINARY };
 
@@ -65,15 +65,6 @@ static const CompatRow rows[] = {
     { "virtio-iommu", "virt,gic-version=3",
       PCI_DEVICES " -device virtio-iommu-pci,bus=pcie.0,addr=3.0" },
 };
-
-static bool has_pristine(void)
-{
-    if (!g_getenv(PRISTINE)) {
-        g_test_skip(PRISTINE " does not name a binary to compare with");
-        return false;
-    }
-    return true;
-}
 
 /* Start both; if there are bridges, number their buses */
 static void start(const CompatRow *row, QTestState *qts[2])
@@ -132,7 +123,7 @@ static void test_registers(const void *opaque)
     uint32_t regs[2][REGS_SIZE / 4];
     QTestState *qts[2];
 
-    if (!has_pristine()) {
+    if (smmuv3_no_pristine()) {
         return;
     }
     start(row, qts);
@@ -153,7 +144,7 @@ static void test_acpi(const void *opaque)
     QTestState *qts[2];
     int i;
 
-    if (!has_pristine()) {
+    if (smmuv3_no_pristine()) {
         return;
     }
     start(row, qts);
@@ -177,7 +168,7 @@ static void test_dtb(const void *opaque)
     g_autofree void *old = NULL, *new = NULL;
     size_t len[2];
 
-    if (!has_pristine()) {
+    if (smmuv3_no_pristine()) {
         return;
     }
     old = smmuv3_dump_dtb(PRISTINE, machine, args, &len[0]);
@@ -309,7 +300,7 @@ static void test_migration(const void *opaque)
     int i;
 
     g_assert(dir);
-    if (!has_pristine()) {
+    if (smmuv3_no_pristine()) {
         g_rmdir(dir);
         return;
     }

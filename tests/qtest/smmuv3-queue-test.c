@@ -9,7 +9,6 @@
 
 #include "qemu/osdep.h"
 #include "libqtest.h"
-#include "hw/pci/pci_regs.h"
 #include "smmuv3-test-util.h"
 
 /* SMMUv3 registers (IHI 0070, 6.2) */
@@ -52,14 +51,8 @@
 #define COMMAND_QUEUE           (VIRT_RAM_BASE + 0x2100000)
 #define NO_MEMORY               (VIRT_RAM_BASE + 0x20000000)
 
-/* edu's registers */
+/* An edu */
 #define EDU_BAR                 (VIRT_PCIE_MMIO_BASE + 0x1000000)
-#define EDU_DMA_SRC             0x80
-#define EDU_DMA_DST             0x88
-#define EDU_DMA_COUNT           0x90
-#define EDU_DMA_CMD             0x98
-#define EDU_DMA_BUFFER          0x40000
-#define EDU_DMA_WRITE           0x3
 #define EDU_SID                 (2 << 3)
 
 static uint32_t get(QTestState *qts, unsigned reg)
@@ -94,11 +87,8 @@ static QTestState *start(void)
                                   "iommu=smmuv3 -bios %s -device edu,"
                                   "bus=pcie.0,addr=2.0,dma_mask=0xffffffff",
                                   SMMUV3_MACHINE, smmuv3_firmware());
-    uint64_t config = VIRT_ECAM_BASE + (EDU_SID << 12);
 
-    qtest_writel(qts, config + PCI_BASE_ADDRESS_0, EDU_BAR);
-    qtest_writew(qts, config + PCI_COMMAND,
-                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    smmuv3_edu_enable(qts, VIRT_ECAM_BASE + (EDU_SID << 12), EDU_BAR);
     for (int gsiv = EVENTQ_IRQ; gsiv <= GERROR_IRQ; gsiv++) {
         uint64_t icfgr = GICD_ICFGR + gsiv / 16 * 4;
 
@@ -117,12 +107,7 @@ static QTestState *start(void)
 /* A transaction, which the SMMU aborts */
 static void fault(QTestState *qts)
 {
-    qtest_writeq(qts, EDU_BAR + EDU_DMA_SRC, EDU_DMA_BUFFER);
-    qtest_writeq(qts, EDU_BAR + EDU_DMA_DST, VIRT_RAM_BASE + 0x100000);
-    qtest_writeq(qts, EDU_BAR + EDU_DMA_COUNT, 4);
-    qtest_writeq(qts, EDU_BAR + EDU_DMA_CMD, EDU_DMA_WRITE);
-    qtest_clock_step(qts, 200 * 1000 * 1000);
-    g_assert_cmphex(qtest_readq(qts, EDU_BAR + EDU_DMA_CMD) & 1, ==, 0);
+    smmuv3_edu_dma(qts, EDU_BAR, true, VIRT_RAM_BASE + 0x100000, 4);
 }
 
 static bool have_edu(void)

@@ -9,6 +9,7 @@
 #include <glib/gstdio.h>
 #include "libqtest.h"
 #include "hw/nvram/fw_cfg.h"
+#include "hw/pci/pci_regs.h"
 #include "smmuv3-test-util.h"
 
 static char *firmware_path;
@@ -40,6 +41,44 @@ const char *smmuv3_firmware(void)
         atexit(remove_firmware);
     }
     return firmware_path;
+}
+
+bool smmuv3_no_pristine(void)
+{
+    if (g_getenv(SMMUV3_PRISTINE)) {
+        return false;
+    }
+    g_test_skip(SMMUV3_PRISTINE " does not name a binary to compare with");
+    return true;
+}
+
+/* Registers of edu, and the buffer that it sees at the same addresses */
+#define EDU_DMA_SRC     0x80
+#define EDU_DMA_DST     0x88
+#define EDU_DMA_COUNT   0x90
+#define EDU_DMA_CMD     0x98
+#define EDU_DMA_RUN     1
+#define EDU_DMA_WRITE   2       /* from the device to memory */
+#define EDU_DMA_BUFFER  0x40000
+#define EDU_DMA_NS      (200 * 1000 * 1000)
+
+void smmuv3_edu_enable(QTestState *qts, uint64_t config, uint64_t bar)
+{
+    qtest_writel(qts, config + PCI_BASE_ADDRESS_0, bar);
+    qtest_writew(qts, config + PCI_COMMAND,
+                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+void smmuv3_edu_dma(QTestState *qts, uint64_t bar, bool write, uint64_t iova,
+                    unsigned len)
+{
+    qtest_writeq(qts, bar + EDU_DMA_SRC, write ? EDU_DMA_BUFFER : iova);
+    qtest_writeq(qts, bar + EDU_DMA_DST, write ? iova : EDU_DMA_BUFFER);
+    qtest_writeq(qts, bar + EDU_DMA_COUNT, len);
+    qtest_writeq(qts, bar + EDU_DMA_CMD,
+                 EDU_DMA_RUN | (write ? EDU_DMA_WRITE : 0));
+    qtest_clock_step(qts, EDU_DMA_NS);
+    g_assert_cmphex(qtest_readq(qts, bar + EDU_DMA_CMD) & EDU_DMA_RUN, ==, 0);
 }
 
 int smmuv3_run(const char *binary_env, const char *args, char **err)

@@ -31,6 +31,21 @@
  */
 const char *smmuv3_firmware(void);
 
+/* The environment variable that names the base's QEMU, without the series */
+#define SMMUV3_PRISTINE "QTEST_QEMU_PRISTINE"
+
+/* Without it: mark the test as skipped; the caller must return */
+bool smmuv3_no_pristine(void);
+
+/*
+ * edu is an emulated device that does DMA. Its configuration space is at
+ * @config, its registers are at @bar. It writes zeros, or what it has read.
+ * A transfer has 4 KiB at most, and is complete on return.
+ */
+void smmuv3_edu_enable(QTestState *qts, uint64_t config, uint64_t bar);
+void smmuv3_edu_dma(QTestState *qts, uint64_t bar, bool write, uint64_t iova,
+                    unsigned len);
+
 /**
  * smmuv3_run: run QEMU until it exits by itself
  *

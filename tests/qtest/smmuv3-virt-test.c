@@ -821,14 +821,6 @@ static void test_dtb(const void *opaque)
 #define EVENT_QUEUE     (VIRT_RAM_BASE + 0x2000000)
 #define COMMAND_QUEUE   (VIRT_RAM_BASE + 0x2100000)
 
-/* edu's registers */
-#define EDU_DMA_SRC     0x80
-#define EDU_DMA_DST     0x88
-#define EDU_DMA_COUNT   0x90
-#define EDU_DMA_CMD     0x98
-#define EDU_DMA_BUFFER  0x40000
-#define EDU_DMA_WRITE   0x3 /* start, from the device to memory */
-
 #define EDU0_BAR        (VIRT_PCIE_MMIO_BASE + 0x1000000)
 #define EDU1_BAR        (VIRT_PCIE_MMIO_BASE + 0x2000000)
 
@@ -865,13 +857,6 @@ static const DmaRow dmas[] = {
       VIRT_SMMU_BASE, 106, true, true },
 };
 
-static void enable_bar0(QTestState *qts, int bus, int slot, uint32_t addr)
-{
-    qtest_writel(qts, ecam(bus, slot, PCI_BASE_ADDRESS_0), addr);
-    qtest_writew(qts, ecam(bus, slot, PCI_COMMAND),
-                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-}
-
 /* Is an edge-triggered interrupt pending? No vCPU takes it */
 static bool irq_pending(QTestState *qts, int gsiv)
 {
@@ -889,13 +874,7 @@ static void check_dma_to(QTestState *qts, uint64_t bar, uint64_t iova,
     uint64_t evt = EVENT_QUEUE + prod * 32;
 
     qtest_writel(qts, DMA_TARGET, 0xaaaaaaaa);
-    qtest_writeq(qts, bar + EDU_DMA_SRC, EDU_DMA_BUFFER);
-    qtest_writeq(qts, bar + EDU_DMA_DST, iova);
-    qtest_writeq(qts, bar + EDU_DMA_COUNT, 4);
-    qtest_writeq(qts, bar + EDU_DMA_CMD, EDU_DMA_WRITE);
-    qtest_clock_step(qts, 200 * 1000 * 1000);
-    g_assert_cmphex(qtest_readq(qts, bar + EDU_DMA_CMD) & 1, ==, 0);
-
+    smmuv3_edu_dma(qts, bar, true, iova, 4);
     g_assert_cmphex(qtest_readl(qts, DMA_TARGET), ==,
                     covered ? 0xaaaaaaaa : 0);
     g_assert_cmphex(qtest_readl(qts, smmu + SMMU_EVENTQ_PROD), ==,
@@ -924,13 +903,13 @@ static void test_dma(const void *opaque)
     qts = qtest_initf("-nodefaults -cpu max -m 128 -machine %s -bios %s %s",
                       row->machine, smmuv3_firmware(), row->args);
 
-    enable_bar0(qts, 0, 2, EDU0_BAR);
+    smmuv3_edu_enable(qts, ecam(0, 2, 0), EDU0_BAR);
     set_bridge_buses(qts, 8, 0, 9, 9);
     qtest_writew(qts, ecam(8, 0, PCI_MEMORY_BASE), EDU1_BAR >> 16);
     qtest_writew(qts, ecam(8, 0, PCI_MEMORY_LIMIT), EDU1_BAR >> 16);
     qtest_writew(qts, ecam(8, 0, PCI_COMMAND),
                  PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-    enable_bar0(qts, 9, 0, EDU1_BAR);
+    smmuv3_edu_enable(qts, ecam(9, 0, 0), EDU1_BAR);
 
     /* a disabled SMMU bypasses */
     check_dma(qts, EDU0_BAR, row->smmu, 0, false);
@@ -1022,7 +1001,7 @@ static void test_ste(const void *opaque)
     qts = qtest_initf("-nodefaults -cpu max -m 128 -machine %s -bios %s "
                       "-global arm-smmuv3.stage=%s " SMMU(s0, pcie.0) EDU0,
                       V3, smmuv3_firmware(), row->stage);
-    enable_bar0(qts, 0, 2, EDU0_BAR);
+    smmuv3_edu_enable(qts, ecam(0, 2, 0), EDU0_BAR);
     write_tables(qts, row);
     qtest_writeq(qts, SMMU_1ST + SMMU_STRTAB_BASE, STREAM_TABLE);
     qtest_writel(qts, SMMU_1ST + SMMU_STRTAB_BASE_CFG, 16);
