@@ -21,6 +21,9 @@
 #define HARDWARE        ",cmdqv=on,x-cmdqv-backend=hardware"
 #define SOFTWARE        ",cmdqv=on,x-cmdqv-backend=software"
 
+/* Where that is not what the user wants, a person reads so */
+#define SOFTWARE_SAYS   "QEMU carries out the commands of VCMDQs"
+
 /* Of the model: a host with a CMDQV */
 #define HOST            "cmdqv=1\n"
 
@@ -462,6 +465,7 @@ static void test_hostile(void)
         return;
     }
     bed = bed_new_on();
+    host_expect(bed->g, SOFTWARE_SAYS);
     for (unsigned n = 0; n < ARRAY_SIZE(bases); n++) {
         cmdqv_queue_off(bed, 1);
         cmdqv_set_base(bed, 1, bases[n]);
@@ -493,6 +497,7 @@ static void test_dimm(void)
     });
     qtest_writeq(bed->g->qts, base, CMD_SYNC.word[0]);
     g_assert_cmphex(qtest_readq(bed->g->qts, base), ==, CMD_SYNC.word[0]);
+    host_expect(bed->g, "is not in the machine's main memory");
     cmdqv_on(bed);
     cmdqv_queue_off(bed, 1);
     cmdqv_set_q(bed, 1, CONS, 0);
@@ -539,6 +544,9 @@ static void test_fail(const void *opaque)
     bed = cmdqv_bed_new((HostGuestConfig) {
         .n_devs = 1, .smmu_args = ON, .host = HOST, .fail = row->rule,
     });
+    if (!g_str_equal(row->name, "no-cmdqv")) {
+        host_expect(bed->g, SOFTWARE_SAYS);
+    }
     cmdqv_on(bed);
     check_works(bed, 5, row->hardware);
     /* The guest starts a queue anew, and the host is as it should be */
@@ -557,6 +565,7 @@ static void test_unreadable(void)
         return;
     }
     bed = bed_new_on();
+    host_expect(bed->g, "the host's errors cannot be read");
     cmdqv_set_edge(bed);
     cmdqv_take_irq(bed);
     cmdqv_control(bed, "fail veventq.read:1=EIO");
@@ -604,6 +613,7 @@ static void test_rest(void)
         return;
     }
     bed = bed_new_on();
+    host_expect(bed->g, "does not stop in the host");
     cmdqv_control(bed, "vcmdqs hold");
     for (unsigned q = 0; q < N_QUEUES; q++) {
         cmdqv_put(bed, q, CMD_TLBI_NH_ASID(1));
@@ -631,6 +641,7 @@ static void test_erratum(void)
     bed = cmdqv_bed_new((HostGuestConfig) {
         .n_devs = 1, .smmu_args = ON, .host = HOST "repeat=1\n",
     });
+    host_expect(bed->g, "erratum T264-SMMU-3");
     cmdqv_on(bed);
     check_works(bed, 10, false);
     cmdqv_bed_free(bed);
@@ -648,6 +659,7 @@ static void test_contiguous(void)
     for (unsigned q = 0; q < N_QUEUES; q++) {
         bed->queue[q] = host_alloc(bed->g, 16 << LOG2);
     }
+    host_expect(bed->g, "IOMMU_HW_QUEUE_ALLOC failed: Bad address");
     cmdqv_control(bed, "contiguous 128");
     cmdqv_on(bed);
     check_works(bed, 5, false);
@@ -668,6 +680,7 @@ static void test_dead(void)
         return;
     }
     bed = bed_new(ON);
+    host_expect(bed->g, "does not start");
     cmdqv_control(bed, "vcmdqs hold");
     cmdqv_on(bed);
     check_works(bed, 5, false);
@@ -714,6 +727,7 @@ static void test_between_fails(void)
         return;
     }
     bed = bed_new_on();
+    host_expect(bed->g, SAID_CANNOT_MOVE);
     cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=EIO");
     cmdqv_set(bed->g, VINTF_INT_MASK, 0);
     host_check_faults(bed->g, 0, HOST_VA);
@@ -733,6 +747,7 @@ static void test_stuck(void)
         return;
     }
     bed = bed_new_on();
+    host_expect(bed->g, "does not stop in the host");
     cmdqv_control(bed, "vcmdqs hold");
     cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(1));
     qatomic_set(bed->pte, 0);

@@ -551,6 +551,7 @@ static void test_no_thread(void)
         check_works(bed, 3);
     }
     g_assert_cmpuint(host_counter(bed->g, "call.pthread_create"), ==, 1);
+    host_expect(bed->g, "the host permits no further thread: cmdqv-poll-us");
     cmdqv_bed_free(bed);
 }
 
@@ -568,6 +569,7 @@ static void test_exits(void)
     cmdqv_on(bed);
     ring(bed, 2 * START_AFTER);
     check_works(bed, 3);
+    host_expect(bed->g, "cmdqv-poll-us has no effect");
     cmdqv_bed_free(bed);
 }
 

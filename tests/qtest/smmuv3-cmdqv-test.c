@@ -362,6 +362,10 @@ static void test_itself(const void *opaque)
     }
     bed = cmdqv_bed_new((HostGuestConfig) { .n_devs = 1, .smmu_args = opaque });
     cmdqv_on(bed);
+    if (g_str_equal(opaque, ON_EXITS)) {
+        host_expect(bed->g, "Blocked re-entrant IO on MemoryRegion: "
+                            "arm-smmuv3-cmdqv");
+    }
     cmdqv_put(bed, 0, CMD_TLBI_NSNH_ALL);
     for (uint32_t base = GLOBAL; base <= LOGICAL; base += LOGICAL - GLOBAL) {
         smmu_cmd(bed->g, 0, CMD_SYNC_MSI(CMDQV + base + PROD, 1));
@@ -763,6 +767,8 @@ static void test_slow_restore(const void *opaque)
     }
     bed = bed_new_slow();
     g = bed->g;
+    host_expect(g, SAID_TAKES_NONE);
+    host_expect(g, SAID_CANNOT_MOVE);
     cmdqv_control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
     cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(5));
     cmdqv_put(bed, 0, CMD_SYNC);

@@ -183,6 +183,8 @@ CmdqvBed *cmdqv_bed_new(HostGuestConfig config)
 
     config.n_vsmmus = config.n_psmmus = 1;
     bed->g = host_guest_new(&config);
+    /* If the host's CMDQV reads a queue of the guest in small pages */
+    host_allow(bed->g, SAID_SHORT_QUEUES);
     alarm(WATCHDOG_S);
     host_enable(bed->g, 0);
     for (unsigned q = 0; q < N_QUEUES; q++) {

@@ -1465,6 +1465,9 @@ static void begin(Run *run, const Flavour *f)
             vcmdqs_on(run, i);
             run->smmu[i].hw = strstr(f->host, "cmdqv");
             run->smmu[i].poll = f->poll;
+            if (run->smmu[i].hw) {
+                host_allow(g, SAID_SHORT_QUEUES);
+            }
         }
         inv(run, i, CMD_CFGI_ALL);
         inv(run, i, CMD_TLBI_NSNH_ALL);

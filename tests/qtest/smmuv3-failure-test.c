@@ -31,32 +31,40 @@ typedef struct Kind {
      * again, or tries another call
      */
     unsigned in_a_row[4];
+    const char *said[4];                /* what QEMU must write about it */
 } Kind;
 
 static const Kind kinds[] = {
     { "open./dev/iommu", { "EACCES", "ENOENT", "EMFILE" } },
     { "IOMMU_IOAS_ALLOC", { "ENOMEM" } },
-    { "IOMMU_IOAS_MAP", { "ENOMEM", "EFAULT" } },
-    { "IOMMU_IOAS_IOVA_RANGES", { "EINVAL" } },
+    { "IOMMU_IOAS_MAP", { "ENOMEM", "EFAULT" },
+      .said = { "IOMMU_IOAS_MAP failed: Bad address, PCI BAR?" } },
+    { "IOMMU_IOAS_IOVA_RANGES", { "EINVAL" },
+      .said = { "Cannot get IOVA ranges", "Fallback to default" } },
     { "IOMMU_HWPT_ALLOC", { "ENOMEM", "EINVAL", "EOPNOTSUPP", "EIO" }, false,
-      { 3 } },
+      { 3 }, { SAID_CANNOT_MOVE } },
     { "IOMMU_VIOMMU_ALLOC", { "ENOMEM", "EOPNOTSUPP", "ENOTTY" } },
     { "IOMMU_VDEVICE_ALLOC", { "ENOMEM", "EEXIST", "EOPNOTSUPP" }, false,
-      { 3 } },
+      { 3 }, { SAID_CANNOT_MOVE } },
     { "IOMMU_HWPT_INVALIDATE", { "EIO", "ETIMEDOUT", "ENOMEM" }, false,
-      { 2, 3, 4, 5 } },
+      { 2, 3, 4, 5 }, { SAID_CANNOT_MOVE, SAID_TAKES_NONE } },
     { "IOMMU_GET_HW_INFO", { "ENOMEM", "EOPNOTSUPP" } },
-    { "IOMMU_VEVENTQ_ALLOC", { "ENOMEM", "ENOTTY", "EEXIST" } },
-    { "veventq.read", { "EIO", "EAGAIN", "ENOMEM" } },
-    { "IOMMU_DESTROY", { "EBUSY" }, true },
+    { "IOMMU_VEVENTQ_ALLOC", { "ENOMEM", "ENOTTY", "EEXIST" },
+      .said = { SAID_NO_EVENTS } },
+    { "veventq.read", { "EIO", "EAGAIN", "ENOMEM" },
+      .said = { SAID_NO_EVENTS } },
+    { "IOMMU_DESTROY", { "EBUSY" }, true, .said = { "Failed to free id" } },
     { "VFIO_DEVICE_BIND_IOMMUFD", { "EINVAL", "ENODEV" } },
     { "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { "EBUSY", "EINVAL", "ENOMEM",
-                                         "ENOENT" }, false, { 3 } },
-    { "VFIO_DEVICE_DETACH_IOMMUFD_PT", { "ENODEV" }, true },
+                                         "ENOENT" }, false, { 3 },
+      { SAID_CANNOT_MOVE } },
+    { "VFIO_DEVICE_DETACH_IOMMUFD_PT", { "ENODEV" }, true,
+      .said = { "detach VFIO_FD", "Failed to free id" } },
     { "VFIO_DEVICE_GET_INFO", { "ENODEV" } },
     { "VFIO_DEVICE_GET_REGION_INFO", { "EINVAL" } },
     { "VFIO_DEVICE_GET_IRQ_INFO", { "EINVAL" } },
-    { "VFIO_DEVICE_SET_IRQS", { "EINVAL", "ENOMEM" } },
+    { "VFIO_DEVICE_SET_IRQS", { "EINVAL", "ENOMEM" },
+      .said = { "VFIO_DEVICE_SET_IRQS failure" } },
     { "VFIO_DEVICE_FEATURE", { "EINVAL" } },
     { "VFIO_DEVICE_RESET", { "EAGAIN", "ENODEV" } },
     { "smmu.sync", { "ETIMEDOUT" } },
@@ -381,6 +389,9 @@ static void test_kind(const void *opaque)
         return;
     }
     f = fixture_new();
+    for (int i = 0; i < ARRAY_SIZE(kind->said) && kind->said[i]; i++) {
+        host_expect(f->g, kind->said[i]);
+    }
     f->what = g_strdup("without a failure");
     counters = count_calls(f);
     calls = qdict_get_try_int(counters, counter, 0);

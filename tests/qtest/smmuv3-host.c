@@ -69,6 +69,121 @@ static void map_ram(HostGuest *g, const char *path)
 }
 
 /*
+ * What QEMU writes to stderr
+ */
+
+/* These come whatever a test does */
+static const char *const harmless[] = {
+    /* Sanitizers, in each program with coroutines that jump between stacks */
+    "ASan doesn't fully support makecontext/swapcontext",
+};
+
+typedef struct Pattern {
+    const char *part;
+    bool must;
+} Pattern;
+
+void host_expect(HostGuest *g, const char *part)
+{
+    g_array_append_val(g->patterns, ((Pattern) { part, true }));
+}
+
+void host_allow(HostGuest *g, const char *part)
+{
+    g_array_append_val(g->patterns, ((Pattern) { part, false }));
+}
+
+char *host_said_text(HostGuest *g)
+{
+    struct stat st;
+    char *text;
+
+    g_assert_cmpint(fstat(g->said, &st), ==, 0);
+    text = g_malloc0(st.st_size + 1);
+    g_assert_cmpint(pread(g->said, text, st.st_size, 0), ==, st.st_size);
+    return text;
+}
+
+unsigned host_said(HostGuest *g, const char *part)
+{
+    g_autofree char *text = host_said_text(g);
+    unsigned n = 0;
+
+    for (char *p = text; (p = strstr(p, part)); p++) {
+        n++;
+    }
+    if (n) {
+        host_allow(g, part);
+    }
+    return n;
+}
+
+static bool may_say(HostGuest *g, const char *line)
+{
+    for (int i = 0; i < ARRAY_SIZE(harmless); i++) {
+        if (strstr(line, harmless[i])) {
+            return true;
+        }
+    }
+    for (int i = 0; i < g->patterns->len; i++) {
+        if (strstr(line, g_array_index(g->patterns, Pattern, i).part)) {
+            return true;
+        }
+    }
+    return !*line;
+}
+
+void host_check_said(HostGuest *g)
+{
+    g_autofree char *text = host_said_text(g);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (int i = 0; lines[i]; i++) {
+        if (!may_say(g, lines[i])) {
+            g_error("QEMU writes what the test does not expect: %s", lines[i]);
+        }
+    }
+    for (int i = 0; i < g->patterns->len; i++) {
+        Pattern *pattern = &g_array_index(g->patterns, Pattern, i);
+
+        if (pattern->must && !strstr(text, pattern->part)) {
+            g_error("QEMU does not write: %s", pattern->part);
+        }
+    }
+}
+
+/* A test that fails shows it */
+static void show_said(void *opaque)
+{
+    g_autofree char *text = host_said_text(opaque);
+
+    fputs(text, stderr);
+}
+
+/* g_error() ends with this, and libqtest tidies up after an abort() only */
+static void trap(int signal)
+{
+    abort();
+}
+
+static void open_said(HostGuest *g, const char *path)
+{
+    g->said = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    g_assert_cmpint(g->said, >, 0);
+    g->patterns = g_array_new(false, false, sizeof(Pattern));
+    sigaction(SIGTRAP, &(struct sigaction) { .sa_handler = trap }, NULL);
+    qtest_add_abrt_handler(show_said, g);
+}
+
+static void close_said(HostGuest *g)
+{
+    host_check_said(g);
+    qtest_remove_abrt_handler(g);
+    g_array_free(g->patterns, true);
+    close(g->said);
+}
+
+/*
  * PCI, through ECAM
  */
 
@@ -407,6 +522,14 @@ static void write_host_file(HostGuest *g, const char *path)
     g_assert(g_file_set_contents(path, ini->str, ini->len, NULL));
 }
 
+/* Guest memory in a file, for a machine with memory-backend=ram */
+static char *ram_argument(const char *path)
+{
+    return g_strdup_printf("-bios %s -object memory-backend-file,id=ram,"
+                           "size=%" PRIu64 ",mem-path=%s,share=on",
+                           smmuv3_firmware(), (uint64_t)HOST_RAM_SIZE, path);
+}
+
 static const char *properties(HostGuest *g, unsigned dev)
 {
     return g->config.dev[dev].properties ? g->config.dev[dev].properties : "";
@@ -415,14 +538,12 @@ static const char *properties(HostGuest *g, unsigned dev)
 static char *arguments(HostGuest *g, const char *ram)
 {
     const HostGuestConfig *c = &g->config;
+    g_autofree char *memory = ram_argument(ram);
     GString *args = g_string_new(NULL);
 
     g_string_append_printf(args, "-machine " SMMUV3_MACHINE
-                           ",memory-backend=ram -cpu cortex-a57 "
-                           "-bios %s -nic none "
-                           "-object memory-backend-file,id=ram,size=%" PRIu64
-                           ",mem-path=%s,share=on %s ",
-                           smmuv3_firmware(), (uint64_t)HOST_RAM_SIZE, ram,
+                           ",memory-backend=ram -cpu cortex-a57 -nic none "
+                           "%s %s ", memory,
                            c->no_iommufd ? "" : c->iommufd_by_fd ?
                            "-object iommufd,id=iommufd0,fd="
                            stringify(HOST_IOMMUFD) :
@@ -538,8 +659,12 @@ char *host_guest_refused(const HostGuestConfig *config)
     g_setenv("HOST_MODEL_PROGRAM", "qemu-system", true);
     g_setenv("HOST_MODEL_CONFIG", ini, true);
     g_unsetenv("HOST_MODEL_CONTROL");
+    if (config->fail) {
+        g_setenv("HOST_MODEL_FAIL", config->fail, true);
+    }
     status = smmuv3_run("QTEST_QEMU_BINARY", all, &err);
     g_unsetenv("LD_PRELOAD");
+    g_unsetenv("HOST_MODEL_FAIL");
     unlink(ini);
     unlink(ram);
     unlink(dtb);
@@ -597,9 +722,22 @@ void host_setup_pci(HostGuest *g)
     }
 }
 
+static void remove_files(HostGuest *g)
+{
+    static const char *const files[] = {
+        "host.ini", "control", "ram", "stderr"
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(files); i++) {
+        g_autofree char *path = g_build_filename(g->dir, files[i], NULL);
+
+        unlink(path);
+    }
+    rmdir(g->dir);
+}
+
 void host_guest_join(HostGuest *g, QTestState *qts, const HostHooks *hooks)
 {
-    static const char *const files[] = { "host.ini", "control", "ram" };
     g_autofree char *control = g_build_filename(g->dir, "control", NULL);
 
     g->qts = qts;
@@ -607,12 +745,7 @@ void host_guest_join(HostGuest *g, QTestState *qts, const HostHooks *hooks)
     g_unsetenv("LD_PRELOAD");
     g_unsetenv("HOST_MODEL_FAIL");
     connect_control(g, control);
-    for (int i = 0; i < ARRAY_SIZE(files); i++) {
-        g_autofree char *path = g_build_filename(g->dir, files[i], NULL);
-
-        unlink(path);
-    }
-    rmdir(g->dir);
+    remove_files(g);
     for (unsigned i = 0; i < g->config.n_vsmmus; i++) {
         g->smmu[i].base = VIRT_PLATFORM_BUS_BASE + i * SMMU_STRIDE;
     }
@@ -623,11 +756,14 @@ HostGuest *host_guest_new(const HostGuestConfig *config)
 {
     g_autofree char *dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
     g_autofree char *ram = g_build_filename(dir, "ram", NULL);
-    g_autofree char *args = NULL;
+    g_autofree char *said = g_build_filename(dir, "stderr", NULL);
+    g_autofree char *args = NULL, *all = NULL;
     HostGuest *g = host_guest_prepare(config, dir, "qemu-system", &args);
 
-    host_guest_join(g, config->memlock ? start_limited(g, ram, args)
-                                       : qtest_init(args), NULL);
+    open_said(g, said);
+    all = g_strdup_printf("%s 2>>%s", args, said);
+    host_guest_join(g, config->memlock ? start_limited(g, ram, all)
+                                       : qtest_init(all), NULL);
     return g;
 }
 
@@ -635,6 +771,9 @@ void host_guest_free(HostGuest *g)
 {
     fclose(g->control);
     qtest_quit(g->qts);
+    if (g->said) {
+        close_said(g);
+    }
     munmap(g->ram, HOST_RAM_SIZE);
     g_free(g->dir);
     g_free(g);

@@ -96,6 +96,8 @@ struct HostGuest {
     uint64_t free_ram;          /* guest-physical, next to allocate */
     char *dir;                  /* of this guest's files */
     FILE *control;
+    int said;                   /* QEMU's stderr; 0 if the test shares it */
+    GArray *patterns;           /* what QEMU may write there */
 };
 
 /**
@@ -147,9 +149,39 @@ void host_setup_pci(HostGuest *g);
 char *host_guest_refused(const HostGuestConfig *config);
 
 /**
- * host_guest_free: end QEMU; its exit status must be 0
+ * host_guest_free: end QEMU; its exit status must be 0, and host_check_said()
  */
 void host_guest_free(HostGuest *g);
+
+/*
+ * What QEMU writes to stderr
+ */
+
+/*
+ * A line with @part must come, or may come, until host_check_said(). One line
+ * or more is meant. Each other line fails the test.
+ */
+void host_expect(HostGuest *g, const char *part);
+void host_allow(HostGuest *g, const char *part);
+
+/*
+ * How often QEMU has written @part until now. A line that a test has counted is
+ * one that may come.
+ */
+unsigned host_said(HostGuest *g, const char *part);
+
+/* What QEMU writes when calls to the host fail */
+#define SAID_TAKES_NONE     "the host SMMUv3 does not take invalidations"
+#define SAID_CANNOT_MOVE    "cannot move StreamID"
+#define SAID_NO_EVENTS      "faults of its devices show in the host's log only"
+#define SAID_SHORT_QUEUES   "each queue of the guest holds 256 commands only"
+#define SAID_NO_THREAD      "the host permits no further thread"
+
+/* All that QEMU has written until now, to be freed by the caller */
+char *host_said_text(HostGuest *g);
+
+/* Check it; host_guest_free() does that too, after the end of QEMU */
+void host_check_said(HostGuest *g);
 
 /* Memory */
 

@@ -289,6 +289,7 @@ static void test_for_ever(void)
         return;
     }
     f = fixture_new(&one);
+    host_expect(f->g, SAID_CANNOT_MOVE);
     g_assert_null(host_guest_plug(f->g, 0));
     host_set_ste(f->g, 0, f->choice[2].ste);
     fail(f->g, "VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+*=EBUSY");

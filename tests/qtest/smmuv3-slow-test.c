@@ -329,6 +329,10 @@ static void test_park(const void *opaque)
     }
     bed = bed_new(NULL, false);
     g = bed->g;
+    host_expect(g, SAID_TAKES_NONE);
+    if (busy) {
+        host_expect(g, SAID_CANNOT_MOVE);
+    }
     control(bed, "zero");
     if (illegal) {
         control(bed, "fail " INVALIDATE ":1+2=EIO");
@@ -534,6 +538,7 @@ static void test_no_thread(void)
         return;
     }
     bed = bed_new(NULL, true);
+    host_expect(bed->g, SAID_NO_THREAD);
     control(bed, "fail pthread_create:1+*=EAGAIN");
     for (unsigned n = 0; n < 3; n++) {
         set_pte(bed, 0, false);
@@ -765,6 +770,7 @@ static void test_stale(const void *enable)
         return;
     }
     bed = bed_new(NULL, true);
+    host_expect(bed->g, SAID_TAKES_NONE);
     host_guest_unplug(bed->g, 1);
     control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
     smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
@@ -773,6 +779,7 @@ static void test_stale(const void *enable)
     control(bed, "fail clear");
     control(bed, "fail " INVALIDATE "~hold");
     if (enable) {
+        host_expect(bed->g, SAID_CANNOT_MOVE);
         smmu_disable(bed->g, 0);
         smmu_enable(bed->g, 0);
     } else {
@@ -829,6 +836,8 @@ static void test_dead(const void *opaque)
     }
     bed = bed_new(NULL, known);
     g = bed->g;
+    host_expect(g, SAID_TAKES_NONE);
+    host_expect(g, SAID_CANNOT_MOVE);
     control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
     if (known) {
         control(bed, "fail " INVALIDATE ":1~hold");
