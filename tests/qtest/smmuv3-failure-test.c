@@ -105,6 +105,13 @@ static Fixture *fixture_new(void)
     return f;
 }
 
+static void fixture_free(Fixture *f)
+{
+    host_guest_free(f->g);
+    g_free(f->what);
+    g_free(f);
+}
+
 static void set_pte(Fixture *f, unsigned dev, bool valid)
 {
     qatomic_set((uint64_t *)host_ram(f->g, f->pte[dev]),
@@ -410,9 +417,174 @@ static void test_kind(const void *opaque)
     }
     g_test_message("%u failures of %" PRIu64 " calls", injected, calls);
     g_assert_cmpuint(injected, >=, calls);
-    host_guest_free(f->g);
+    fixture_free(f);
+}
+
+/*
+ * Plug and unplug while calls fail. QEMU refuses the device, or has a whole one
+ */
+
+static const Kind plug_kinds[] = {
+    { "vfio.read", { "EIO", "ENODEV" } },
+    { "vfio.write", { "EIO", "ENODEV" } },
+    { "VFIO_DEVICE_GET_REGION_INFO", { "EINVAL", "ENODEV" } },
+};
+
+/*
+ * Returns the error by which QEMU refuses the device, or NULL. What is left is
+ * checked, and that the device can be plugged afterwards.
+ */
+static char *plug_failing(Fixture *f, const char *rule)
+{
+    char *error;
+
     g_free(f->what);
-    g_free(f);
+    f->what = g_strdup_printf("plugged with %s", rule);
+    g_assert_true(add_iommufd(f));
+    qobject_unref(host_control(f->g, "fail %s", rule));
+    error = host_guest_plug(f->g, 0);
+    if (!error) {
+        host_guest_unplug(f->g, 0);
+    }
+    qobject_unref(host_control(f->g, "fail clear"));
+    check_empty(f, false);
+
+    g_assert_true(add_iommufd(f));
+    g_assert_null(host_guest_plug(f->g, 0));
+    set_ste(f, 0, STE_S1(f->cd[0]));
+    g_assert_true(reads(f, 0, true));
+    host_guest_unplug(f->g, 0);
+    check_empty(f, false);
+    return error;
+}
+
+static Fixture *plug_fixture_new(void)
+{
+    Fixture *f = fixture_new();
+
+    /* What QEMU cannot read or write while it is used or reset */
+    host_allow(f->g, "vfio");
+    set_pte(f, 0, true);
+    g_assert_true(enable(f));
+    return f;
+}
+
+/* The calls of one kind in a life of a device that nothing fails */
+static uint64_t plug_calls(Fixture *f, const char *kind)
+{
+    g_autofree char *counter = g_strconcat("call.", kind, NULL);
+    uint64_t calls;
+
+    g_assert_true(add_iommufd(f));
+    qobject_unref(host_control(f->g, "zero"));
+    g_assert_null(host_guest_plug(f->g, 0));
+    host_guest_unplug(f->g, 0);
+    calls = host_counter(f->g, counter);
+    check_empty(f, false);
+    g_assert_cmpuint(calls, >, 0);
+    return calls;
+}
+
+static const char *reason(const char *name)
+{
+    return g_strerror(g_str_equal(name, "EIO") ? EIO :
+                      g_str_equal(name, "EINVAL") ? EINVAL : ENODEV);
+}
+
+/* One call fails, or all from that one on: the device is gone */
+static void test_plug(const void *opaque)
+{
+    const Kind *kind = opaque;
+    unsigned refused = 0, bars = 0;
+    uint64_t calls;
+    Fixture *f;
+
+    if (host_skipped()) {
+        return;
+    }
+    f = plug_fixture_new();
+    calls = plug_calls(f, kind->name);
+    for (const char *const *e = kind->errnos; *e; e++) {
+        for (uint64_t n = 1; n <= calls; n++) {
+            for (int all = 0; all < 2; all++) {
+                g_autofree char *rule = g_strdup_printf(
+                    "%s:%" PRIu64 "%s=%s", kind->name, n, all ? "+*" : "", *e);
+                g_autofree char *error = plug_failing(f, rule);
+
+                if (!error) {
+                    continue;
+                }
+                g_test_message("%s: %s", rule, error);
+                refused++;
+                bars |= strstr(error, "BAR 0:") ? 1 << 0 : 0;
+                bars |= strstr(error, "BAR 2:") ? 1 << 2 : 0;
+                g_assert_true(g_str_has_prefix(error, "vfio VFIO_FD"));
+                g_assert_true(strstr(error, reason(*e)) ||
+                              strstr(error, "PCI_INTERRUPT_PIN"));
+            }
+        }
+    }
+    g_test_message("refused %u times, of %" PRIu64 " calls", refused, calls);
+    /* QEMU needs all that it reads of a BAR, and nothing that it writes */
+    g_assert_cmpint(refused > 0, ==, !g_str_equal(kind->name, "vfio.write"));
+    g_assert_cmphex(bars, ==, g_str_equal(kind->name, "vfio.read") ? 5 : 0);
+    fixture_free(f);
+}
+
+/* The same for a device of the command line: QEMU does not start */
+static void test_cold_plug(void)
+{
+    unsigned refused = 0;
+    uint64_t calls;
+    Fixture *f;
+
+    if (host_skipped()) {
+        return;
+    }
+    f = plug_fixture_new();
+    calls = plug_calls(f, "vfio.read");
+    for (uint64_t n = 1; n <= calls; n++) {
+        g_autofree char *rule = g_strdup_printf("vfio.read:%" PRIu64 "=EIO", n);
+        g_autofree char *hot = plug_failing(f, rule);
+        HostGuestConfig config = {
+            .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .fail = rule,
+        };
+        g_autofree char *cold = NULL;
+
+        if (hot) {
+            cold = host_guest_refused(&config);
+            g_assert_nonnull(strstr(cold, "vfio VFIO_FD100: "));
+            /* After the device's name both say the same */
+            g_assert_nonnull(strstr(cold, strstr(hot, ": ")));
+            refused++;
+        }
+    }
+    g_assert_cmpuint(refused, >, 0);
+    fixture_free(f);
+}
+
+/* A device that is gone answers a guest with all ones */
+static void test_dead_config(void)
+{
+    uint64_t config;
+    Fixture *f;
+
+    if (host_skipped()) {
+        return;
+    }
+    f = plug_fixture_new();
+    g_assert_true(add_iommufd(f));
+    g_assert_null(host_guest_plug(f->g, 0));
+    config = host_device_config(f->g, 0);
+    g_assert_cmphex(qtest_readl(f->g->qts, config), !=, UINT32_MAX);
+    qobject_unref(host_control(f->g, "fail vfio.read:1+*=EIO"));
+    g_assert_cmphex(qtest_readl(f->g->qts, config), ==, UINT32_MAX);
+    g_assert_cmphex(qtest_readw(f->g->qts, config), ==, UINT16_MAX);
+    g_assert_cmphex(qtest_readb(f->g->qts, config + 1), ==, UINT8_MAX);
+    host_guest_unplug(f->g, 0);
+    qobject_unref(host_control(f->g, "fail clear"));
+    check_empty(f, false);
+    fixture_free(f);
 }
 
 int main(int argc, char **argv)
@@ -424,5 +596,13 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &kinds[n], test_kind);
     }
+    for (int n = 0; n < ARRAY_SIZE(plug_kinds); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-failure/plug/%s",
+                                                plug_kinds[n].name);
+
+        qtest_add_data_func(path, &plug_kinds[n], test_plug);
+    }
+    qtest_add_func("/smmuv3-failure/plug/cold", test_cold_plug);
+    qtest_add_func("/smmuv3-failure/plug/dead-config", test_dead_config);
     return g_test_run();
 }
