@@ -1013,6 +1013,56 @@ static void test_irq_enable(void)
 }
 
 /*
+ * An event is recorded, but no message is enabled for it: the event queue's
+ * interrupt is not, only that of errors is, or the message has no address. None
+ * is written, and that is no error. An event after that has its message.
+ */
+static void test_no_message(void)
+{
+    static const struct {
+        uint32_t irqs;
+        bool address;
+    } rows[] = { { 0, true }, { 1, true }, { 4, false }, { 5, false } };
+    static const uint64_t zero[4096 / 8];
+    uint64_t page;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    set_edges(g);
+    page = host_alloc(g, 4096);
+    smmu_write64(g, 0, SMMU_GERROR_IRQ_CFG, page + 8);
+    smmu_write(g, 0, SMMU_GERROR_IRQ_CFG + 8, 2);
+    smmu_write(g, 0, SMMU_EVENTQ_IRQ_CFG + 8, 1);
+    for (int i = 0; i < ARRAY_SIZE(rows) * 2; i++) {
+        uint32_t irqs = rows[i / 2].irqs;
+
+        smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, rows[i / 2].address ? page : 0);
+        smmu_write(g, 0, SMMU_IRQ_CTRL, irqs);
+        /* Of the host, or of QEMU's own */
+        if (i % 2) {
+            raise_events(g, 0, F_TRANSLATION, 0, 1);
+        } else {
+            host_set_ste(g, 0, STE_V | 6ull << 1);
+        }
+        expect_event(g, 0, i % 2 ? F_TRANSLATION : C_BAD_STE, host_sid(g, 0));
+        g_assert_cmphex(take_message(g, page), ==, 0);
+        g_assert_cmpmem(host_ram(g, page), 4096, zero, 4096);
+        g_assert_cmpint(take_irq(g, GSIV_EVENTQ), ==, !!(irqs & 4));
+        g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==, 0);
+        smmu_write(g, 0, SMMU_IRQ_CTRL, 0);
+    }
+    smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, page);
+    smmu_write(g, 0, SMMU_IRQ_CTRL, 4);
+    raise_events(g, 0, F_TRANSLATION, 0, 1);
+    g_assert_cmphex(take_message(g, page), ==, 1);
+    expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
+    host_finish(g);
+}
+
+/*
  * A disabled interrupt sends no message any more, even for what happened
  * before. Another SMMU writes both registers in one drain, so that QEMU's main
  * loop does not run in between.
@@ -1357,6 +1407,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/wires", test_wires);
     qtest_add_func("/smmuv3-event/irq-enable", test_irq_enable);
     qtest_add_func("/smmuv3-event/irq-disable", test_irq_disable);
+    qtest_add_func("/smmuv3-event/no-message", test_no_message);
     qtest_add_func("/smmuv3-event/unwritable", test_unwritable);
     qtest_add_func("/smmuv3-event/lost-with-room", test_lost_with_room);
     qtest_add_func("/smmuv3-event/published-first", test_published_first);

@@ -756,26 +756,29 @@ static void test_illegal_behind(void)
     bed_free(bed);
 }
 
-/*
- * The host works again, but no command has told QEMU so when a device comes,
- * or when the guest enables its SMMU. The STE translates without a CFGI_STE.
- * QEMU does not wait for the host; a CMD_SYNC does.
- */
-static void test_stale(const void *enable)
+/* A slow host that has failed, so that no stream translates. Device 1 is out */
+static Bed *stale_bed(void)
 {
-    unsigned dev = enable ? 0 : 1;
-    Bed *bed;
+    Bed *bed = bed_new(NULL, true);
 
-    if (host_skipped()) {
-        return;
-    }
-    bed = bed_new(NULL, true);
     host_expect(bed->g, SAID_TAKES_NONE);
     host_guest_unplug(bed->g, 1);
     control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
     smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
     g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
     smmu_ack(bed->g, 0);
+    return bed;
+}
+
+/*
+ * The host works again, but no command has told QEMU so when a device comes,
+ * or when the guest enables its SMMU. The STE translates without a CFGI_STE.
+ * QEMU does not wait for the host; a CMD_SYNC does.
+ */
+static void recover(Bed *bed, bool enable)
+{
+    unsigned dev = enable ? 0 : 1;
+
     control(bed, "fail clear");
     control(bed, "fail " INVALIDATE "~hold");
     if (enable) {
@@ -791,6 +794,70 @@ static void test_stale(const void *enable)
     release(bed);
     smmu_sync_ok(bed->g, 0);
     host_check_reads(bed->g, dev, HOST_VA, TAG(dev));
+}
+
+static void test_stale(const void *enable)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = stale_bed();
+    recover(bed, enable);
+    bed_free(bed);
+}
+
+/* The threads that QEMU wants for an unmap, none of which it gets */
+static unsigned unmap_threads(Bed *bed)
+{
+    unsigned threads;
+
+    host_allow(bed->g, SAID_NO_THREAD);
+    control(bed, "zero");
+    control(bed, "fail pthread_create:1+*=EAGAIN");
+    set_pte(bed, 0, false);
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+    smmu_sync_ok(bed->g, 0);
+    host_check_faults(bed->g, 0, HOST_VA);
+    set_pte(bed, 0, true);
+    threads = host_counter(bed->g, "call.pthread_create");
+    control(bed, "fail clear");
+    return threads;
+}
+
+/*
+ * The guest's commands are quick for more than a minute, as none of them needs
+ * the host while nothing translates. That says nothing of the host: when a
+ * device comes, QEMU still does not wait for it. This call shows that the host
+ * is quick: QEMU needs no thread for the next ones. After a slow one it does,
+ * for a minute.
+ */
+static void test_stale_later(void)
+{
+    uint64_t before;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = stale_bed();
+    before = calls(bed);
+    for (unsigned n = 0; n < 3; n++) {
+        control(bed, "advance 61000000");
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+        smmu_sync_ok(bed->g, 0);
+    }
+    g_assert_cmpuint(calls(bed), ==, before);
+    recover(bed, false);
+    host_set_ste(bed->g, 0, STE_S1(bed->cd[0]));
+
+    g_assert_cmpuint(unmap_threads(bed), ==, 0);
+    make_slow(bed);
+    g_assert_cmpuint(unmap_threads(bed), ==, 1);
+    control(bed, "advance 61000000");
+    g_assert_cmpuint(unmap_threads(bed), ==, 1);
+    g_assert_cmpuint(unmap_threads(bed), ==, 0);
     bed_free(bed);
 }
 
@@ -984,6 +1051,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/illegal-behind", test_illegal_behind);
     qtest_add_data_func("/smmuv3-slow/stale/plug", NULL, test_stale);
     qtest_add_data_func("/smmuv3-slow/stale/enable", "enable", test_stale);
+    qtest_add_func("/smmuv3-slow/stale/later", test_stale_later);
     qtest_add_func("/smmuv3-slow/plug-dead", test_plug_dead);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
     qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
