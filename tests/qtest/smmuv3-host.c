@@ -767,9 +767,34 @@ HostGuest *host_guest_new(const HostGuestConfig *config)
     return g;
 }
 
+HostGuest *host_guest_emulated(const char *binary, const char *machine,
+                               const char *args, uint64_t smmu)
+{
+    HostGuest *g = g_new0(HostGuest, 1);
+    g_autofree char *ram = NULL, *said = NULL, *memory = NULL, *line = NULL;
+
+    g->config.n_vsmmus = 1;
+    g->config.eventq_log2 = HOST_EVENTQ_LOG2;
+    g->smmu[0].base = smmu;
+    g->dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
+    ram = g_build_filename(g->dir, "ram", NULL);
+    said = g_build_filename(g->dir, "stderr", NULL);
+    memory = ram_argument(ram);
+    map_ram(g, ram);
+    open_said(g, said);
+    line = g_strdup_printf("-nodefaults -cpu max -machine "
+                           "%s,memory-backend=ram %s %s 2>>%s", machine,
+                           memory, args, said);
+    g->qts = qtest_init_with_env(binary, line, true);
+    remove_files(g);
+    return g;
+}
+
 void host_guest_free(HostGuest *g)
 {
-    fclose(g->control);
+    if (g->control) {
+        fclose(g->control);
+    }
     qtest_quit(g->qts);
     if (g->said) {
         close_said(g);

@@ -116,6 +116,19 @@ bool host_model_available(void);
 HostGuest *host_guest_new(const HostGuestConfig *config);
 
 /**
+ * host_guest_emulated: start QEMU with no host model and no assigned device
+ * @binary: the environment variable that names QEMU
+ * @machine: the value of -machine
+ * @args: further arguments
+ * @smmu: where the registers of an emulated SMMU are
+ *
+ * The functions for memory, and those for the registers, queues and tables of
+ * SMMU 0, work as with the model.
+ */
+HostGuest *host_guest_emulated(const char *binary, const char *machine,
+                               const char *args, uint64_t smmu);
+
+/**
  * host_guest_prepare: the first part of host_guest_new()
  * @config: as there
  * @dir: for this guest's files, which are overwritten
