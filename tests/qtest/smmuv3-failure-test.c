@@ -428,6 +428,7 @@ static const Kind plug_kinds[] = {
     { "vfio.read", { "EIO", "ENODEV" } },
     { "vfio.write", { "EIO", "ENODEV" } },
     { "VFIO_DEVICE_GET_REGION_INFO", { "EINVAL", "ENODEV" } },
+    { "VFIO_DEVICE_GET_IRQ_INFO", { "EINVAL", "ENODEV" } },
 };
 
 /*
