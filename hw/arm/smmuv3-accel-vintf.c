@@ -18,7 +18,7 @@
 #include "smmuv3-accel-stream.h"
 
 /* How long a VCMDQ may take to stop; Linux waits for a second */
-#define ENABLE_NS (100 * 1000000ll)
+#define ENABLE_NS (1000 * 1000000ll)
 
 /* Memory without effect at @page, or anywhere if that is NULL */
 static void *map_nothing(void *page)

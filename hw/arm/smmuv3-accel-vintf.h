@@ -124,7 +124,7 @@ void smmuv3_accel_vintf_write(const SMMUv3AccelVintf *vintf, unsigned queue,
  * @queue: below SMMUV3_ACCEL_VINTF_QUEUES, and added
  * @enable: or clear it
  *
- * Waits 100 ms at most.
+ * Waits a second at most.
  *
  * Returns: whether STATUS agrees.
  */
