@@ -7,7 +7,7 @@ BED   = outer kernel arm64 libvirt-arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
-	@echo "make check         all tests (TESTS='unit qtest model guest libvirt base series nested' picks)"
+	@echo "make check         all tests (TESTS='unit qtest model guest libvirt plan base series nested' picks)"
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
 	@echo "make check-series  build every step of both series by itself"
@@ -46,10 +46,11 @@ build: build/config.mak
 # arm64 QEMU.
 TESTS =
 check: build/config.mak
-	@$(STEP) $(BASE) $(if $(filter-out nested series guest libvirt libvirt-nested,$(or $(TESTS),all)),pristine asan) \
-	        model $(if $(filter guest libvirt,$(or $(TESTS),guest)),x86 guest) \
+	@$(STEP) $(BASE) $(if $(filter-out nested series guest libvirt plan libvirt-nested,$(or $(TESTS),all)),pristine asan) \
+	        model $(if $(filter guest libvirt plan,$(or $(TESTS),guest)),x86) \
+	        $(if $(filter guest libvirt,$(or $(TESTS),guest)),guest) \
 	        $(if $(filter guest,$(or $(TESTS),guest)),peer) \
-	        $(if $(filter libvirt,$(or $(TESTS),libvirt)),libvirt) \
+	        $(if $(filter libvirt plan,$(or $(TESTS),libvirt)),libvirt) \
 	        $(if $(filter nested libvirt-nested,$(or $(TESTS),nested)),$(BED))
 	@scripts/check $(TESTS)
 
