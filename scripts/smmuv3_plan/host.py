@@ -81,7 +81,7 @@ class Device:
 
     @property
     def bridge(self):
-        return self.header != 0 or self.cls is not None and self.cls >> 8 in BRIDGES
+        return self.header in (1, 2) or self.cls is not None and self.cls >> 8 in BRIDGES
 
     @property
     def kind(self):
@@ -373,8 +373,7 @@ class Host:
                 self.problem(path, f"line {number + 1} has {size:#x} bytes, which no BAR has")
                 continue
             bars.append(Bar(number, size, bool(flags & IORESOURCE_IO),
-                            bool(flags & IORESOURCE_MEM_64) and number != ROM,
-                            bool(flags & IORESOURCE_PREFETCH) and number != ROM))
+                            bool(flags & IORESOURCE_MEM_64), bool(flags & IORESOURCE_PREFETCH)))
         return bars
 
     def _pci_bridge_above(self, address):

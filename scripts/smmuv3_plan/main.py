@@ -110,7 +110,7 @@ def answer(args, host, addresses, memory):
         xml = libvirt.write(machine, bind) if args.libvirt or args.json else None
         text = cmdline.write(machine, bind)
     if args.json:
-        print_json(host, results, plan, autos, bind, xml)
+        print_json(host, results, answers, plan, autos, bind, xml)
     elif args.only:
         for address, why in plan.left_out.items():
             print(f"smmuv3-plan: {address} is not in the plan: {why}", file=sys.stderr)
@@ -132,12 +132,13 @@ def answer(args, host, addresses, memory):
     return 1 if missing else 0
 
 
-def print_json(host, results, plan, autos, bind, xml):
+def print_json(host, results, answers, plan, autos, bind, xml):
     machine = plan.machine if plan else None
     out = {
         "checks": [dataclasses.asdict(r) for r in results],
         "smmus": [dataclasses.asdict(s) for s in host.smmus.values()],
         "devices": [dataclasses.asdict(d) for d in host.devices.values()],
+        "answers": {address: dataclasses.asdict(a) for address, a in answers.items()},
         "problems": host.problems,
     }
     if plan:
