@@ -8,7 +8,8 @@ loses something; an advice does neither.
 import re
 from dataclasses import dataclass
 
-from .machine import GIB, MIB, Port, mmio_needed, mmio_size_for, power_of_2, size_of, size_text, windows
+from .machine import (GIB, MIB, Port, mmio_needed, mmio_size_for, power_of_2, size_of, size_text,
+                      windows)
 from .planner import MOST_SMMUS, coherent
 
 FAULT, ADVICE = "wrong", "advice"
