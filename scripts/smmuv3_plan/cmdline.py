@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 
+from .host import full_address
 from .machine import (MIB, Assigned, Machine, Node, Other, Port, RootBus, Smmu, size_of,
                       size_text)
 
@@ -261,7 +262,7 @@ def read_device(machine, driver, options):
                                      number(options, "numa_node", doubts)))
     elif driver == "arm-smmuv3":
         known = ("primary-bus", "id", "accel")
-        machine.smmus.append(Smmu(name or f"arm-smmuv3 {len(machine.smmus)}",
+        machine.smmus.append(Smmu(name or f"arm-smmuv3 on {options.get('primary-bus')}",
                                   options.get("primary-bus"), options.get("accel") == "on",
                                   {k: v for k, v in options.items() if k not in known}))
     elif driver in PORTS:
@@ -279,7 +280,7 @@ def read_device(machine, driver, options):
         known = ("host", "id", "bus", "iommufd", "addr", "multifunction")
         machine.assigned.append(Assigned(
             name or f"vfio-pci {options.get('host') or options.get('fd') or ''}".strip(), bus,
-            options.get("host"), options.get("iommufd"),
+            full_address(options.get("host", "")) or options.get("host"), options.get("iommufd"),
             {k: v for k, v in options.items() if k not in known}))
     elif not driver:
         doubts.append("a -device without a driver")

@@ -95,6 +95,12 @@ def acpi(m, *_):
                "add the two -drive if=pflash, or -bios")
 
 
+@rule("MSIs", "virt-smmuv3.c: check_description()")
+def msis(m, *_):
+    if m.smmus and m.options.get("its") == "off" and m.options.get("gic-version") != "2":
+        yield FAULT, "the machine has no ITS, the target of MSIs", "write its=on, or drop its=off"
+
+
 @rule("one kind of IOMMU", "virt-smmuv3.c: check_other_iommus()")
 def other_iommu(m, *_):
     kind = m.options.get("iommu", "none")

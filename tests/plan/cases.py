@@ -65,6 +65,7 @@ BREAKS = [
     ("-machine virt,", "-machine q35,", "machine type"),
     ("-machine virt,", "-machine virt,acpi=off,", "ACPI"),
     ("if=pflash", "if=none", "ACPI"),
+    ("-machine virt,", "-machine virt,its=off,", "MSIs"),
     ("-machine virt,", "-machine virt,iommu=smmuv3,", "one kind of IOMMU"),
     ("-device arm-smmuv3,", "-device edu,", "there is an SMMU"),
     ("primary-bus=pcie.1", "primary-bus=port1", "primary-bus"),
