@@ -114,6 +114,10 @@ def answer(args, host, addresses, memory):
     elif args.only:
         for address, why in plan.left_out.items():
             print(f"smmuv3-plan: {address} is not in the plan: {why}", file=sys.stderr)
+        for one in results:
+            if one.verdict == checks.MISSING and one.device not in plan.left_out:
+                where = f"{one.device}: " if one.device else ""
+                print(f"smmuv3-plan: missing: {where}{one.check}: {one.text}", file=sys.stderr)
         if machine:
             print(xml if args.libvirt else text)
     else:

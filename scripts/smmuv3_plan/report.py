@@ -115,8 +115,8 @@ def notes(machine, xml):
 
 def findings_report(machine, findings):
     yield heading(f"The {machine.source}").lstrip("\n")
-    yield fold(f"{len(machine.smmus)} SMMUs, {len(machine.buses)} root complexes, "
-               f"{len(machine.assigned)} assigned devices", "  ", "  ")
+    yield (f"  SMMUs: {len(machine.smmus)}, root complexes: {len(machine.buses)}, "
+           f"assigned devices: {len(machine.assigned)}")
     for one in machine.doubts:
         yield fold(f"not read: {one}", "    ", "  ")
     for one in findings:
