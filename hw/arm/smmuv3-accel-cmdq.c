@@ -10,6 +10,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
 #include "trace.h"
 #include "hw/arm/smmuv3-msi.h"
 #include "smmuv3-accel-internal.h"
@@ -155,6 +156,28 @@ SMMUCmdError smmuv3_accel_cmdq_sync(SMMUv3State *s)
 }
 
 /*
+ * The wire is pulsed whatever the address (4.7.3), and pulses may coalesce
+ * (3.18.2).  Under KVM a pulse takes two system calls, which is a fifth of an
+ * unmap.  Software that gives an address does not wait for the wire, so it is
+ * pulsed once for all messages of a millisecond.
+ */
+#define WIRE_MS 1
+
+static void wire_timer(void *opaque)
+{
+    smmuv3_trigger_irq(opaque, SMMU_IRQ_CMD_SYNC, 0);
+}
+
+static void pulse_later(SMMUv3State *s)
+{
+    QEMUTimer *wire = s->accel_state->sync_wire;
+
+    if (!timer_pending(wire)) {
+        timer_mod(wire, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + WIRE_MS);
+    }
+}
+
+/*
  * The signal comes last, because software that sees it must see CMDQ_CONS
  * beyond the CMD_SYNC.
  */
@@ -170,9 +193,10 @@ static void complete_sync(SMMUv3State *s, const Cmd *cmd)
     if (addr && smmuv3_has_msi(s)) {
         smmuv3_write_msi(s, addr, CMD_SYNC_MSI_DATA(cmd),
                          R_GERROR_MSI_CMDQ_ABT_ERR_MASK);
+        pulse_later(s);
+    } else {
+        smmuv3_trigger_irq(s, SMMU_IRQ_CMD_SYNC, 0);
     }
-    /* The wire is pulsed whatever the address (4.7.3) */
-    smmuv3_trigger_irq(s, SMMU_IRQ_CMD_SYNC, 0);
 }
 
 SMMUCmdError smmuv3_accel_cmdq_forward(SMMUv3State *s, const uint64_t words[2],
@@ -296,7 +320,19 @@ unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
     return error;
 }
 
+void smmuv3_accel_cmdq_realize(SMMUv3State *s)
+{
+    s->accel_state->sync_wire = timer_new_ms(QEMU_CLOCK_REALTIME, wire_timer,
+                                             s);
+}
+
+void smmuv3_accel_cmdq_unrealize(SMMUv3State *s)
+{
+    timer_free(s->accel_state->sync_wire);
+}
+
 void smmuv3_accel_cmdq_reset(SMMUv3State *s)
 {
+    timer_del(s->accel_state->sync_wire);
     smmuv3_accel_queue_reset(s, &s->accel_state->cmdq);
 }

@@ -89,6 +89,7 @@ typedef struct SMMUv3Accel {
     SMMUv3AccelBatch batch;
     SMMUv3AccelDrain drain;
     SMMUv3AccelSlow slow;
+    QEMUTimer *sync_wire;       /* pulses it after messages of CMD_SYNCs */
     bool events_paused;         /* until the guest makes room */
     bool events_full;           /* since then the host may have lost some */
     bool events_refused;        /* by the host, and the user was warned */
@@ -187,6 +188,8 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s);
  * The command queue (smmuv3-accel-cmdq.c)
  */
 
+void smmuv3_accel_cmdq_realize(SMMUv3State *s);
+void smmuv3_accel_cmdq_unrealize(SMMUv3State *s);
 void smmuv3_accel_cmdq_reset(SMMUv3State *s);
 
 /**

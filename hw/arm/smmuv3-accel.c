@@ -61,6 +61,7 @@ static void accel_destroy(SMMUv3State *s)
     smmuv3_accel_vsmmu_fini(&accel->vsmmu);
     smmuv3_accel_vintf_fini(&accel->vsmmu.vintf);
     smmuv3_accel_eventq_unrealize(s);
+    smmuv3_accel_cmdq_unrealize(s);
     smmuv3_accel_drain_unrealize(s);
     smmuv3_accel_ste_unrealize(s);
     g_free(accel->name);
@@ -97,6 +98,7 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
     smmuv3_accel_caps_init(&accel->caps, &wishes);
     smmuv3_accel_ste_realize(s);
     smmuv3_accel_drain_realize(s);
+    smmuv3_accel_cmdq_realize(s);
     smmuv3_accel_eventq_realize(s);
 
     if (!block_migration(accel, errp) || !ask_for_vintf(s, errp) ||

@@ -1260,8 +1260,8 @@ static void test_order(void)
         "smmuv3_accel_invalidate", "smmuv3_trigger_irq",
         "smmuv3_accel_invalidate", "smmuv3_accel_stream_attach",
         "smmuv3_accel_invalidate", "smmuv3_trigger_irq",
-        "smmuv3_accel_invalidate", "smmuv3_write_msi", "smmuv3_trigger_irq",
-        "smmuv3_accel_invalidate", "smmuv3_write_msi", "smmuv3_trigger_irq",
+        "smmuv3_accel_invalidate", "smmuv3_write_msi",
+        "smmuv3_accel_invalidate", "smmuv3_write_msi",
     };
     HostGuestConfig config = { .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1 };
     g_autofree char *log = NULL, *args = NULL, *text = NULL;
