@@ -38,16 +38,17 @@
  * A guest that sees CONS move must see what has moved it, and CONS.ERR is
  * visible before GERROR is (IHI 0070 7.1)
  */
-static void publish_at(const SMMUv3AccelCmdqv *cmdqv, uint8_t *mem,
-                       hwaddr offset, hwaddr at)
+static void publish_vcmdq(uint32_t *mem, const uint32_t *page0, bool writes)
 {
-    uint32_t *reg = (uint32_t *)(mem + at);
-    uint32_t value = cpu_to_le32(tegra241_read(&cmdqv->regs, offset + at));
+    for (unsigned reg = 0; reg < TEGRA241_PAGE0_END / 4; reg++) {
+        uint32_t value = cpu_to_le32(page0[reg]);
 
-    if (*reg != value) {
-        /* As said above */
-        smp_wmb();
-        qatomic_set(reg, value);
+        if (mem[reg] != value &&
+            !(writes && smmuv3_accel_cmdqv_poll_is_written(reg * 4))) {
+            /* As said above */
+            smp_wmb();
+            qatomic_set(&mem[reg], value);
+        }
     }
 }
 
@@ -55,12 +56,15 @@ static void publish_at(const SMMUv3AccelCmdqv *cmdqv, uint8_t *mem,
 static void publish_page(const SMMUv3AccelCmdqv *cmdqv, uint8_t *mem,
                          hwaddr offset, bool writes)
 {
-    for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
-        for (hwaddr reg = 0; reg < TEGRA241_PAGE0_END; reg += 4) {
-            if (!writes || !smmuv3_accel_cmdqv_poll_is_written(reg)) {
-                publish_at(cmdqv, mem, offset, i * TEGRA241_STRIDE + reg);
-            }
+    for (unsigned n = 0; n < TEGRA241_VCMDQS; n++) {
+        int i = offset == TEGRA241_GLOBAL ? n :
+                tegra241_physical(&cmdqv->regs, n);
+        uint32_t page0[TEGRA241_PAGE0_END / 4] = { 0 };
+
+        if (i >= 0) {
+            tegra241_give(&cmdqv->regs, i, page0);
         }
+        publish_vcmdq((uint32_t *)(mem + n * TEGRA241_STRIDE), page0, writes);
     }
 }
 

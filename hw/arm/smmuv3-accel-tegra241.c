@@ -303,6 +303,19 @@ void tegra241_take(Tegra241 *t, unsigned i,
     vcmdq->gerrorn = page0[5] & R_GERROR_CMDQ_ERR_MASK;
 }
 
+void tegra241_give(const Tegra241 *t, unsigned i,
+                   uint32_t page0[TEGRA241_PAGE0_END / 4])
+{
+    const Tegra241Vcmdq *vcmdq = &t->vcmdq[i];
+
+    page0[0] = vcmdq->q.cons;
+    page0[1] = vcmdq->q.prod;
+    page0[2] = vcmdq->config;
+    page0[3] = vcmdq_status(t, i);
+    page0[4] = vcmdq->gerror;
+    page0[5] = vcmdq->gerrorn;
+}
+
 bool tegra241_set_error(Tegra241 *t, unsigned i, unsigned error)
 {
     Tegra241Vcmdq *vcmdq = &t->vcmdq[i];

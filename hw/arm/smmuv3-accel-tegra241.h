@@ -103,6 +103,10 @@ bool tegra241_interrupts(const Tegra241 *t);
 void tegra241_take(Tegra241 *t, unsigned i,
                    const uint32_t page0[TEGRA241_PAGE0_END / 4]);
 
+/* The other way round: tegra241_read() of all registers in page 0, but quick */
+void tegra241_give(const Tegra241 *t, unsigned i,
+                   uint32_t page0[TEGRA241_PAGE0_END / 4]);
+
 /* Has VCMDQ @i an error that the guest has not acknowledged?  Then it halts. */
 bool tegra241_halted(const Tegra241 *t, unsigned i);
 
