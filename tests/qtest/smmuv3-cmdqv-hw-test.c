@@ -183,20 +183,7 @@ static void test_registers(void)
     }
     bed = bed_new_on();
     cmdqv_remap(bed, 1, CMD_TLBI_NH_ASID(1), 1);
-    for (unsigned q = 0; q < N_QUEUES; q++) {
-        uint32_t global = GLOBAL + 0x80 * q;
-
-        g_assert_cmphex(cmdqv_get(bed->g, global + CONS), ==,
-                        cmdqv_q(bed, q, CONS));
-        g_assert_cmphex(cmdqv_get(bed->g, global + PROD), ==, bed->prod[q]);
-        g_assert_cmphex(cmdqv_get(bed->g, global + QCONFIG), ==, ENABLE);
-        g_assert_cmphex(cmdqv_get(bed->g, global + QSTATUS), ==, ENABLE);
-        g_assert_cmphex(cmdqv_get(bed->g, global + BASE), ==,
-                        bed->queue[q] | LOG2);
-    }
-    g_assert_cmphex(cmdqv_get(bed->g, STATUS), ==, ENABLE);
-    g_assert_cmphex(cmdqv_get(bed->g, VINTF_STATUS), ==, ENABLE);
-    cmdqv_check_error_maps(bed, 0);
+    cmdqv_check_registers(bed);
     g_assert_true(in_hardware(bed));
     cmdqv_bed_free(bed);
 }
@@ -225,24 +212,15 @@ static void test_size(void)
 /* Writes that take the queues back; afterwards the hardware has them again */
 static void test_control(void)
 {
-    static const struct {
-        uint32_t offset, value;
-    } writes[] = {
-        { VINTF_INT_MASK, 1 }, { VINTF_INT_MASK, 0 }, { CONFIG, ENABLE },
-        { VINTF_CONFIG, ENABLE }, { 0x1040, 0x12345 }, { 0x1080, 0x54321 },
-        { ALLOC(0), ALLOC_ALLOCATED }, { GLOBAL + QCONFIG, ENABLE },
-        { GLOBAL + GERROR, 1 }, { GLOBAL + BASE, 0xffffffff },
-        { LOGICAL + BASE + 4, 0xffffffff }, { PARAM, 0 }, { 0xfffc, 0 },
-    };
     CmdqvBed *bed;
 
     if (host_skipped()) {
         return;
     }
     bed = bed_new_on();
-    for (unsigned n = 0; n < ARRAY_SIZE(writes); n++) {
+    for (unsigned n = 0; n < CMDQV_WRITES; n++) {
         check_works(bed, 3, true);
-        cmdqv_set(bed->g, writes[n].offset, writes[n].value);
+        cmdqv_set(bed->g, cmdqv_writes[n].offset, cmdqv_writes[n].value);
         check_works(bed, 6, true);
     }
     /* A command by a global number */

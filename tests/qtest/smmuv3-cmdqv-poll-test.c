@@ -99,10 +99,7 @@ static void check_works(CmdqvBed *bed, unsigned n)
 
 static void wait_for_cons(CmdqvBed *bed, unsigned q)
 {
-    for (int n = 0; cmdqv_q(bed, q, CONS) != bed->prod[q]; n++) {
-        g_assert_cmpint(n, <, 50000);
-        g_usleep(100);
-    }
+    cmdqv_wait_for_cons(bed, q, bed->prod[q]);
 }
 
 /*
@@ -197,29 +194,20 @@ static void test_worth(void)
 /* A write that exits ends it, whatever it does */
 static void test_control(void)
 {
-    static const struct {
-        uint32_t offset, value;
-    } writes[] = {
-        { VINTF_INT_MASK, 1 }, { VINTF_INT_MASK, 0 }, { CONFIG, ENABLE },
-        { VINTF_CONFIG, ENABLE }, { 0x1040, 0x12345 }, { 0x1080, 0x54321 },
-        { ALLOC(0), ALLOC_ALLOCATED }, { GLOBAL + QCONFIG, ENABLE },
-        { GLOBAL + GERROR, 1 }, { GLOBAL + BASE, 0xffffffff },
-        { LOGICAL + BASE + 4, 0xffffffff }, { PARAM, 0 }, { 0xfffc, 0 },
-    };
     CmdqvBed *bed;
 
     if (host_skipped()) {
         return;
     }
     bed = bed_new(LONG);
-    for (unsigned n = 0; n < ARRAY_SIZE(writes); n++) {
+    for (unsigned n = 0; n < CMDQV_WRITES; n++) {
         start(bed);
         check_works(bed, 2);
         /* A command that the thread may not have seen yet */
         cmdqv_put(bed, 1, CMD_TLBI_NH_ASID(9));
         cmdqv_put(bed, 1, CMD_SYNC);
         cmdqv_set_q(bed, 1, PROD, bed->prod[1]);
-        cmdqv_set(bed->g, writes[n].offset, writes[n].value);
+        cmdqv_set(bed->g, cmdqv_writes[n].offset, cmdqv_writes[n].value);
         g_assert_false(polled(bed));
         wait_for_cons(bed, 1);
         check_works(bed, 3);
@@ -241,19 +229,7 @@ static void test_registers(void)
     }
     bed = bed_new_polled();
     cmdqv_remap(bed, 1, CMD_TLBI_NH_ASID(1), 1);
-    for (unsigned q = 0; q < N_QUEUES; q++) {
-        uint32_t global = GLOBAL + 0x80 * q;
-
-        g_assert_cmphex(cmdqv_get(bed->g, global + CONS), ==, bed->prod[q]);
-        g_assert_cmphex(cmdqv_get(bed->g, global + PROD), ==, bed->prod[q]);
-        g_assert_cmphex(cmdqv_get(bed->g, global + QCONFIG), ==, ENABLE);
-        g_assert_cmphex(cmdqv_get(bed->g, global + QSTATUS), ==, ENABLE);
-        g_assert_cmphex(cmdqv_q(bed, q, PROD), ==, bed->prod[q]);
-        g_assert_cmphex(cmdqv_q(bed, q, QCONFIG), ==, ENABLE);
-        g_assert_cmphex(cmdqv_q(bed, q, QSTATUS), ==, ENABLE);
-    }
-    g_assert_cmphex(cmdqv_get(bed->g, STATUS), ==, ENABLE);
-    cmdqv_check_error_maps(bed, 0);
+    cmdqv_check_registers(bed);
     g_assert_true(polled(bed));
     cmdqv_bed_free(bed);
 }
@@ -417,10 +393,7 @@ static void test_reset(void)
         /* What the thread has seen before does not come back */
         wait_a_little();
         g_assert_cmphex(cmdqv_get(bed->g, GLOBAL + 0x80 + PROD), ==, 0);
-        host_setup_port(bed->g, 0);
-        host_setup_device(bed->g, 0);
-        host_enable(bed->g, 0);
-        cmdqv_bed_translate(bed);
+        cmdqv_bed_restart(bed);
         cmdqv_on(bed);
     }
     cmdqv_bed_free(bed);
@@ -454,9 +427,7 @@ static void test_slow(void)
         return;
     }
     bed = bed_new_polled();
-    cmdqv_control(bed, "fail " INVALIDATE "~150000");
-    cmdqv_run_ok(bed, 0, CMD_TLBI_NH_ASID(99));
-    cmdqv_control(bed, "fail clear");
+    cmdqv_make_slow(bed);
     cmdqv_control(bed, "zero");
     cmdqv_control(bed, "fail " INVALIDATE "~hold");
     qatomic_set(bed->pte, 0);

@@ -640,10 +640,7 @@ static void test_reset(void)
                 g_assert_cmphex(cmdqv_get(bed->g, at + BASE), ==, 0);
             }
         }
-        host_setup_port(bed->g, 0);
-        host_setup_device(bed->g, 0);
-        host_enable(bed->g, 0);
-        cmdqv_bed_translate(bed);
+        cmdqv_bed_restart(bed);
     }
     cmdqv_bed_free(bed);
 }
@@ -652,23 +649,13 @@ static void test_reset(void)
  * A slow host
  */
 
-static void wait_for_cons(CmdqvBed *bed, uint32_t cons)
-{
-    for (int i = 0; cmdqv_q(bed, 0, CONS) != cons; i++) {
-        g_assert_cmpint(i, <, 100000);
-        g_usleep(100);
-    }
-}
-
 /* One slow call shows that the host is slow */
 static CmdqvBed *bed_new_slow(void)
 {
     CmdqvBed *bed = bed_new();
 
     cmdqv_on(bed);
-    cmdqv_control(bed, "fail " INVALIDATE "~150000");
-    cmdqv_run_ok(bed, 0, CMD_TLBI_NH_ASID(99));
-    cmdqv_control(bed, "fail clear");
+    cmdqv_make_slow(bed);
     return bed;
 }
 
@@ -720,13 +707,10 @@ static void test_slow(const void *opaque)
     }
     cmdqv_control(bed, "release");
     if (g_str_equal(how, "no-sync")) {
-        wait_for_cons(bed, bed->prod[0]);
+        cmdqv_wait_for_cons(bed, 0, bed->prod[0]);
     }
     if (g_str_equal(how, "reset")) {
-        host_setup_port(bed->g, 0);
-        host_setup_device(bed->g, 0);
-        host_enable(bed->g, 0);
-        cmdqv_bed_translate(bed);
+        cmdqv_bed_restart(bed);
         cmdqv_on(bed);
         cmdqv_remap(bed, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1), 1);
         cmdqv_bed_free(bed);
@@ -840,7 +824,7 @@ static void test_slow_full(void)
     qtest_qmp_assert_success(bed->g->qts, "{ 'execute': 'query-status' }");
     cmdqv_control(bed, "fail clear");
     cmdqv_control(bed, "release");
-    wait_for_cons(bed, N + 1);
+    cmdqv_wait_for_cons(bed, 0, N + 1);
     g_assert_cmpuint(host_counter(bed->g, "smmu.cmd.TLBI_NH_ASID"), >=, N);
     cmdqv_bed_free(bed);
 }

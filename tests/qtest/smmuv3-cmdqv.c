@@ -53,6 +53,50 @@ void cmdqv_wait_until_held(CmdqvBed *bed)
     }
 }
 
+void cmdqv_make_slow(CmdqvBed *bed)
+{
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~150000");
+    cmdqv_run_ok(bed, 0, CMD_TLBI_NH_ASID(99));
+    cmdqv_control(bed, "fail clear");
+}
+
+const CmdqvWrite cmdqv_writes[] = {
+    { VINTF_INT_MASK, 1 }, { VINTF_INT_MASK, 0 }, { CONFIG, ENABLE },
+    { VINTF_CONFIG, ENABLE }, { 0x1040, 0x12345 }, { 0x1080, 0x54321 },
+    { ALLOC(0), ALLOC_ALLOCATED }, { GLOBAL + QCONFIG, ENABLE },
+    { GLOBAL + GERROR, 1 }, { GLOBAL + BASE, 0xffffffff },
+    { LOGICAL + BASE + 4, 0xffffffff }, { PARAM, 0 }, { 0xfffc, 0 },
+};
+
+void cmdqv_check_registers(CmdqvBed *bed)
+{
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        uint32_t global = GLOBAL + 0x80 * q;
+
+        g_assert_cmphex(cmdqv_get(bed->g, global + CONS), ==, bed->prod[q]);
+        g_assert_cmphex(cmdqv_get(bed->g, global + PROD), ==, bed->prod[q]);
+        g_assert_cmphex(cmdqv_get(bed->g, global + QCONFIG), ==, ENABLE);
+        g_assert_cmphex(cmdqv_get(bed->g, global + QSTATUS), ==, ENABLE);
+        g_assert_cmphex(cmdqv_get(bed->g, global + BASE), ==,
+                        bed->queue[q] | LOG2);
+        g_assert_cmphex(cmdqv_q(bed, q, CONS), ==, bed->prod[q]);
+        g_assert_cmphex(cmdqv_q(bed, q, PROD), ==, bed->prod[q]);
+        g_assert_cmphex(cmdqv_q(bed, q, QCONFIG), ==, ENABLE);
+        g_assert_cmphex(cmdqv_q(bed, q, QSTATUS), ==, ENABLE);
+    }
+    g_assert_cmphex(cmdqv_get(bed->g, STATUS), ==, ENABLE);
+    g_assert_cmphex(cmdqv_get(bed->g, VINTF_STATUS), ==, ENABLE);
+    cmdqv_check_error_maps(bed, 0);
+}
+
+void cmdqv_wait_for_cons(CmdqvBed *bed, unsigned q, uint32_t cons)
+{
+    for (int n = 0; cmdqv_q(bed, q, CONS) != cons; n++) {
+        g_assert_cmpint(n, <, 50000);
+        g_usleep(100);
+    }
+}
+
 /*
  * What a driver does
  */
@@ -175,6 +219,14 @@ void cmdqv_bed_translate(CmdqvBed *bed)
     });
     host_set_ste(g, 0, STE_S1(cd));
     host_check_reads(g, 0, HOST_VA, TAG(0));
+}
+
+void cmdqv_bed_restart(CmdqvBed *bed)
+{
+    host_setup_port(bed->g, 0);
+    host_setup_device(bed->g, 0);
+    host_enable(bed->g, 0);
+    cmdqv_bed_translate(bed);
 }
 
 CmdqvBed *cmdqv_bed_new(HostGuestConfig config)

@@ -72,8 +72,11 @@ typedef struct CmdqvBed {
  */
 CmdqvBed *cmdqv_bed_new(HostGuestConfig config);
 
-/* The device translates HOST_VA; again after a reset */
+/* The device translates HOST_VA */
 void cmdqv_bed_translate(CmdqvBed *bed);
+
+/* The machine was reset: its firmware and driver start again, up to there */
+void cmdqv_bed_restart(CmdqvBed *bed);
 
 /* Fails the test if the host has objects left, or a stale access was seen */
 void cmdqv_bed_free(CmdqvBed *bed);
@@ -83,6 +86,17 @@ void cmdqv_control(CmdqvBed *bed, const char *command);
 
 /* Wait until the model holds a call, as "fail CALL~hold" says */
 void cmdqv_wait_until_held(CmdqvBed *bed);
+
+/* A call takes long, so that QEMU makes the next ones in a thread */
+void cmdqv_make_slow(CmdqvBed *bed);
+
+/* Writes that exit whoever has the queues, and change nothing that matters */
+typedef struct CmdqvWrite {
+    uint32_t offset, value;
+} CmdqvWrite;
+
+#define CMDQV_WRITES    13
+extern const CmdqvWrite cmdqv_writes[CMDQV_WRITES];
 
 /* Registers, by their offset in the CMDQV */
 uint32_t cmdqv_get(HostGuest *g, uint32_t offset);
@@ -107,6 +121,12 @@ void cmdqv_queue_on(CmdqvBed *bed, unsigned q);
 
 /* All of it */
 void cmdqv_on(CmdqvBed *bed);
+
+/* All queues are enabled and empty, in each page that shows them */
+void cmdqv_check_registers(CmdqvBed *bed);
+
+/* Wait until CONS of queue @q is @cons, without an error */
+void cmdqv_wait_for_cons(CmdqvBed *bed, unsigned q, uint32_t cons);
 
 /* Append a command, without a write to PROD */
 void cmdqv_put(CmdqvBed *bed, unsigned q, HostCmd cmd);
