@@ -157,9 +157,9 @@ SMMUCmdError smmuv3_accel_cmdq_sync(SMMUv3State *s)
 
 /*
  * The wire is pulsed whatever the address (4.7.3), and pulses may coalesce
- * (3.18.2).  Under KVM a pulse takes two system calls, which is a fifth of an
- * unmap.  Software that gives an address does not wait for the wire, so it is
- * pulsed once for all messages of a millisecond.
+ * (3.18.2).  Under KVM a pulse takes two system calls, in each unmap.  Software
+ * that gives an address does not wait for the wire.  So it is pulsed once for
+ * all messages of a millisecond.
  */
 #define WIRE_MS 1
 

@@ -74,15 +74,12 @@ struct SMMUv3AccelPoll {
     unsigned served;            /* changes seen since the thread started */
 };
 
-static uint32_t *cell(const SMMUv3AccelPoll *poll, unsigned l, unsigned reg)
-{
-    return &poll->mem[(l * TEGRA241_STRIDE + written[reg]) / 4];
-}
-
 static uint32_t look(const SMMUv3AccelPoll *poll, unsigned l, unsigned reg)
 {
+    hwaddr at = l * TEGRA241_STRIDE + written[reg];
+
     /* The commands are older than the PROD that is behind them */
-    return qatomic_load_acquire(cell(poll, l, reg));
+    return qatomic_load_acquire(&poll->mem[at / 4]);
 }
 
 static bool has_changed(const SMMUv3AccelPoll *poll)
