@@ -328,7 +328,7 @@ def rights(q, device):
        "Linux arm-smmu-v3-iommufd.c: arm_smmu_get_viommu_size()", True)
 def nesting(q, device):
     answer = q.answers.get(device.address)
-    complex_ = q.host.iort.complex_of(device.segment) if q.host.iort else None
+    complex_ = q.host.complex_of(device)
     if answer:
         if answer.nests:
             yield OK, "the kernel made a vIOMMU for it"
@@ -352,7 +352,7 @@ def nesting(q, device):
        "Linux iort.c: iort_pci_rc_supports_ats()", True)
 def ats(q, device):
     answer = q.answers.get(device.address)
-    complex_ = q.host.iort.complex_of(device.segment) if q.host.iort else None
+    complex_ = q.host.complex_of(device)
     if answer:
         yield OK, "the host lets it use ATS" if answer.ats else "none"
     elif device.ats is False:

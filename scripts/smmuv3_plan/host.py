@@ -386,6 +386,10 @@ class Host:
                     return part
         return None
 
+    def complex_of(self, device):
+        """What the IORT says of the device's root complex, or None."""
+        return self.iort.complex_of(device.segment) if self.iort else None
+
     def group_of(self, device):
         """Addresses of the other devices of its IOMMU group.  QEMU counts bridges too
         (iommufd_cdev_group_mates() in hw/vfio/iommufd.c)."""

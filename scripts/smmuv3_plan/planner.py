@@ -160,11 +160,9 @@ def ats(host, devices, answers):
             known.append(answers[device.address].ats)
         elif device.ats is False:
             known.append(False)
-        elif host.iort:
-            complex_ = host.iort.complex_of(device.segment)
-            known.append(False if complex_ and not complex_.ats else None)
         else:
-            known.append(None)
+            complex_ = host.complex_of(device)
+            known.append(False if complex_ and not complex_.ats else None)
     if any(known):
         return "on"
     return "off" if all(k is False for k in known) else "as the host has it; --probe tells"
