@@ -367,6 +367,7 @@ bool smmuv3_accel_park_next(SMMUv3AccelVsmmu *vsmmu)
             (stream->now.action == SMMUV3_ACCEL_TRANSLATE &&
              !smmuv3_accel_decision_equal(&stream->want, &park))) {
             smmuv3_accel_stream_apply(stream, stream->sid, &park, NULL);
+            stream->parked = true;
             return true;
         }
     }

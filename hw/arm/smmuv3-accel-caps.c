@@ -62,7 +62,18 @@ static unsigned oas_of(unsigned bits)
     return oas;
 }
 
-static unsigned host_cap(const SMMUv3HostInfo *host, SMMUv3AccelCap cap)
+const char *smmuv3_accel_cap_field(SMMUv3AccelCap cap)
+{
+    return cap_table[cap].field;
+}
+
+const char *smmuv3_accel_cap_property(SMMUv3AccelCap cap)
+{
+    return cap_table[cap].property;
+}
+
+unsigned smmuv3_accel_cap_of_host(const SMMUv3HostInfo *host,
+                                  SMMUv3AccelCap cap)
 {
     if (cap == SMMUV3_CAP_OAS) {
         return oas_of(host->address_bits);
@@ -81,6 +92,7 @@ static void want(SMMUv3AccelCaps *caps, SMMUv3AccelCap cap, unsigned value)
 {
     caps->value[cap] = value;
     caps->need[cap] = value;
+    caps->reason[cap] = SMMUV3_CAP_BY_PROPERTY;
 }
 
 void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps,
@@ -91,6 +103,8 @@ void smmuv3_accel_caps_init(SMMUv3AccelCaps *caps,
         caps->value[i] = cap_table[i].most;
     }
     caps->value[SMMUV3_CAP_ATS] = wishes->ats == ON_OFF_AUTO_ON;
+    caps->reason[SMMUV3_CAP_ATS] = caps->any_ats ? SMMUV3_CAP_BY_BASELINE :
+                                                   SMMUV3_CAP_BY_PROPERTY;
     if (wishes->ril != ON_OFF_AUTO_AUTO) {
         want(caps, SMMUV3_CAP_RIL, wishes->ril == ON_OFF_AUTO_ON);
     }
@@ -170,9 +184,10 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
     met.seen_host = true;
     if (caps->any_ats && !caps->frozen) {
         met.value[SMMUV3_CAP_ATS] |= host->ats;
+        met.reason[SMMUV3_CAP_ATS] = SMMUV3_CAP_BY_HOST;
     }
     for (int i = 0; i < SMMUV3_CAP__MAX; i++) {
-        unsigned have = host_cap(host, i);
+        unsigned have = smmuv3_accel_cap_of_host(host, i);
         unsigned least = caps->frozen ? caps->value[i] : caps->need[i];
 
         if (i == SMMUV3_CAP_ATS) {
@@ -180,6 +195,10 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
         }
         if (have < least) {
             cap_fault(faults, caps, i, have, least);
+        }
+        if (!caps->frozen && have <= met.value[i] &&
+            met.reason[i] != SMMUV3_CAP_BY_PROPERTY) {
+            met.reason[i] = SMMUV3_CAP_BY_HOST;
         }
         met.value[i] = MIN(met.value[i], have);
     }
@@ -201,6 +220,7 @@ bool smmuv3_accel_caps_add_host(SMMUv3AccelCaps *caps,
 /* IHI 0070 2.4, 2.9, 6.3.6: what a feature may not be without */
 static void drop_dependent(SMMUv3AccelCaps *caps)
 {
+    SMMUv3AccelCaps before = *caps;
     uint8_t *value = caps->value;
 
     if (!value[SMMUV3_CAP_RIL] || !value[SMMUV3_CAP_BBML] ||
@@ -211,6 +231,11 @@ static void drop_dependent(SMMUv3AccelCaps *caps)
         value[SMMUV3_CAP_VAX] = 0;
         value[SMMUV3_CAP_OAS] = MAX(caps->need[SMMUV3_CAP_OAS],
                                     MIN(value[SMMUV3_CAP_OAS], oas_of(48)));
+    }
+    for (int i = 0; i < SMMUV3_CAP__MAX; i++) {
+        if (value[i] != before.value[i]) {
+            caps->reason[i] = SMMUV3_CAP_BY_DEPENDENCY;
+        }
     }
 }
 
@@ -224,6 +249,9 @@ void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps)
         if (i != SMMUV3_CAP_ATS) {
             caps->value[i] = MAX(caps->need[i], MIN(caps->value[i],
                                                     cap_table[i].baseline));
+            if (caps->reason[i] != SMMUV3_CAP_BY_PROPERTY) {
+                caps->reason[i] = SMMUV3_CAP_BY_BASELINE;
+            }
         }
     }
     drop_dependent(caps);

@@ -42,8 +42,18 @@ typedef struct SMMUv3AccelWishes {
     int ssidsize;               /* in bits, or -1 for auto */
 } SMMUv3AccelWishes;
 
+/* Why the guest gets a value */
+typedef enum SMMUv3AccelCapReason {
+    SMMUV3_CAP_BY_MODEL,
+    SMMUV3_CAP_BY_PROPERTY,
+    SMMUV3_CAP_BY_HOST,
+    SMMUV3_CAP_BY_BASELINE,
+    SMMUV3_CAP_BY_DEPENDENCY,   /* on another capability, which is absent */
+} SMMUv3AccelCapReason;
+
 typedef struct SMMUv3AccelCaps {
     uint8_t value[SMMUV3_CAP__MAX];     /* what the guest gets */
+    SMMUv3AccelCapReason reason[SMMUV3_CAP__MAX];
     uint8_t need[SMMUV3_CAP__MAX];      /* what the user insists on */
     bool any_ats;                       /* ATS if one device has it */
     bool seen_host;                     /* they account for some host */
@@ -104,6 +114,16 @@ void smmuv3_accel_caps_freeze(SMMUv3AccelCaps *caps);
  */
 void smmuv3_accel_caps_to_regs(const SMMUv3AccelCaps *caps, uint32_t idr[6],
                                uint32_t *aidr);
+
+/* The field of an ID register, for example "IDR3.RIL" */
+const char *smmuv3_accel_cap_field(SMMUv3AccelCap cap);
+
+/* The property that asks for it, or NULL */
+const char *smmuv3_accel_cap_property(SMMUv3AccelCap cap);
+
+/* What the physical SMMUv3 has; not valid for SMMUV3_CAP_ATS */
+unsigned smmuv3_accel_cap_of_host(const SMMUv3HostInfo *host,
+                                  SMMUv3AccelCap cap);
 
 /*
  * The rules that follow from the capabilities and from the host.  Without a

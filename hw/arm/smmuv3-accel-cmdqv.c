@@ -220,13 +220,34 @@ void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
  * Registers
  */
 
+static bool is_vcmdq(hwaddr offset, hwaddr reg)
+{
+    hwaddr page = offset / TEGRA241_PAGE * TEGRA241_PAGE;
+
+    return (page == TEGRA241_GLOBAL || page == TEGRA241_LOGICAL) &&
+           offset % TEGRA241_STRIDE == reg;
+}
+
+static SMMUv3AccelExit exit_of(hwaddr offset)
+{
+    return is_vcmdq(offset, SMMUV3_VCMDQ_PROD) ? SMMUV3_EXIT_VCMDQ_PROD :
+           is_vcmdq(offset, SMMUV3_VCMDQ_CONS) ? SMMUV3_EXIT_VCMDQ_CONS :
+                                                 SMMUV3_EXIT_CMDQV_OTHER;
+}
+
+void smmuv3_accel_cmdqv_look(SMMUv3State *s)
+{
+    smmuv3_accel_cmdqv_hw_look(s);
+    smmuv3_accel_cmdqv_poll_look(s);
+}
+
 static uint64_t cmdqv_read(void *opaque, hwaddr offset, unsigned size)
 {
     SMMUv3State *s = opaque;
     uint32_t value;
 
-    smmuv3_accel_cmdqv_hw_look(s);
-    smmuv3_accel_cmdqv_poll_look(s);
+    s->accel_state->stats.read[exit_of(offset)]++;
+    smmuv3_accel_cmdqv_look(s);
     value = tegra241_read(&s->accel_state->cmdqv->regs, offset);
     trace_smmuv3_accel_cmdqv_read(s->accel_state->name, offset, value);
     return value;
@@ -258,6 +279,7 @@ static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
     SMMUv3State *s = opaque;
 
     trace_smmuv3_accel_cmdqv_write(s->accel_state->name, offset, value);
+    s->accel_state->stats.write[exit_of(offset)]++;
     if (smmuv3_accel_cmdqv_poll_forward(s, offset, value)) {
         return;
     }

@@ -40,6 +40,9 @@ struct SMMUv3AccelCmdqv {
     SMMUv3AccelPoll *poll;      /* NULL if nobody watches PROD */
 };
 
+/* Bring @cmdqv->regs up to date, whoever has the VCMDQs */
+void smmuv3_accel_cmdqv_look(SMMUv3State *s);
+
 /* Let the guest read the registers' current values */
 void smmuv3_accel_cmdqv_publish(SMMUv3AccelCmdqv *cmdqv);
 

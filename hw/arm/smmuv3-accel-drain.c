@@ -104,6 +104,7 @@ void smmuv3_accel_drain_note(SMMUv3State *s, SMMUCommandType type)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
+    s->accel_state->stats.command[type]++;
     drain->worked = !s->accel_state->batch.n || type == SMMU_CMD_CFGI_STE ||
                     type == SMMU_CMD_CFGI_STE_RANGE ||
                     ++drain->n >= LONG_DRAIN;
@@ -129,6 +130,7 @@ void smmuv3_accel_drain_take_pages(SMMUv3State *s)
                                      &drain->cmd[drain->next - 1],
                                      drain->n_read - drain->next,
                                      q->cons, WRAP_INDEX_MASK(q));
+    accel->stats.command[drain->cmd[drain->next - 1][0] & 0xff] += n;
     drain->next += n;
     drain->n += n;
     q->cons = deposit32(q->cons, 0, q->log2size + 1, q->cons + n);
@@ -168,6 +170,8 @@ SMMUCmdError smmuv3_accel_drain_stop(SMMUv3State *s, SMMUCmdError error)
     drain->running = false;
     late = smmuv3_accel_flush(s);
     now = get_clock();
+    s->accel_state->stats.drain_us[
+        smmuv3_accel_bin((now - drain->start) / SCALE_US)]++;
     smmuv3_accel_slow_note(s, now);
     trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
                               now - drain->start);

@@ -46,6 +46,7 @@ static MemTxResult put(SMMUv3State *s, const Evt *evt)
     if (r == MEMTX_OK) {
         queue_prod_incr(q);
         smmuv3_accel_publish(s, A_EVENTQ_PROD, q->prod);
+        s->accel_state->stats.event[evt->word[0] & 0xff]++;
     }
     return r;
 }
@@ -55,6 +56,8 @@ static void overflow(SMMUv3State *s)
     if (smmuv3_eventq_overflow(&s->eventq)) {
         smmuv3_accel_publish(s, A_EVENTQ_PROD, s->eventq.prod);
         trace_smmuv3_accel_overflow(s->accel_state->name);
+        s->accel_state->stats.overflows++;
+        smmuv3_accel_tell_events_lost(s, true);
     }
 }
 
@@ -104,8 +107,11 @@ static void host_lost_events(void *opaque)
 {
     SMMUv3State *s = opaque;
 
+    s->accel_state->stats.events_lost++;
     if (s->accel_state->events_full) {
         overflow(s);
+    } else {
+        smmuv3_accel_tell_events_lost(s, false);
     }
 }
 
@@ -139,6 +145,9 @@ static void drain_host_events(void *opaque)
         accel->events_full = true;
     } else if (before - after < MIN(before, SMMUV3_HOST_EVENTS_MAX)) {
         accel->events_full = false;     /* the host has no more */
+    }
+    if (!alive) {
+        smmuv3_accel_tell_events_lost(s, false);
     }
     accel->events_failed = !alive;
     accel->events_paused = alive && !after;
@@ -249,6 +258,7 @@ void smmuv3_accel_eventq_update(SMMUv3State *s)
             accel->events_refused = false;
         } else if (!accel->events_refused) {
             accel->events_refused = true;
+            smmuv3_accel_tell_events_lost(s, false);
             warn_reportf_err(err, "%s: faults of its devices show in the "
                              "host's log only: ", accel->name);
         } else {

@@ -25,7 +25,29 @@
 #include "smmuv3-accel-batch.h"
 #include "smmuv3-accel-caps.h"
 #include "smmuv3-accel-drain.h"
+#include "smmuv3-accel-stats.h"
 #include "smmuv3-accel-stream.h"
+
+/* What makes QEMU decide again where a stream is attached */
+typedef enum SMMUv3AccelEdge {
+    SMMUV3_ACCEL_EDGE_PLUG,
+    SMMUV3_ACCEL_EDGE_RESET,
+    SMMUV3_ACCEL_EDGE_SMMUEN,
+    SMMUV3_ACCEL_EDGE_GBPA,
+    SMMUV3_ACCEL_EDGE_CFGI,     /* an error in the STE is recorded */
+    SMMUV3_ACCEL_EDGE_RENUMBER,
+    SMMUV3_ACCEL_EDGE_RETRY,
+} SMMUv3AccelEdge;
+
+/* Why the decision is as it is */
+typedef enum SMMUv3AccelCause {
+    SMMUV3_ACCEL_CAUSE_DISABLED,        /* SMMUEN is 0: GBPA.ABORT decides */
+    SMMUV3_ACCEL_CAUSE_STE,
+    SMMUV3_ACCEL_CAUSE_STE_INVALID,     /* its V is 0 */
+    SMMUV3_ACCEL_CAUSE_STE_ILLEGAL,
+    SMMUV3_ACCEL_CAUSE_STE_ABSENT,
+    SMMUV3_ACCEL_CAUSE_STE_UNREADABLE,
+} SMMUv3AccelCause;
 
 /* An assigned device below the SMMU */
 typedef struct SMMUv3AccelEndpoint {
@@ -34,6 +56,9 @@ typedef struct SMMUv3AccelEndpoint {
     PCIBus *bus;
     int devfn;
     HostIOMMUDeviceIOMMUFD *idev;   /* referenced */
+    SMMUv3AccelCause cause;         /* why the stream is to be where it is */
+    SMMUv3AccelEdge edge;           /* what has moved it where it is */
+    char *error;                    /* why the host last refused, or NULL */
     bool reported;                  /* the user knows the stream's error */
     int64_t report_from;            /* ns; the next one is not told before */
     bool msi_reported;              /* the user knows that its MSIs fault */
@@ -63,6 +88,7 @@ typedef struct SMMUv3Accel {
     PCIBus *bus;                /* the primary bus */
     Notifier machine_done;
     uint64_t msi_faults;        /* the property msi-faults */
+    SMMUv3AccelStats stats;
     Error *migration_blocker;
     VMStateDescription unmigratable;
 
@@ -93,6 +119,7 @@ typedef struct SMMUv3Accel {
     bool events_paused;         /* until the guest makes room */
     bool events_full;           /* since then the host may have lost some */
     bool events_refused;        /* by the host, and the user was warned */
+    int64_t events_tell_from;   /* ns; no event of QMP is sent before */
     QEMUTimer *events_close;    /* a vEVENTQ that could not be freed at once */
     unsigned events_close_ms;   /* 0 while there is none */
     bool events_failed;         /* to be read, likewise */
@@ -141,12 +168,6 @@ void smmuv3_accel_note_msi_fault(SMMUv3State *s, const SMMUv3HostEvent *event);
  * Streams (smmuv3-accel-ste.c)
  */
 
-/* What makes QEMU decide again where a stream is attached */
-typedef enum SMMUv3AccelEdge {
-    SMMUV3_ACCEL_EDGE_CFGI,     /* an error in the STE is recorded */
-    SMMUV3_ACCEL_EDGE_OTHER,
-} SMMUv3AccelEdge;
-
 void smmuv3_accel_ste_realize(SMMUv3State *s);
 void smmuv3_accel_ste_unrealize(SMMUv3State *s);
 
@@ -170,7 +191,7 @@ void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
                                      SMMUv3AccelEdge edge);
 
 /* The same for all streams of @s: reset, CR0.SMMUEN, GBPA */
-void smmuv3_accel_refresh_all(SMMUv3State *s);
+void smmuv3_accel_refresh_all(SMMUv3State *s, SMMUv3AccelEdge edge);
 
 /* Some stream is not where the guest wants it: try again later */
 void smmuv3_accel_retry_pending(SMMUv3State *s);
@@ -348,6 +369,19 @@ void smmuv3_accel_eventq_update(SMMUv3State *s);
 
 /* The host keeps no events any more */
 void smmuv3_accel_eventq_stop(SMMUv3State *s);
+
+/*
+ * What a person asks (smmuv3-accel-query.c)
+ */
+
+/* Events of QMP: the host refuses what a stream is to be attached to */
+void smmuv3_accel_tell_stream_error(SMMUv3AccelEndpoint *ep, const char *error);
+
+/* The host has lost invalidations, so that all streams are parked */
+void smmuv3_accel_tell_invalidations_lost(SMMUv3State *s);
+
+/* The guest will not see some events; at most one in ten seconds is sent */
+void smmuv3_accel_tell_events_lost(SMMUv3State *s, bool overflow);
 
 /*
  * Registers in memory (smmuv3-accel-regs.c)

@@ -184,6 +184,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
     }
     smmuv3_accel_stream_fini(stream);
     object_unref(OBJECT(ep->idev));
+    g_free(ep->error);
     g_free(ep);
 }
 
@@ -191,7 +192,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
 static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
 {
     ERRP_GUARD();
-    int ret = smmuv3_accel_refresh_stream(ep, SMMUV3_ACCEL_EDGE_OTHER, errp);
+    int ret = smmuv3_accel_refresh_stream(ep, SMMUV3_ACCEL_EDGE_PLUG, errp);
     SMMUv3AccelVsmmu *vsmmu = ep->stream.vsmmu;
 
     if (!ret) {

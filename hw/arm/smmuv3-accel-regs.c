@@ -170,11 +170,34 @@ static void expose_zeros(SMMUv3State *s, hwaddr offset, unsigned size,
  * The region
  */
 
+static SMMUv3AccelExit exit_of(hwaddr offset)
+{
+    switch (offset) {
+    case A_CMDQ_PROD:
+        return SMMUV3_EXIT_CMDQ_PROD;
+    case A_CMDQ_CONS:
+        return SMMUV3_EXIT_CMDQ_CONS;
+    case A_EVENTQ_PROD:
+        return SMMUV3_EXIT_EVENTQ_PROD;
+    case A_EVENTQ_CONS:
+        return SMMUV3_EXIT_EVENTQ_CONS;
+    default:
+        return SMMUV3_EXIT_OTHER;
+    }
+}
+
+void smmuv3_accel_do_read(SMMUv3State *s, hwaddr offset)
+{
+    s->accel_state->stats.read[exit_of(offset)]++;
+}
+
 /* memory.c does not guard a ROM device against a device that accesses itself */
 bool smmuv3_accel_do_write_begin(SMMUv3State *s, hwaddr offset, unsigned size,
                                  uint64_t value)
 {
     MemReentrancyGuard *guard = &DEVICE(s)->mem_reentrancy_guard;
+
+    s->accel_state->stats.write[exit_of(offset)]++;
 
     if (s->accel_state->reg_mem) {
         if (guard->engaged_in_io) {

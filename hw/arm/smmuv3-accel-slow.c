@@ -162,6 +162,7 @@ static void start_job(SMMUv3State *s)
     SMMUv3AccelSlow *slow = &accel->slow;
     SMMUv3AccelBatch *batch = accel->batch.n ? &accel->batch : NULL;
 
+    accel->stats.jobs++;
     slow->busy = true;
     slow->parking = slow->abandoned = false;
     slow->resync = !batch;
@@ -188,10 +189,19 @@ static void note_result(SMMUv3AccelQueue *queue, unsigned result, uint32_t cons)
     }
 }
 
+/* @was_stale: invalidations were lost before, so that it is no news */
+static void tell_if_lost(SMMUv3State *s, bool was_stale)
+{
+    if (s->accel_state->vsmmu.stale && !was_stale) {
+        smmuv3_accel_tell_invalidations_lost(s);
+    }
+}
+
 static void job_ended(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelSlow *slow = &accel->slow;
+    bool stale = accel->vsmmu.stale;
     int64_t now = get_clock();
     unsigned result;
     uint32_t cons;
@@ -199,6 +209,7 @@ static void job_ended(SMMUv3State *s)
     join_thread(slow);
     note_time(accel, now, now - slow->started);
     result = smmuv3_accel_job_end(&slow->job, &accel->vsmmu, &cons);
+    tell_if_lost(s, stale);
     if (result == SMMUV3_ACCEL_FLUSH_AGAIN) {
         start_thread(slow);
         return;
@@ -304,8 +315,11 @@ static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
     unsigned result;
 
     do {
+        bool stale = accel->vsmmu.stale;
+
         result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
                                             &cons);
+        tell_if_lost(s, stale);
         note_result(queue, result, cons);
         if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
             error = SMMU_CERROR_ILL;

@@ -130,7 +130,7 @@ void smmuv3_accel_refresh_pending(SMMUv3State *s)
     QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
         if (smmuv3_accel_stream_pending(stream)) {
             smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
-                                            SMMUV3_ACCEL_EDGE_OTHER);
+                                            SMMUV3_ACCEL_EDGE_RETRY);
         }
     }
 }
@@ -140,6 +140,7 @@ static void retry_timer(void *opaque)
     SMMUv3State *s = opaque;
     SMMUv3Accel *accel = s->accel_state;
 
+    accel->stats.retries++;
     smmuv3_accel_refresh_pending(s);
     if (!timer_pending(accel->retry)) {
         accel->retry_ms = 0;
@@ -150,9 +151,29 @@ static void retry_timer(void *opaque)
  * Edges
  */
 
+static SMMUv3AccelCause cause_of(const SMMUv3AccelInputs *in,
+                                 SMMUv3AccelFault fault)
+{
+    if (!in->smmuen) {
+        return SMMUV3_ACCEL_CAUSE_DISABLED;
+    }
+    switch (fault) {
+    case SMMUV3_ACCEL_FAULT_BAD_STREAMID:
+        return SMMUV3_ACCEL_CAUSE_STE_ABSENT;
+    case SMMUV3_ACCEL_FAULT_STE_FETCH:
+        return SMMUV3_ACCEL_CAUSE_STE_UNREADABLE;
+    case SMMUV3_ACCEL_FAULT_BAD_STE:
+        return SMMUV3_ACCEL_CAUSE_STE_ILLEGAL;
+    default:
+        return FIELD_EX64(in->ste[0], STE0, V) ? SMMUV3_ACCEL_CAUSE_STE :
+                                              SMMUV3_ACCEL_CAUSE_STE_INVALID;
+    }
+}
+
 int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
                                 Error **errp)
 {
+    ERRP_GUARD();
     SMMUv3State *s = ep->smmu;
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelStream *stream = &ep->stream;
@@ -165,6 +186,7 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
         .gbpa_abort = FIELD_EX32(s->gbpa, GBPA, ABORT),
     };
     SMMUv3AccelDecision decision;
+    uint64_t moves = stream->moves;
     dma_addr_t fetch_addr = 0;
     int64_t start;
     int ret;
@@ -178,6 +200,14 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
     }
     start = accel->vsmmu.stale ? get_clock() : 0;
     ret = smmuv3_accel_stream_apply(stream, sid, &decision, errp);
+    ep->cause = cause_of(&in, decision.fault);
+    if (stream->moves != moves) {
+        ep->edge = edge;
+    }
+    if (ret) {
+        g_free(ep->error);
+        ep->error = g_strdup(error_get_pretty(*errp));
+    }
     if (start) {
         /* It may have called a host that does not answer */
         smmuv3_accel_slow_note_since(s, start);
@@ -204,19 +234,19 @@ void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
                 accel->retry_ms >= RETRY_REPORT_MS)) {
         ep->reported = true;
         ep->report_from = now + REPORT_PAUSE_NS;
+        smmuv3_accel_tell_stream_error(ep, error_get_pretty(err));
         warn_report_err(err);
         return;
     }
     error_free(err);
 }
 
-void smmuv3_accel_refresh_all(SMMUv3State *s)
+void smmuv3_accel_refresh_all(SMMUv3State *s, SMMUv3AccelEdge edge)
 {
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
-        smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
-                                        SMMUV3_ACCEL_EDGE_OTHER);
+        smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream), edge);
     }
     smmuv3_accel_slow_restore(s);
 }
@@ -224,7 +254,7 @@ void smmuv3_accel_refresh_all(SMMUv3State *s)
 void smmuv3_accel_do_gbpa(SMMUv3State *s)
 {
     if (!smmu_enabled(s)) {
-        smmuv3_accel_refresh_all(s);
+        smmuv3_accel_refresh_all(s, SMMUV3_ACCEL_EDGE_GBPA);
     }
 }
 
@@ -248,7 +278,7 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
         SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
 
         if (stream->sid != stream_sid(ep)) {
-            smmuv3_accel_refresh_and_report(ep, SMMUV3_ACCEL_EDGE_OTHER);
+            smmuv3_accel_refresh_and_report(ep, SMMUV3_ACCEL_EDGE_RENUMBER);
         }
     }
     /* A stream may have waited for the StreamID of another */

@@ -24,11 +24,13 @@ void smmuv3_accel_vsmmu_init(SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostOps *ops,
     *vsmmu = (SMMUv3AccelVsmmu) { .ops = ops, .name = name, .event_fd = -1 };
     QLIST_INIT(&vsmmu->streams);
     vsmmu->by_sid = g_new0(SMMUv3AccelStreamList, SMMUV3_ACCEL_SIDS);
+    vsmmu->calls = g_new0(SMMUv3AccelCalls, 1);
 }
 
 void smmuv3_accel_vsmmu_fini(SMMUv3AccelVsmmu *vsmmu)
 {
     g_clear_pointer(&vsmmu->by_sid, g_free);
+    g_clear_pointer(&vsmmu->calls, g_free);
 }
 
 SMMUv3AccelStream *smmuv3_accel_vsmmu_find(const SMMUv3AccelVsmmu *vsmmu,
@@ -247,6 +249,7 @@ static int attach_decision(SMMUv3AccelStream *stream,
                                      d->ste[0], d->ste[1], ret);
     if (!ret) {
         stream->now = *d;
+        stream->moves++;
         stream->attached = true;
         stream->detached = false;
     }
@@ -283,7 +286,9 @@ int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
         int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, next,
                                          in_call);
 
+        stat64_add(&vsmmu->calls->length[smmuv3_accel_bin(in_call)], 1);
         if (ret) {
+            stat64_add(&vsmmu->calls->errors, 1);
             return ret;
         }
         again = !again && vsmmu->info.repeat && any_repeats(next, in_call);
@@ -329,6 +334,7 @@ SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
 void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error)
 {
     vsmmu->stale = error != 0;
+    stat64_add(&vsmmu->calls->everything, 1);
     trace_smmuv3_accel_resync(vsmmu->name, error);
 }
 
@@ -382,6 +388,7 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
 
     set_sid(stream, sid);
     stream->want = *decision;
+    stream->parked = false;
     if (stream->has_vdevice && stream->vdevice_sid != sid) {
         ret = attach_decision(stream, &park, errp);
         if (ret) {

@@ -17,6 +17,7 @@
 #include "qemu/queue.h"
 #include "smmuv3-accel-host.h"
 #include "smmuv3-accel-policy.h"
+#include "smmuv3-accel-stats.h"
 #include "smmuv3-accel-vintf.h"
 
 typedef struct SMMUv3AccelStream SMMUv3AccelStream;
@@ -45,6 +46,7 @@ struct SMMUv3AccelVsmmu {
     SMMUv3AccelStreamList streams;
     unsigned n_streams;
     SMMUv3AccelStreamList *by_sid;      /* one for each of SMMUV3_ACCEL_SIDS */
+    SMMUv3AccelCalls *calls;    /* a copy counts there too */
 
     SMMUv3HostInfo info;        /* of the physical SMMUv3; all 0 at first */
 
@@ -84,6 +86,8 @@ struct SMMUv3AccelStream {
     bool attached;              /* @now is valid */
     bool detached;              /* from everything: DMA is blocked */
     int error;                  /* why they differ, negative errno, or 0 */
+    bool parked;                /* @want is not the guest's: see park_next() */
+    uint64_t moves;             /* times that @now has changed */
 
     bool has_vdevice;
     uint32_t vdevice;

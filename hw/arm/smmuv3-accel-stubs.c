@@ -86,3 +86,8 @@ MemTxResult smmuv3_accel_write_event(SMMUv3State *s, const struct Evt *evt)
 {
     g_assert_not_reached();
 }
+
+void smmuv3_accel_do_read(SMMUv3State *s, hwaddr offset)
+{
+    g_assert_not_reached();
+}

@@ -50,6 +50,7 @@ static CmdqvBed *bed_new_on(void)
 
     cmdqv_on(bed);
     g_assert_true(in_hardware(bed));
+    cmdqv_check_owner(bed, "hardware");
     return bed;
 }
 

@@ -122,9 +122,11 @@ static void test_start(void)
         cmdqv_set(bed->g, GLOBAL + PROD, bed->prod[0]);
     }
     g_assert_false(polled(bed));
+    cmdqv_check_owner(bed, "qemu");
     ring(bed, 1);
     g_assert_true(polled(bed));
     check_works(bed, 80);
+    cmdqv_check_owner(bed, "thread");
     g_assert_true(polled(bed));
     cmdqv_bed_free(bed);
 }

@@ -89,6 +89,22 @@ void cmdqv_check_registers(CmdqvBed *bed)
     cmdqv_check_error_maps(bed, 0);
 }
 
+void cmdqv_check_owner(CmdqvBed *bed, const char *owner)
+{
+    QDict *smmu = host_query(bed->g, 0);
+
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        g_autofree char *name = g_strdup_printf("vcmdq%u", q);
+        const QDict *info = host_find(smmu, "queues", "name", name);
+
+        g_assert_cmpstr(qdict_get_str(info, "owner"), ==, owner);
+        g_assert_true(qdict_get_bool(info, "enabled"));
+        g_assert_cmphex(qdict_get_int(info, "base"), ==, bed->queue[q]);
+        g_assert_cmphex(qdict_get_int(info, "prod"), ==, bed->prod[q]);
+    }
+    qobject_unref(smmu);
+}
+
 void cmdqv_wait_for_cons(CmdqvBed *bed, unsigned q, uint32_t cons)
 {
     for (int n = 0; cmdqv_q(bed, q, CONS) != cons; n++) {

@@ -125,6 +125,9 @@ void cmdqv_on(CmdqvBed *bed);
 /* All queues are enabled and empty, in each page that shows them */
 void cmdqv_check_registers(CmdqvBed *bed);
 
+/* Who has the queues, as query-smmuv3 says it */
+void cmdqv_check_owner(CmdqvBed *bed, const char *owner);
+
 /* Wait until CONS of queue @q is @cons, without an error */
 void cmdqv_wait_for_cons(CmdqvBed *bed, unsigned q, uint32_t cons);
 

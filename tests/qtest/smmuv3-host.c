@@ -13,6 +13,7 @@
 #include "hw/pci/pci_regs.h"
 #include "qapi/error.h"
 #include "qobject/qjson.h"
+#include "qobject/qlist.h"
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -1143,6 +1144,33 @@ bool host_has_region(HostGuest *g, const char *name)
     g_autofree char *text = g_strdup_printf(": %s\r\n", name);
 
     return strstr(tree, text);
+}
+
+QDict *host_find(const QDict *dict, const char *list, const char *key,
+                 const char *value)
+{
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(dict, list), e) {
+        QDict *d = qobject_to(QDict, qlist_entry_obj(e));
+
+        if (!g_strcmp0(qdict_get_try_str(d, key), value)) {
+            return d;
+        }
+    }
+    return NULL;
+}
+
+QDict *host_query(HostGuest *g, unsigned i)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'query-smmuv3'}");
+    g_autofree char *id = g_strdup_printf("s%u", i);
+    QDict *smmu = host_find(rsp, "return", "id", id);
+
+    g_assert_nonnull(smmu);
+    qobject_ref(smmu);
+    qobject_unref(rsp);
+    return smmu;
 }
 
 uint64_t host_counter(HostGuest *g, const char *name)

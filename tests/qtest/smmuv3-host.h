@@ -561,6 +561,13 @@ QDict *host_control(HostGuest *g, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Does the machine have a region of this name, enabled? */
 bool host_has_region(HostGuest *g, const char *name);
 
+/* What query-smmuv3 says of SMMU @i, to be freed by the caller */
+QDict *host_query(HostGuest *g, unsigned i);
+
+/* The first entry of the list @list whose @key is @value, or NULL */
+QDict *host_find(const QDict *dict, const char *list, const char *key,
+                 const char *value);
+
 /* A counter of the model, 0 if it has never counted */
 uint64_t host_counter(HostGuest *g, const char *name);
 

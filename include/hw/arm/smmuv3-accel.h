@@ -50,6 +50,7 @@ void smmuv3_accel_do_reset(SMMUv3State *s);
 void smmuv3_accel_do_cr0(SMMUv3State *s);
 void smmuv3_accel_do_gbpa(SMMUv3State *s);
 void smmuv3_accel_do_eventq_cons(SMMUv3State *s);
+void smmuv3_accel_do_read(SMMUv3State *s, hwaddr offset);
 bool smmuv3_accel_do_write_begin(SMMUv3State *s, hwaddr offset, unsigned size,
                                  uint64_t value);
 void smmuv3_accel_do_write_end(SMMUv3State *s, hwaddr offset);
@@ -127,6 +128,20 @@ static inline void smmuv3_accel_eventq_cons(SMMUv3State *s)
 {
     if (s->accel) {
         smmuv3_accel_do_eventq_cons(s);
+    }
+}
+
+/**
+ * smmuv3_accel_read: a read of a register has exited
+ * @s: any SMMU
+ * @offset: of the register in page 0, in bytes
+ *
+ * Counts it, for query-smmuv3.
+ */
+static inline void smmuv3_accel_read(SMMUv3State *s, hwaddr offset)
+{
+    if (s->accel) {
+        smmuv3_accel_do_read(s, offset);
     }
 }
 

@@ -1,0 +1,770 @@
+/*
+ * QTest of query-smmuv3, info smmuv3 and the events of QMP
+ *
+ * Brings streams, queues and the host into states that are known, and checks
+ * what QEMU says of them. Runs on the host model.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "qobject/qnum.h"
+#include "qobject/qstring.h"
+#include "smmuv3-host.h"
+#include "smmuv3-test-util.h"
+
+#define ATTACH      "VFIO_DEVICE_ATTACH_IOMMUFD_PT"
+#define INVALIDATE  "IOMMU_HWPT_INVALIDATE"
+#define STE_CONFIG(config)  (STE_V | (uint64_t)(config) << 1)
+
+static HostGuest *start(const char *host, const char *smmu_args)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .host = host, .smmu_args = smmu_args,
+    };
+
+    return host_guest_new(&config);
+}
+
+/* The same, and the device translates HOST_VA */
+static HostGuest *start_translating(const char *host, const char *smmu_args)
+{
+    HostGuest *g = start(host, smmu_args);
+
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    return g;
+}
+
+static const QDict *accel_of(const QDict *smmu)
+{
+    const QDict *accel = qobject_to(QDict, qdict_get(smmu, "accel"));
+
+    g_assert_nonnull(accel);
+    return accel;
+}
+
+static const QDict *stats_of(const QDict *smmu)
+{
+    return qobject_to(QDict, qdict_get(accel_of(smmu), "stats"));
+}
+
+static const QDict *stream_of(const QDict *smmu, const char *id)
+{
+    const QDict *stream = host_find(accel_of(smmu), "streams", "id", id);
+
+    g_assert_nonnull(stream);
+    return stream;
+}
+
+static void check_str(const QDict *dict, const char *key, const char *want)
+{
+    g_assert_cmpstr(qdict_get_try_str(dict, key), ==, want);
+}
+
+/*
+ * Streams
+ */
+
+/* Check the only stream; returns its number of moves */
+static unsigned check_stream(HostGuest *g, const char *attached,
+                             const char *cause, const char *edge)
+{
+    QDict *smmu = host_query(g, 0);
+    const QDict *stream = stream_of(smmu, "dev0");
+    unsigned moves = qdict_get_int(stream, "moves");
+
+    check_str(stream, "attached", attached);
+    check_str(stream, "wanted", attached);
+    check_str(stream, "cause", cause);
+    check_str(stream, "edge", edge);
+    check_str(stream, "qom-path", "/machine/peripheral/dev0");
+    g_assert_cmphex(qdict_get_int(stream, "stream-id"), ==, host_sid(g, 0));
+    g_assert_false(qdict_get_bool(stream, "pending"));
+    g_assert_false(qdict_get_bool(stream, "msi-faults"));
+    qobject_unref(smmu);
+    return moves;
+}
+
+static void test_stream(void)
+{
+    unsigned moves, bus;
+    HostGuest *g;
+    QDict *smmu;
+    uint64_t cd;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, NULL);
+    check_stream(g, "bypass", "disabled", "plug");
+    smmu_gbpa(g, 0, true);
+    moves = check_stream(g, "abort", "disabled", "gbpa");
+    host_enable(g, 0);
+    g_assert_cmpuint(check_stream(g, "abort", "ste-invalid", "gbpa"), ==,
+                     moves);
+    smmu = host_query(g, 0);
+    g_assert_false(qdict_haskey(stream_of(smmu, "dev0"), "vdevice-stream-id"));
+    qobject_unref(smmu);
+
+    cd = host_one_page_cd(g, 1, host_new_page(g, 1));
+    host_set_ste(g, 0, STE_S1(cd));
+    g_assert_cmpuint(check_stream(g, "translate", "ste", "cfgi-ste"), ==,
+                     moves + 1);
+    smmu = host_query(g, 0);
+    g_assert_cmphex(qdict_get_int(stream_of(smmu, "dev0"),
+                                  "vdevice-stream-id"), ==, host_sid(g, 0));
+    qobject_unref(smmu);
+    host_set_ste(g, 0, STE_BYPASS);
+    check_stream(g, "bypass", "ste", "cfgi-ste");
+    host_set_ste(g, 0, STE_ABORT);
+    check_stream(g, "abort", "ste", "cfgi-ste");
+    host_set_ste(g, 0, STE_CONFIG(6));
+    check_stream(g, "abort", "ste-illegal", "cfgi-ste");
+    smmu_disable(g, 0);
+    smmu_gbpa(g, 0, false);
+    check_stream(g, "bypass", "disabled", "gbpa");
+
+    /* Its new StreamID has an STE of its own */
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    bus = g->dev[0].bus;
+    host_set_bus(g, 0, bus + 7);
+    smmu_sync_ok(g, 0);
+    check_stream(g, "abort", "ste-invalid", "renumbered");
+    host_set_bus(g, 0, bus);
+    smmu_sync_ok(g, 0);
+    check_stream(g, "bypass", "ste", "renumbered");
+
+    qtest_system_reset(g->qts);
+    host_setup_pci(g);
+    smmu = host_query(g, 0);
+    check_str(stream_of(smmu, "dev0"), "attached", "bypass");
+    check_str(stream_of(smmu, "dev0"), "cause", "disabled");
+    qobject_unref(smmu);
+    host_guest_unplug(g, 0);
+    smmu = host_query(g, 0);
+    g_assert_true(qlist_empty(qdict_get_qlist(accel_of(smmu), "streams")));
+    g_assert_false(qdict_haskey(accel_of(smmu), "host"));
+    qobject_unref(smmu);
+    host_finish(g);
+}
+
+/* A Stream Table that ends before the StreamID, and one that is nowhere */
+static void test_table(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, NULL);
+    host_enable(g, 0);
+    check_stream(g, "abort", "ste-invalid", "smmuen");
+    smmu_disable(g, 0);
+    check_stream(g, "bypass", "disabled", "smmuen");
+    g->smmu[0].strtab_cfg = 1;
+    smmu_enable(g, 0);
+    check_stream(g, "abort", "ste-absent", "smmuen");
+    smmu_disable(g, 0);
+    g->smmu[0].strtab_cfg = HOST_SID_BITS;
+    g->smmu[0].strtab = 0x4000000000000;
+    smmu_enable(g, 0);
+    check_stream(g, "abort", "ste-unreadable", "smmuen");
+    host_finish(g);
+}
+
+/*
+ * Queues
+ */
+
+static void check_queue(HostGuest *g, const char *name, bool enabled,
+                        uint64_t base, unsigned entries, unsigned used,
+                        unsigned prod, unsigned cons)
+{
+    QDict *smmu = host_query(g, 0);
+    const QDict *q = host_find(smmu, "queues", "name", name);
+
+    g_assert_nonnull(q);
+    g_assert_cmpint(qdict_get_bool(q, "enabled"), ==, enabled);
+    g_assert_cmphex(qdict_get_int(q, "base"), ==, base);
+    g_assert_cmpuint(qdict_get_int(q, "entries"), ==, entries);
+    g_assert_cmpuint(qdict_get_int(q, "used"), ==, used);
+    g_assert_cmphex(qdict_get_int(q, "prod"), ==, prod);
+    g_assert_cmphex(qdict_get_int(q, "cons"), ==, cons);
+    check_str(q, "owner", "qemu");
+    qobject_unref(smmu);
+}
+
+static void check_cmdq_error(HostGuest *g, unsigned error)
+{
+    QDict *smmu = host_query(g, 0);
+
+    g_assert_cmpuint(qdict_get_int(host_find(smmu, "queues", "name", "cmdq"),
+                                   "error"), ==, error);
+    qobject_unref(smmu);
+}
+
+static void test_queues(void)
+{
+    HostGuest *g;
+    HostVsmmu *s;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, ",cmdqv=on");
+    s = &g->smmu[0];
+    check_queue(g, "cmdq", false, 0, 1, 0, 0, 0);
+    check_queue(g, "vcmdq0", false, 0, 1, 0, 0, 0);
+    check_queue(g, "vcmdq1", false, 0, 1, 0, 0, 0);
+    smmu_enable(g, 0);
+    smmu_cmd(g, 0, CMD_TLBI_NSNH_ALL);
+    smmu_sync_ok(g, 0);
+    check_queue(g, "cmdq", true, s->cmdq, 1 << HOST_CMDQ_LOG2, 0, 2, 2);
+    check_queue(g, "eventq", true, s->eventq, 1 << HOST_EVENTQ_LOG2, 0, 0, 0);
+    check_cmdq_error(g, SMMU_CERROR_NONE);
+
+    /* An event that the guest has not read, and commands after an error */
+    host_set_ste(g, 0, STE_CONFIG(6));
+    check_queue(g, "eventq", true, s->eventq, 1 << HOST_EVENTQ_LOG2, 1, 1, 0);
+    smmu_cmd(g, 0, HOST_CMD(0xff, 0));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+    check_queue(g, "cmdq", true, s->cmdq, 1 << HOST_CMDQ_LOG2, 2, 6,
+                4 | SMMU_CERROR_ILL << 24);
+    check_cmdq_error(g, SMMU_CERROR_ILL);
+    smmu_ack(g, 0);
+    host_finish(g);
+}
+
+/*
+ * Capabilities
+ */
+
+typedef struct Case {
+    const char *name;
+    const char *host, *smmu_args;
+    bool no_device;
+    struct {
+        const char *field, *asked;
+        int host, guest;
+        const char *reason;
+    } cap[4];
+} Case;
+
+static const Case cases[] = {
+    { "auto", "ril=1\noas=5\nssidsize=12", NULL, false, {
+        { "IDR3.RIL", "auto", 1, 1, "host" },
+        { "IDR5.OAS", "auto", 48, 48, "host" },
+        { "IDR1.SSIDSIZE", "auto", 12, 12, "host" },
+        { "IDR0.ATS", "auto", -1, 0, "host" },
+    } },
+    { "less", "ril=0\noas=2\ngran16k=0", NULL, false, {
+        { "IDR3.RIL", "auto", 0, 0, "host" },
+        { "IDR5.OAS", "auto", 40, 40, "host" },
+        { "IDR5.GRAN16K", NULL, 0, 0, "host" },
+        { "IDR5.GRAN4K", NULL, 1, 1, "host" },
+    } },
+    { "property", "ril=1\noas=5\nssidsize=12",
+      ",ril=off,oas=44,ssidsize=4,ats=off", false, {
+        { "IDR3.RIL", "off", 1, 0, "property" },
+        { "IDR5.OAS", "44", 48, 44, "property" },
+        { "IDR1.SSIDSIZE", "4", 12, 4, "property" },
+        { "IDR0.ATS", "off", -1, 0, "property" },
+    } },
+    { "baseline", NULL, ",oas=48", true, {
+        { "IDR3.RIL", "auto", -1, 0, "baseline" },
+        { "IDR5.OAS", "48", -1, 48, "property" },
+        { "IDR5.GRAN64K", NULL, -1, 1, "baseline" },
+        { "IDR0.ATS", "auto", -1, 0, "baseline" },
+    } },
+};
+
+static void test_capabilities(const void *opaque)
+{
+    const Case *c = opaque;
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = c->host,
+        .smmu_args = c->smmu_args, .dev[0].hotplug = c->no_device,
+    };
+    const QDict *accel;
+    HostGuest *g;
+    QDict *smmu;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_allow(g, "(SVA)");
+    smmu = host_query(g, 0);
+    accel = accel_of(smmu);
+    g_assert_true(qdict_get_bool(accel, "fixed"));
+    g_assert_cmpint(qdict_haskey(accel, "host"), ==, !c->no_device);
+    for (unsigned i = 0; i < ARRAY_SIZE(c->cap); i++) {
+        const QDict *cap = host_find(accel, "capabilities", "name",
+                                c->cap[i].field);
+
+        g_assert_nonnull(cap);
+        check_str(cap, "asked", c->cap[i].asked);
+        g_assert_cmpint(qdict_haskey(cap, "property"), ==, !!c->cap[i].asked);
+        g_assert_cmpint(qdict_get_try_int(cap, "host", -1), ==, c->cap[i].host);
+        g_assert_cmpint(qdict_get_int(cap, "guest"), ==, c->cap[i].guest);
+        check_str(cap, "reason", c->cap[i].reason);
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        const QListEntry *e = qlist_first(qdict_get_qlist(smmu, "idr"));
+
+        for (unsigned n = 0; n < i; n++) {
+            e = qlist_next(e);
+        }
+        g_assert_cmphex(qnum_get_uint(qobject_to(QNum, qlist_entry_obj(e))),
+                        ==, smmu_read(g, 0, SMMU_IDR0 + 4 * i));
+    }
+    qobject_unref(smmu);
+    host_finish(g);
+}
+
+/* Two SMMUs on one physical SMMU, with and without a stage 2 of their own */
+static void test_share(void)
+{
+    for (int share = 0; share < 2; share++) {
+        const HostGuestConfig config = {
+            .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2,
+            .dev[1].vsmmu = 1,
+            .smmu_args = share ? ",share-stage2=on" : NULL,
+        };
+        QDict *host[2], *smmu[2];
+        HostGuest *g;
+
+        if (host_skipped()) {
+            return;
+        }
+        g = host_guest_new(&config);
+        for (int i = 0; i < 2; i++) {
+            QList *with;
+
+            smmu[i] = host_query(g, i);
+            host[i] = qdict_get_qdict(accel_of(smmu[i]), "host");
+            check_str(host[i], "iommufd", "iommufd0");
+            with = qdict_get_qlist(host[i], "shares-stage2-with");
+            g_assert_cmpuint(qlist_size(with), ==, share);
+            if (share) {
+                QString *path = qobject_to(QString, qlist_peek(with));
+
+                g_assert_cmpstr(qstring_get_str(path), ==,
+                                i ? "/machine/peripheral/s0" :
+                                    "/machine/peripheral/s1");
+            }
+        }
+        g_assert_cmpint(qdict_get_int(host[0], "stage2") ==
+                        qdict_get_int(host[1], "stage2"), ==, share);
+        g_assert_cmpint(qdict_get_int(host[0], "viommu"), !=,
+                        qdict_get_int(host[1], "viommu"));
+        qobject_unref(smmu[0]);
+        qobject_unref(smmu[1]);
+        host_finish(g);
+    }
+}
+
+/*
+ * Counters
+ */
+
+static uint64_t counter(const QDict *stats, const char *list, const char *name)
+{
+    const QDict *c = host_find(stats, list, "name", name);
+
+    return c ? qdict_get_int(c, "count") : 0;
+}
+
+/* Of the bin of values below @below, 0 for the last one */
+static uint64_t bin(const QDict *stats, const char *list, uint64_t below)
+{
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(stats, list), e) {
+        const QDict *d = qobject_to(QDict, qlist_entry_obj(e));
+
+        if (qdict_get_try_int(d, "below", 0) == below) {
+            return qdict_get_int(d, "count");
+        }
+    }
+    return 0;
+}
+
+static uint64_t sum(const QDict *stats, const char *list)
+{
+    const QListEntry *e;
+    uint64_t all = 0;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(stats, list), e) {
+        all += qdict_get_int(qobject_to(QDict, qlist_entry_obj(e)), "count");
+    }
+    return all;
+}
+
+#define CHECK_ADDED(after, before, n) \
+    g_assert_cmpuint((after) - (before), ==, n)
+
+/* Ten TLBIs in a call, and five unmaps of a page each */
+static void test_commands(void)
+{
+    const QDict *a, *b;
+    QDict *before, *after;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start_translating("ril=0", NULL);
+    before = host_query(g, 0);
+    for (int i = 0; i < 10; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA + i * 0x1000, 1));
+    }
+    smmu_sync_ok(g, 0);
+    for (int i = 0; i < 5; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1 + i));
+        smmu_sync_ok(g, 0);
+    }
+    after = host_query(g, 0);
+    a = stats_of(after);
+    b = stats_of(before);
+    CHECK_ADDED(counter(a, "commands", "TLBI_NH_VA"),
+                counter(b, "commands", "TLBI_NH_VA"), 10);
+    CHECK_ADDED(counter(a, "commands", "TLBI_NH_ASID"),
+                counter(b, "commands", "TLBI_NH_ASID"), 5);
+    CHECK_ADDED(counter(a, "commands", "SYNC"), counter(b, "commands", "SYNC"),
+                6);
+    CHECK_ADDED(counter(a, "register-writes", "CMDQ_PROD"),
+                counter(b, "register-writes", "CMDQ_PROD"), 6);
+    CHECK_ADDED(sum(a, "register-writes"), sum(b, "register-writes"), 6);
+    CHECK_ADDED(sum(a, "drains"), sum(b, "drains"), 6);
+    CHECK_ADDED(bin(a, "host-calls", 16), bin(b, "host-calls", 16), 1);
+    CHECK_ADDED(bin(a, "host-calls", 2), bin(b, "host-calls", 2), 5);
+    CHECK_ADDED(sum(a, "host-calls"), sum(b, "host-calls"), 6);
+    g_assert_cmpuint(qdict_get_int(a, "host-call-errors"), ==, 0);
+    g_assert_cmpuint(qdict_get_int(a, "retries"), ==, 0);
+    g_assert_cmpuint(qdict_get_int(a, "jobs"), ==, 0);
+    qobject_unref(before);
+    qobject_unref(after);
+    host_finish(g);
+}
+
+/* Reads exit where the guest may not read memory, and are counted there */
+static void test_reads(void)
+{
+    for (int direct = 0; direct < 2; direct++) {
+        const QDict *a, *b;
+        QDict *before, *after;
+        HostGuest *g;
+
+        if (host_skipped()) {
+            return;
+        }
+        g = start(NULL, direct ? NULL : ",x-direct-registers=off");
+        before = host_query(g, 0);
+        smmu_read(g, 0, SMMU_CMDQ_CONS);
+        smmu_read(g, 0, SMMU_EVENTQ_PROD);
+        smmu_read(g, 0, SMMU_CR0ACK);
+        smmu_read(g, 0, SMMU_IDR0);
+        after = host_query(g, 0);
+        a = stats_of(after);
+        b = stats_of(before);
+        CHECK_ADDED(counter(a, "register-reads", "CMDQ_CONS"),
+                    counter(b, "register-reads", "CMDQ_CONS"), !direct);
+        CHECK_ADDED(counter(a, "register-reads", "EVENTQ_PROD"),
+                    counter(b, "register-reads", "EVENTQ_PROD"), !direct);
+        CHECK_ADDED(counter(a, "register-reads", "other"),
+                    counter(b, "register-reads", "other"), direct ? 0 : 2);
+        qobject_unref(before);
+        qobject_unref(after);
+        host_finish(g);
+    }
+}
+
+/*
+ * Events of QMP
+ */
+
+static void check_event(HostGuest *g, const char *name, const char *device,
+                        const char *error)
+{
+    QDict *event = qtest_qmp_eventwait_ref(g->qts, name);
+    const QDict *data = qdict_get_qdict(event, "data");
+
+    check_str(data, "qom-path", "/machine/peripheral/s0");
+    check_str(data, "device", device);
+    if (error) {
+        g_assert_nonnull(strstr(qdict_get_str(data, "error"), error));
+    }
+    qobject_unref(event);
+}
+
+static void fail(HostGuest *g, const char *rule)
+{
+    qobject_unref(host_control(g, "fail %s", rule));
+}
+
+/* The host refuses to move a stream; then it does not */
+static void test_stream_error(void)
+{
+    const QDict *stream;
+    HostGuest *g;
+    QDict *smmu;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, NULL);
+    host_enable(g, 0);
+    host_expect(g, SAID_CANNOT_MOVE);
+    fail(g, ATTACH ":1=EIO");
+    host_set_ste(g, 0, STE_BYPASS);
+    check_event(g, "SMMUV3_STREAM_ERROR", "/machine/peripheral/dev0",
+                "to bypass");
+    smmu = host_query(g, 0);
+    stream = stream_of(smmu, "dev0");
+    check_str(stream, "attached", "abort");
+    check_str(stream, "wanted", "bypass");
+    g_assert_true(qdict_get_bool(stream, "pending"));
+    g_assert_nonnull(strstr(qdict_get_str(stream, "last-error"),
+                            strerror(EIO)));
+    qobject_unref(smmu);
+
+    /* It refuses the abort too */
+    fail(g, "clear");
+    host_set_ste(g, 0, STE_BYPASS);
+    fail(g, ATTACH ":1+*=EIO");
+    host_set_ste(g, 0, STE_ABORT);
+    smmu = host_query(g, 0);
+    stream = stream_of(smmu, "dev0");
+    check_str(stream, "attached", "blocked");
+    check_str(stream, "wanted", "abort");
+    qobject_unref(smmu);
+
+    fail(g, "clear");
+    host_set_ste(g, 0, STE_BYPASS);
+    check_stream(g, "bypass", "ste", "cfgi-ste");
+    smmu = host_query(g, 0);
+    g_assert_true(qdict_haskey(stream_of(smmu, "dev0"), "last-error"));
+    qobject_unref(smmu);
+    host_finish(g);
+}
+
+/* The host does not carry out a TLBI, nor an invalidation of everything */
+static void test_invalidations(void)
+{
+    const QDict *stream;
+    HostGuest *g;
+    QDict *smmu;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start_translating(NULL, NULL);
+    host_expect(g, SAID_TAKES_NONE);
+    host_allow(g, SAID_CANNOT_MOVE);
+    fail(g, INVALIDATE ":1+*=ENOMEM");
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+    check_event(g, "SMMUV3_INVALIDATIONS_LOST", NULL, NULL);
+    smmu = host_query(g, 0);
+    stream = stream_of(smmu, "dev0");
+    check_str(stream, "attached", "abort");
+    check_str(stream, "cause", "recovery");
+    check_str(stream, "edge", "recovery");
+    g_assert_true(qdict_get_bool(qdict_get_qdict(accel_of(smmu), "host"),
+                                 "stale"));
+    g_assert_cmpuint(qdict_get_int(stats_of(smmu), "host-call-errors"), >=, 2);
+    g_assert_cmpuint(qdict_get_int(stats_of(smmu), "invalidated-all"), >=, 1);
+    qobject_unref(smmu);
+
+    fail(g, "clear");
+    smmu_ack(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    check_stream(g, "bypass", "ste", "cfgi-ste");
+    host_finish(g);
+}
+
+static void raise_events(HostGuest *g, unsigned n)
+{
+    qobject_unref(host_control(g, "event dma0 0x%x 0x0 0x0 0x0 %u",
+                               F_TRANSLATION, n));
+}
+
+static void wait_for_source(HostGuest *g, const char *want)
+{
+    for (int i = 0; ; i++) {
+        QDict *smmu = host_query(g, 0);
+        bool done = !g_strcmp0(qdict_get_str(accel_of(smmu), "event-source"),
+                               want);
+
+        qobject_unref(smmu);
+        if (done) {
+            return;
+        }
+        g_assert_cmpint(i, <, 1000);
+        g_usleep(1000);
+    }
+}
+
+/* The guest's event queue is full, and QEMU has one event more */
+static void test_events(void)
+{
+    const unsigned slots = 1 << HOST_EVENTQ_LOG2;
+    HostGuest *g;
+    QDict *smmu;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, NULL);
+    wait_for_source(g, "closed");
+    host_enable(g, 0);
+    wait_for_source(g, "open");
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    raise_events(g, slots);
+    wait_for_source(g, "paused");
+    host_set_ste(g, 0, STE_CONFIG(6));
+    check_event(g, "SMMUV3_EVENTS_LOST", NULL, NULL);
+    smmu = host_query(g, 0);
+    g_assert_cmpuint(counter(stats_of(smmu), "events", "F_TRANSLATION"), ==,
+                     slots);
+    g_assert_cmpuint(qdict_get_int(stats_of(smmu), "overflows"), ==, 1);
+    g_assert_cmpuint(qdict_get_int(host_find(smmu, "queues", "name", "eventq"),
+                                   "used"), ==, slots);
+    qobject_unref(smmu);
+
+    /* One more in ten seconds would be one too many */
+    g_assert_true(smmu_event_overflow(g, 0));
+    host_set_ste(g, 0, STE_CONFIG(6));
+    smmu = host_query(g, 0);
+    g_assert_cmpuint(qdict_get_int(stats_of(smmu), "overflows"), ==, 2);
+    qobject_unref(smmu);
+    g_assert_null(qtest_qmp_event_ref(g->qts, "SMMUV3_EVENTS_LOST"));
+    host_finish(g);
+}
+
+/* An event queue that the host refuses, and one that it breaks */
+static void test_no_events(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, NULL);
+    host_expect(g, SAID_NO_EVENTS);
+    fail(g, "IOMMU_VEVENTQ_ALLOC:1+*=ENOSPC");
+    host_enable(g, 0);
+    wait_for_source(g, "refused");
+    check_event(g, "SMMUV3_EVENTS_LOST", NULL, NULL);
+    host_finish(g);
+
+    g = start(NULL, NULL);
+    host_enable(g, 0);
+    wait_for_source(g, "open");
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    host_expect(g, SAID_NO_EVENTS);
+    fail(g, "veventq.read:1=EIO");
+    raise_events(g, 1);
+    wait_for_source(g, "failed");
+    check_event(g, "SMMUV3_EVENTS_LOST", NULL, NULL);
+    host_finish(g);
+}
+
+/*
+ * For a person
+ */
+
+static void test_human(void)
+{
+    static const char *const want[] = {
+        "arm-smmuv3 s0: accel=on, bus pcie.0, SMMUEN=1\r\n",
+        "  cmdq: enabled, 0 of 256 used, at 0x",
+        "  eventq: enabled, 0 of 128 used, at 0x",
+        "  host: iommufd iommufd0, stage 2 HWPT ",
+        "    IDR3.RIL       0  by property, host has 1, ril=off\r\n",
+        " dev0: translate (cause ste, edge cfgi-ste), ",
+        "  host's events: open\r\n",
+        "  commands: ",
+        "TLBI_NSNH_ALL 1",
+        "  calls to the host, by commands: <2: ",
+        "  host call errors 0, all invalidated 0, jobs 0, retries 0\r\n",
+    };
+    g_autofree char *text = NULL;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start_translating("ril=1", ",ril=off");
+    text = qtest_hmp(g->qts, "info smmuv3");
+    for (unsigned i = 0; i < ARRAY_SIZE(want); i++) {
+        if (!strstr(text, want[i])) {
+            g_error("no \"%s\" in:\n%s", want[i], text);
+        }
+    }
+    host_finish(g);
+}
+
+/* An emulated SMMU, a machine's own and a user's; and no SMMU */
+static void test_emulated(void)
+{
+    static const struct {
+        const char *args, *id, *bus, *human;
+    } machines[] = {
+        { "-machine virt,iommu=smmuv3", NULL, "pcie.0", ": emulated, bus " },
+        { "-machine virt -device arm-smmuv3,id=smmu,primary-bus=pcie.0", "smmu",
+          "pcie.0", "arm-smmuv3 smmu: emulated, bus pcie.0, SMMUEN=0\r\n" },
+        { "-machine virt", NULL, NULL, "No SMMUv3\r\n" },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(machines); i++) {
+        QTestState *qts = qtest_initf("%s -cpu max -m 64 -nic none",
+                                      machines[i].args);
+        QDict *rsp = qtest_qmp(qts, "{'execute': 'query-smmuv3'}");
+        g_autofree char *text = qtest_hmp(qts, "info smmuv3");
+        QList *list = qdict_get_qlist(rsp, "return");
+        QDict *smmu = qobject_to(QDict, qlist_peek(list));
+
+        g_assert_cmpuint(qlist_size(list), ==, !!machines[i].bus);
+        if (smmu) {
+            check_str(smmu, "id", machines[i].id);
+            check_str(smmu, "bus", machines[i].bus);
+            g_assert_false(qdict_haskey(smmu, "accel"));
+            g_assert_cmpuint(qlist_size(qdict_get_qlist(smmu, "queues")), ==,
+                             2);
+        }
+        g_assert_nonnull(strstr(text, machines[i].human));
+        qobject_unref(rsp);
+        qtest_quit(qts);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("/smmuv3-query/stream", test_stream);
+    qtest_add_func("/smmuv3-query/table", test_table);
+    qtest_add_func("/smmuv3-query/queues", test_queues);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-query/%s",
+                                                cases[i].name);
+
+        qtest_add_data_func(path, &cases[i], test_capabilities);
+    }
+    qtest_add_func("/smmuv3-query/share", test_share);
+    qtest_add_func("/smmuv3-query/commands", test_commands);
+    qtest_add_func("/smmuv3-query/reads", test_reads);
+    qtest_add_func("/smmuv3-query/stream-error", test_stream_error);
+    qtest_add_func("/smmuv3-query/invalidations", test_invalidations);
+    qtest_add_func("/smmuv3-query/events", test_events);
+    qtest_add_func("/smmuv3-query/no-events", test_no_events);
+    qtest_add_func("/smmuv3-query/human", test_human);
+    qtest_add_func("/smmuv3-query/emulated", test_emulated);
+    return g_test_run();
+}
