@@ -76,7 +76,7 @@ check-long: build/config.mak
 	@scripts/check long
 
 check-mutants: build/config.mak
-	@$(STEP) $(BASE) pristine asan model
+	@$(STEP) $(BASE) pristine asan model x86 guest
 	@scripts/mutants
 	@scripts/mutate
 

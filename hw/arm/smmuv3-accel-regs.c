@@ -88,11 +88,13 @@ static void publish_all(SMMUv3State *s)
     publish_range(s, A_IDREGS, A_IDREGS + 0x2c);
 }
 
-/* IHI 0070 7.1: CMDQ_CONS.ERR is visible before GERROR is */
+/*
+ * IHI 0070 7.1: CMDQ_CONS.ERR is visible before GERROR is.  EVENTQ_PROD is
+ * published with each record.
+ */
 void smmuv3_accel_do_publish_causes(SMMUv3State *s)
 {
     smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
-    smmuv3_accel_publish(s, A_EVENTQ_PROD, s->eventq.prod);
     smmuv3_accel_publish(s, A_GERROR, s->gerror);
 }
 

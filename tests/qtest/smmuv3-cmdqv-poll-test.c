@@ -398,6 +398,10 @@ static void test_reset(void)
         cmdqv_bed_restart(bed);
         cmdqv_on(bed);
     }
+    /* What was not worth it before the reset is forgotten */
+    wait_a_little();
+    ring(bed, START_AFTER);
+    g_assert_true(polled(bed));
     cmdqv_bed_free(bed);
 }
 
@@ -410,8 +414,11 @@ static void test_stop(void)
         return;
     }
     bed = bed_new_polled();
+    check_works(bed, 5);
     qtest_qmp_assert_success(bed->g->qts, "{ 'execute': 'stop' }");
     g_assert_false(polled(bed));
+    /* No drain publishes them while the machine is stopped */
+    cmdqv_check_registers(bed);
     ring(bed, 4 * START_AFTER);
     g_assert_false(polled(bed));
     qtest_qmp_assert_success(bed->g->qts, "{ 'execute': 'cont' }");

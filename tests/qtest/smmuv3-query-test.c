@@ -554,6 +554,35 @@ static void test_stream_error(void)
     host_finish(g);
 }
 
+/* One failure is one event, however long it lasts; the next one is another */
+static void test_one_error(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, NULL);
+    host_enable(g, 0);
+    for (unsigned n = 1; n <= 2; n++) {
+        fail(g, ATTACH ":1+*=EIO");
+        for (unsigned i = 0; i < 3; i++) {
+            host_set_ste(g, 0, STE_BYPASS);
+            qobject_unref(host_control(g, "advance 11000000"));
+        }
+        check_event(g, "SMMUV3_STREAM_ERROR", "/machine/peripheral/dev0",
+                    "to bypass");
+        qtest_qmp_assert_success(g->qts, "{'execute': 'query-status'}");
+        g_assert_null(qtest_qmp_event_ref(g->qts, "SMMUV3_STREAM_ERROR"));
+        g_assert_cmpuint(host_said(g, SAID_CANNOT_MOVE), ==, n);
+        fail(g, "clear");
+        host_set_ste(g, 0, STE_BYPASS);
+        check_stream(g, "bypass", "ste", "cfgi-ste");
+        host_set_ste(g, 0, STE_ABORT);
+    }
+    host_finish(g);
+}
+
 /* The host does not carry out a TLBI, nor an invalidation of everything */
 static void test_invalidations(void)
 {
@@ -761,6 +790,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-query/commands", test_commands);
     qtest_add_func("/smmuv3-query/reads", test_reads);
     qtest_add_func("/smmuv3-query/stream-error", test_stream_error);
+    qtest_add_func("/smmuv3-query/one-error", test_one_error);
     qtest_add_func("/smmuv3-query/invalidations", test_invalidations);
     qtest_add_func("/smmuv3-query/events", test_events);
     qtest_add_func("/smmuv3-query/no-events", test_no_events);

@@ -178,7 +178,7 @@ static inline void smmuv3_accel_write_end(SMMUv3State *s, hwaddr offset)
 
 /**
  * smmuv3_accel_publish_causes: an interrupt may be signalled next
- * @s: with its cause in CMDQ_CONS, EVENTQ_PROD or GERROR
+ * @s: with its cause in CMDQ_CONS or GERROR
  *
  * A cause must be visible before its signal (IHI 0070 3.18).
  */
