@@ -112,6 +112,12 @@ static int host_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
     if (ret) {
         return ret;
     }
+    if (arg.out_data_type == IOMMU_HW_INFO_TYPE_NONE) {
+        error_setg(errp, "the host's kernel says nothing of the device's IOMMU "
+                   "(an SMMUv3 needs CONFIG_ARM_SMMU_V3_IOMMUFD); assign it "
+                   "without accel=on");
+        return -ENODEV;
+    }
     if (arg.out_data_type != IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
         error_setg(errp, "the device is not behind an SMMUv3 of the host that "
                    "can nest (IOMMU_GET_HW_INFO says type %u); assign it "

@@ -421,6 +421,7 @@ static void load_smmu(GKeyFile *file, const char *group, const char *name)
     config.hw_info_flags = key_u32(file, group, "flags", config.hw_info_flags);
     config.unlisted = key_u32(file, group, "unlisted", config.unlisted);
     config.no_hw_info = key_u32(file, group, "no_hw_info", config.no_hw_info);
+    config.vtd = key_u32(file, group, "vtd", config.vtd);
     config.coherent = key_u32(file, group, "coherent", config.coherent);
     config.canwbs = key_u32(file, group, "canwbs", config.canwbs);
     config.repeat = key_u32(file, group, "repeat", config.repeat);

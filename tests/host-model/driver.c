@@ -1133,9 +1133,10 @@ int hm_driver_hw_info(HmDevice *dev, uint32_t *type, HmHwInfo *any,
     const HmSmmuConfig *config = hm_smmu_config(hm_driver_of(dev)->smmu);
     struct iommu_hw_info_arm_smmuv3 *info = &any->smmuv3;
 
-    if (config->no_hw_info) {
+    if (config->no_hw_info || config->vtd) {
         *len = 0;
-        *type = IOMMU_HW_INFO_TYPE_NONE;
+        *type = config->vtd ? IOMMU_HW_INFO_TYPE_INTEL_VTD :
+                              IOMMU_HW_INFO_TYPE_NONE;
         return 0;
     }
     if (*type == IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV) {

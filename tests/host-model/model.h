@@ -133,6 +133,7 @@ typedef struct HmSmmuConfig {
     /* Flips these bits in hw_info's registers, except for those listed there */
     uint32_t unlisted;
     bool no_hw_info;                    /* its driver has no hw_info() */
+    bool vtd;                           /* it is an IOMMU of Intel */
     bool repeat;                        /* erratum T264-SMMU-3 */
     bool httu_update;                   /* walks set AF, dirty (IDR0.HTTU) */
     /* The Tegra241 CMDQV; each of the others is a logarithm */

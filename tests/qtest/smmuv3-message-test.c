@@ -170,9 +170,13 @@ static const HostErrorRow host_error_rows[] = {
     { "sysfs-noiommu", "", "", NULL, "sysfsdev=%s/noiommu",
       { "the device has no IOMMU in the host: ", "'vfio-noiommu'" } },
     { "no-hw-info", "", "", NULL, NULL,
+      { "the host's kernel says nothing of the device's IOMMU (an SMMUv3 "
+        "needs CONFIG_ARM_SMMU_V3_IOMMUFD); assign it without accel=on" },
+      "no_hw_info=1" },
+    { "other-iommu", "", "", NULL, NULL,
       { "the device is not behind an SMMUv3 of the host that "
-        "can nest (IOMMU_GET_HW_INFO says type 0); assign it without "
-        "accel=on" }, "no_hw_info=1" },
+        "can nest (IOMMU_GET_HW_INFO says type 1); assign it without "
+        "accel=on" }, "vtd=1" },
     { "offset-conventional", "", "",
       "-device pcie-pci-bridge,id=br,bus=pcie.0",
       "fd=100,bus=br,addr=1,x-vpasid-cap-offset=0x200",
