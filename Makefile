@@ -20,6 +20,7 @@ help:
 	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
 	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into docs/bench (40 minutes)"
+	@echo "make docs          QEMU's manuals with ours, as HTML; ours begins at system/arm/smmuv3.html"
 	@echo "make series        write the mails of both series to build/mails and build/mails-nested"
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
 	@echo "make clean         remove build/ (what was fetched stays in the cache)"
@@ -109,11 +110,16 @@ bench: build/config.mak
 	@$(STEP) $(BASE) x86 model $(BED)
 	@scripts/bench --times $(TIMES)
 
+docs: build/config.mak
+	@scripts/setup python3-sphinx python3-sphinx-rtd-theme
+	@$(STEP) $(BASE) docs
+	@echo build/docs/docs/manual/system/arm/smmuv3.html
+
 series: build/config.mak
 	@$(STEP) $(BASE) mails
 
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-long check-mutants \
+.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-long check-mutants docs \
 	check-sample coverage fuzz soak bench series clean
