@@ -181,15 +181,18 @@ static void test_worth(void)
     bed = bed_new(SHORT);
     start(bed);
     wait_until_idle(bed);
-    start(bed);
-    /* Each write is a change, and each is waited for */
-    for (unsigned n = 0; n < 2 * WORTH; n++) {
-        cmdqv_run_ok(bed, n % N_QUEUES, CMD_TLBI_NH_ASID(7));
+    /* A busy computer may pause in between, and then it was not worth it */
+    for (unsigned tries = 0; !polled(bed); tries++) {
+        g_assert_cmpint(tries, <, 5);
+        start(bed);
+        /* Each write is a change, and each is waited for */
+        for (unsigned n = 0; n < 2 * WORTH; n++) {
+            cmdqv_run_ok(bed, n % N_QUEUES, CMD_TLBI_NH_ASID(7));
+        }
+        wait_until_idle(bed);
+        wait_a_little();
+        ring(bed, START_AFTER);
     }
-    wait_until_idle(bed);
-    wait_a_little();
-    ring(bed, START_AFTER);
-    g_assert_true(polled(bed));
     cmdqv_bed_free(bed);
 }
 
