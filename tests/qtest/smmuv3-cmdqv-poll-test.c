@@ -509,8 +509,15 @@ static void test_plug(const void *opaque)
         cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), n % 2);
         cmdqv_remap(bed, 1, CMD_TLBI_NH_VA(1, HOST_VA, 1), !(n % 2));
         g_assert_cmpint(polled(bed), ==, !host);
+        /* It waits until no vCPU can write to the page any more */
+        for (unsigned i = 0; host && !host_objects(bed->g, "hw_queue"); i++) {
+            g_assert_cmpint(i, <, 2000);
+            g_usleep(5000);
+        }
         g_assert_cmpuint(host_objects(bed->g, "hw_queue"), ==,
                          host ? N_QUEUES : 0);
+        cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), !(n % 2));
+        cmdqv_remap(bed, 1, CMD_TLBI_NH_ASID(1), n % 2);
         host_guest_unplug(bed->g, 0);
         cmdqv_set(bed->g, VINTF_INT_MASK, 0);
         g_assert_false(polled(bed));
