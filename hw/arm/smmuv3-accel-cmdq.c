@@ -159,9 +159,9 @@ SMMUCmdError smmuv3_accel_cmdq_sync(SMMUv3State *s)
  * The wire is pulsed whatever the address (4.7.3), and pulses may coalesce
  * (3.18.2).  Under KVM a pulse takes two system calls, in each unmap.  Software
  * that gives an address does not wait for the wire.  So it is pulsed once for
- * all messages of a millisecond.
+ * all messages of this time.
  */
-#define WIRE_MS 1
+#define WIRE_MS 10
 
 static void wire_timer(void *opaque)
 {

@@ -296,7 +296,10 @@ bool cmdqv_take_irq(CmdqvBed *bed)
     uint32_t bit = 1u << (GSIV_CMDQV % 32);
     bool pending = qtest_readl(bed->g->qts, GICD_ISPENDR + word) & bit;
 
-    qtest_writel(bed->g->qts, GICD_ICPENDR + word, bit);
+    /* One that comes just now is for the next call */
+    if (pending) {
+        qtest_writel(bed->g->qts, GICD_ICPENDR + word, bit);
+    }
     return pending;
 }
 
