@@ -7,6 +7,7 @@ BED   = outer kernel arm64 libvirt-arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
+	@echo "make deb           Debian packages of QEMU with the series: build/deb (ARCH=arm64: for an Arm host)"
 	@echo "make check         all tests (TESTS='unit qtest model guest libvirt plan base series nested' picks)"
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
@@ -42,6 +43,12 @@ demo-nested: build/config.mak
 
 build: build/config.mak
 	@$(STEP) $(BASE) x86
+
+# qemu-system-arm and its companions, for this computer or another: make deb ARCH=arm64
+ARCH =
+deb: build/config.mak
+	@$(STEP) $(BASE)
+	@scripts/deb $(ARCH)
 
 # Suites that boot nothing nested need not wait for the emulated host, its kernel and an
 # arm64 QEMU.
@@ -121,5 +128,5 @@ series: build/config.mak
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build check check-64k nested check-libvirt check-series check-long check-mutants docs \
-	check-sample coverage fuzz soak bench series clean
+.PHONY: help demo demo-nested build deb check check-64k nested check-libvirt check-series check-long check-mutants \
+	docs check-sample coverage fuzz soak bench series clean
