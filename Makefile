@@ -11,6 +11,7 @@ help:
 	@echo "make check         all tests (TESTS='unit qtest model guest libvirt plan base series nested' picks)"
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
+	@echo "make check-deb     install those packages in a Debian 13, and go back to Debian's own"
 	@echo "make check-series  build every step of both series by itself"
 	@echo "make check-long    waits and repetitions that are too long for make check"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice (hours)"
@@ -67,6 +68,12 @@ nested:
 
 check-libvirt:
 	@$(MAKE) --no-print-directory check TESTS='libvirt libvirt-nested'
+
+# No part of make check, because the packages take long to build: all of Debian's features and
+# pages of documentation.
+check-deb: deb
+	@$(STEP) model $(if $(filter arm64,$(ARCH)),$(filter-out arm64 libvirt-arm64,$(BED)),guest)
+	@DEB_ARCH=$(ARCH) scripts/check deb
 
 check-series: build/config.mak
 	@$(STEP) $(BASE)
@@ -128,5 +135,5 @@ series: build/config.mak
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build deb check check-64k nested check-libvirt check-series check-long check-mutants \
-	docs check-sample coverage fuzz soak bench series clean
+.PHONY: help demo demo-nested build deb check check-64k nested check-libvirt check-deb check-series check-long \
+	check-mutants docs check-sample coverage fuzz soak bench series clean
