@@ -7,11 +7,9 @@ BED   = outer kernel arm64 libvirt-arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
-	@echo "make deb           Debian packages of QEMU with the series: build/deb (ARCH=arm64: for an Arm host)"
 	@echo "make check         all tests (TESTS='unit qtest model guest libvirt plan base series nested' picks)"
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
-	@echo "make check-deb     install those packages in a Debian 13, and go back to Debian's own"
 	@echo "make check-series  build every step of both series by itself"
 	@echo "make check-long    waits and repetitions that are too long for make check"
 	@echo "make check-mutants break QEMU on purpose, and see that the tests notice (hours)"
