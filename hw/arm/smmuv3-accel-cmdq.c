@@ -88,7 +88,7 @@ static SMMUCmdError cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
     SMMUv3HostCmd cmd = smmuv3_accel_cmd_cfgi_cd_all(stream->vdevice_sid);
 
     smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
-                                    SMMUV3_ACCEL_EDGE_CFGI);
+                                    SMMUV3_EDGE_CFGI_STE);
     if (stream->now.action != SMMUV3_ACCEL_TRANSLATE ||
         !smmuv3_accel_decision_equal(&before, &stream->now)) {
         return SMMU_CERROR_NONE;

@@ -243,7 +243,7 @@ static void complete_commands(SMMUv3State *s)
         smmuv3_accel_vsmmu_resync(vsmmu);
     }
     if (vsmmu->stale) {
-        smmuv3_accel_refresh_all(s, SMMUV3_ACCEL_EDGE_RETRY);
+        smmuv3_accel_refresh_all(s, SMMUV3_EDGE_RETRY);
         smmuv3_accel_slow_restore(s);
     }
 }

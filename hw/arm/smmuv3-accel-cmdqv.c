@@ -220,19 +220,24 @@ void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
  * Registers
  */
 
-static bool is_vcmdq(hwaddr offset, hwaddr reg)
+/* Is @offset that of @reg of a VCMDQ, in the page 0 that is at @page? */
+static bool is_vcmdq(hwaddr offset, hwaddr page, hwaddr reg)
 {
-    hwaddr page = offset / TEGRA241_PAGE * TEGRA241_PAGE;
-
-    return (page == TEGRA241_GLOBAL || page == TEGRA241_LOGICAL) &&
+    return offset / TEGRA241_PAGE == page / TEGRA241_PAGE &&
            offset % TEGRA241_STRIDE == reg;
 }
 
 static SMMUv3AccelExit exit_of(hwaddr offset)
 {
-    return is_vcmdq(offset, SMMUV3_VCMDQ_PROD) ? SMMUV3_EXIT_VCMDQ_PROD :
-           is_vcmdq(offset, SMMUV3_VCMDQ_CONS) ? SMMUV3_EXIT_VCMDQ_CONS :
-                                                 SMMUV3_EXIT_CMDQV_OTHER;
+    if (is_vcmdq(offset, TEGRA241_GLOBAL, SMMUV3_VCMDQ_PROD) ||
+        is_vcmdq(offset, TEGRA241_LOGICAL, SMMUV3_VCMDQ_PROD)) {
+        return SMMUV3_EXIT_VCMDQ_PROD;
+    }
+    if (is_vcmdq(offset, TEGRA241_GLOBAL, SMMUV3_VCMDQ_CONS) ||
+        is_vcmdq(offset, TEGRA241_LOGICAL, SMMUV3_VCMDQ_CONS)) {
+        return SMMUV3_EXIT_VCMDQ_CONS;
+    }
+    return SMMUV3_EXIT_CMDQV_OTHER;
 }
 
 void smmuv3_accel_cmdqv_look(SMMUv3State *s)
@@ -289,8 +294,7 @@ static void cmdqv_write(void *opaque, hwaddr offset, uint64_t value,
     smmuv3_accel_cmdqv_set(s, offset, value);
     smmuv3_accel_cmdqv_publish(s->accel_state->cmdqv);
     smmuv3_accel_cmdqv_drain(s);
-    if (offset / TEGRA241_PAGE == TEGRA241_LOGICAL / TEGRA241_PAGE &&
-        offset % TEGRA241_STRIDE == SMMUV3_VCMDQ_PROD) {
+    if (is_vcmdq(offset, TEGRA241_LOGICAL, SMMUV3_VCMDQ_PROD)) {
         smmuv3_accel_cmdqv_poll_doorbell(s);
     }
 }

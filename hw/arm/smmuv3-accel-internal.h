@@ -18,6 +18,7 @@
 #include "qemu/notify.h"
 #include "hw/pci/pci.h"
 #include "migration/vmstate.h"
+#include "qapi/qapi-types-smmuv3.h"
 #include "system/iommufd.h"
 #include "system/runstate.h"
 #include "hw/arm/smmuv3-accel.h"
@@ -28,27 +29,6 @@
 #include "smmuv3-accel-stats.h"
 #include "smmuv3-accel-stream.h"
 
-/* What makes QEMU decide again where a stream is attached */
-typedef enum SMMUv3AccelEdge {
-    SMMUV3_ACCEL_EDGE_PLUG,
-    SMMUV3_ACCEL_EDGE_RESET,
-    SMMUV3_ACCEL_EDGE_SMMUEN,
-    SMMUV3_ACCEL_EDGE_GBPA,
-    SMMUV3_ACCEL_EDGE_CFGI,     /* an error in the STE is recorded */
-    SMMUV3_ACCEL_EDGE_RENUMBER,
-    SMMUV3_ACCEL_EDGE_RETRY,
-} SMMUv3AccelEdge;
-
-/* Why the decision is as it is */
-typedef enum SMMUv3AccelCause {
-    SMMUV3_ACCEL_CAUSE_DISABLED,        /* SMMUEN is 0: GBPA.ABORT decides */
-    SMMUV3_ACCEL_CAUSE_STE,
-    SMMUV3_ACCEL_CAUSE_STE_INVALID,     /* its V is 0 */
-    SMMUV3_ACCEL_CAUSE_STE_ILLEGAL,
-    SMMUV3_ACCEL_CAUSE_STE_ABSENT,
-    SMMUV3_ACCEL_CAUSE_STE_UNREADABLE,
-} SMMUv3AccelCause;
-
 /* An assigned device below the SMMU */
 typedef struct SMMUv3AccelEndpoint {
     SMMUv3AccelStream stream;       /* the part that the lower half knows */
@@ -56,8 +36,8 @@ typedef struct SMMUv3AccelEndpoint {
     PCIBus *bus;
     int devfn;
     HostIOMMUDeviceIOMMUFD *idev;   /* referenced */
-    SMMUv3AccelCause cause;         /* why the stream is to be where it is */
-    SMMUv3AccelEdge edge;           /* what has moved it where it is */
+    Smmuv3Cause cause;              /* why the stream is to be where it is */
+    Smmuv3Edge edge;                /* what has moved it where it is */
     char *error;                    /* why the host last refused, or NULL */
     bool reported;                  /* the user knows the stream's error */
     int64_t report_from;            /* ns; the next one is not told before */
@@ -151,6 +131,9 @@ smmuv3_accel_endpoint(SMMUv3AccelStream *stream)
  */
 bool smmuv3_accel_pci_realize(SMMUv3State *s, Error **errp);
 
+/* The device that @ep is for; not referenced */
+PCIDevice *smmuv3_accel_device(const SMMUv3AccelEndpoint *ep);
+
 /* Remove all endpoints; their devices are detached, and stay on the bus */
 void smmuv3_accel_pci_unrealize(SMMUv3State *s);
 
@@ -177,21 +160,21 @@ bool smmuv3_accel_passes_by_itself(int error);
 /**
  * smmuv3_accel_refresh_stream: attach a stream to what the guest wants now
  * @ep: the endpoint
- * @edge: what has changed
+ * @edge: what has changed; SMMUV3_EDGE_CFGI_STE records an error in the STE
  * @errp: why the host refuses
  *
  * Returns: 0, or a negative errno; see smmuv3_accel_stream_apply().  After a
  * temporary error QEMU tries again later.
  */
-int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
+int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, Smmuv3Edge edge,
                                 Error **errp);
 
 /* The same, for edges without a caller that could handle an Error */
 void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
-                                     SMMUv3AccelEdge edge);
+                                     Smmuv3Edge edge);
 
 /* The same for all streams of @s: reset, CR0.SMMUEN, GBPA */
-void smmuv3_accel_refresh_all(SMMUv3State *s, SMMUv3AccelEdge edge);
+void smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge);
 
 /* Some stream is not where the guest wants it: try again later */
 void smmuv3_accel_retry_pending(SMMUv3State *s);

@@ -31,6 +31,11 @@ static bool is_assigned(PCIDevice *dev)
     return object_dynamic_cast(OBJECT(dev), TYPE_VFIO_PCI);
 }
 
+PCIDevice *smmuv3_accel_device(const SMMUv3AccelEndpoint *ep)
+{
+    return ep->bus->devices[ep->devfn];
+}
+
 /*
  * Accept assigned devices only.  TLBI commands carry no StreamID: with an
  * emulated endpoint beside them each command would have to invalidate QEMU's
@@ -141,7 +146,7 @@ void smmuv3_accel_note_msi_fault(SMMUv3State *s, const SMMUv3HostEvent *event)
     ep = smmuv3_accel_endpoint(stream);
     if (!ep->msi_reported) {
         g_autofree char *name =
-            qdev_get_human_name(DEVICE(ep->bus->devices[ep->devfn]));
+            qdev_get_human_name(DEVICE(smmuv3_accel_device(ep)));
 
         ep->msi_reported = true;
         warn_report("vfio-pci '%s' behind %s: the guest gets no interrupts of "
@@ -192,7 +197,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
 static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
 {
     ERRP_GUARD();
-    int ret = smmuv3_accel_refresh_stream(ep, SMMUV3_ACCEL_EDGE_PLUG, errp);
+    int ret = smmuv3_accel_refresh_stream(ep, SMMUV3_EDGE_PLUG, errp);
     SMMUv3AccelVsmmu *vsmmu = ep->stream.vsmmu;
 
     if (!ret) {

@@ -128,34 +128,10 @@ static const Smmuv3Attachment attachments[] = {
     [SMMUV3_ACCEL_TRANSLATE] = SMMUV3_ATTACHMENT_TRANSLATE,
 };
 
-static const Smmuv3Cause causes[] = {
-    [SMMUV3_ACCEL_CAUSE_DISABLED] = SMMUV3_CAUSE_DISABLED,
-    [SMMUV3_ACCEL_CAUSE_STE] = SMMUV3_CAUSE_STE,
-    [SMMUV3_ACCEL_CAUSE_STE_INVALID] = SMMUV3_CAUSE_STE_INVALID,
-    [SMMUV3_ACCEL_CAUSE_STE_ILLEGAL] = SMMUV3_CAUSE_STE_ILLEGAL,
-    [SMMUV3_ACCEL_CAUSE_STE_ABSENT] = SMMUV3_CAUSE_STE_ABSENT,
-    [SMMUV3_ACCEL_CAUSE_STE_UNREADABLE] = SMMUV3_CAUSE_STE_UNREADABLE,
-};
-
-static const Smmuv3Edge edges[] = {
-    [SMMUV3_ACCEL_EDGE_PLUG] = SMMUV3_EDGE_PLUG,
-    [SMMUV3_ACCEL_EDGE_RESET] = SMMUV3_EDGE_RESET,
-    [SMMUV3_ACCEL_EDGE_SMMUEN] = SMMUV3_EDGE_SMMUEN,
-    [SMMUV3_ACCEL_EDGE_GBPA] = SMMUV3_EDGE_GBPA,
-    [SMMUV3_ACCEL_EDGE_CFGI] = SMMUV3_EDGE_CFGI_STE,
-    [SMMUV3_ACCEL_EDGE_RENUMBER] = SMMUV3_EDGE_RENUMBERED,
-    [SMMUV3_ACCEL_EDGE_RETRY] = SMMUV3_EDGE_RETRY,
-};
-
-static PCIDevice *device_of(const SMMUv3AccelEndpoint *ep)
-{
-    return ep->bus->devices[ep->devfn];
-}
-
 static Smmuv3Stream *query_stream(SMMUv3AccelStream *stream)
 {
     SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
-    PCIDevice *dev = device_of(ep);
+    PCIDevice *dev = smmuv3_accel_device(ep);
     Smmuv3Stream *info = g_new0(Smmuv3Stream, 1);
 
     info->qom_path = object_get_canonical_path(OBJECT(dev));
@@ -166,8 +142,8 @@ static Smmuv3Stream *query_stream(SMMUv3AccelStream *stream)
     info->attached = stream->attached ? attachments[stream->now.action] :
                                         SMMUV3_ATTACHMENT_BLOCKED;
     info->wanted = attachments[stream->want.action];
-    info->cause = stream->parked ? SMMUV3_CAUSE_RECOVERY : causes[ep->cause];
-    info->edge = stream->parked ? SMMUV3_EDGE_RECOVERY : edges[ep->edge];
+    info->cause = stream->parked ? SMMUV3_CAUSE_RECOVERY : ep->cause;
+    info->edge = stream->parked ? SMMUV3_EDGE_RECOVERY : ep->edge;
     info->pending = smmuv3_accel_stream_pending(stream);
     info->last_error = g_strdup(ep->error);
     info->ats = stream->ats;
@@ -356,7 +332,8 @@ void smmuv3_accel_query_vcmdqs(SMMUv3State *s, Smmuv3QueueList **tail)
 void smmuv3_accel_tell_stream_error(SMMUv3AccelEndpoint *ep, const char *error)
 {
     g_autofree char *smmu = object_get_canonical_path(OBJECT(ep->smmu));
-    g_autofree char *dev = object_get_canonical_path(OBJECT(device_of(ep)));
+    g_autofree char *dev =
+        object_get_canonical_path(OBJECT(smmuv3_accel_device(ep)));
 
     qapi_event_send_smmuv3_stream_error(smmu, dev, ep->stream.sid, error);
 }

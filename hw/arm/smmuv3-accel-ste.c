@@ -130,7 +130,7 @@ void smmuv3_accel_refresh_pending(SMMUv3State *s)
     QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
         if (smmuv3_accel_stream_pending(stream)) {
             smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
-                                            SMMUV3_ACCEL_EDGE_RETRY);
+                                            SMMUV3_EDGE_RETRY);
         }
     }
 }
@@ -151,26 +151,25 @@ static void retry_timer(void *opaque)
  * Edges
  */
 
-static SMMUv3AccelCause cause_of(const SMMUv3AccelInputs *in,
-                                 SMMUv3AccelFault fault)
+static Smmuv3Cause cause_of(const SMMUv3AccelInputs *in, SMMUv3AccelFault fault)
 {
     if (!in->smmuen) {
-        return SMMUV3_ACCEL_CAUSE_DISABLED;
+        return SMMUV3_CAUSE_DISABLED;
     }
     switch (fault) {
     case SMMUV3_ACCEL_FAULT_BAD_STREAMID:
-        return SMMUV3_ACCEL_CAUSE_STE_ABSENT;
+        return SMMUV3_CAUSE_STE_ABSENT;
     case SMMUV3_ACCEL_FAULT_STE_FETCH:
-        return SMMUV3_ACCEL_CAUSE_STE_UNREADABLE;
+        return SMMUV3_CAUSE_STE_UNREADABLE;
     case SMMUV3_ACCEL_FAULT_BAD_STE:
-        return SMMUV3_ACCEL_CAUSE_STE_ILLEGAL;
+        return SMMUV3_CAUSE_STE_ILLEGAL;
     default:
-        return FIELD_EX64(in->ste[0], STE0, V) ? SMMUV3_ACCEL_CAUSE_STE :
-                                              SMMUV3_ACCEL_CAUSE_STE_INVALID;
+        return FIELD_EX64(in->ste[0], STE0, V) ? SMMUV3_CAUSE_STE :
+                                                 SMMUV3_CAUSE_STE_INVALID;
     }
 }
 
-int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
+int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, Smmuv3Edge edge,
                                 Error **errp)
 {
     ERRP_GUARD();
@@ -195,7 +194,7 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
         fetch_addr = fetch_ste(s, sid, &in);
     }
     decision = smmuv3_accel_decide(&in, &rules);
-    if (edge == SMMUV3_ACCEL_EDGE_CFGI) {
+    if (edge == SMMUV3_EDGE_CFGI_STE) {
         record_fault(s, sid, decision.fault, fetch_addr);
     }
     start = accel->vsmmu.stale ? get_clock() : 0;
@@ -219,7 +218,7 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, SMMUv3AccelEdge edge,
 }
 
 void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
-                                     SMMUv3AccelEdge edge)
+                                     Smmuv3Edge edge)
 {
     SMMUv3Accel *accel = ep->smmu->accel_state;
     Error *err = NULL;
@@ -241,7 +240,7 @@ void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
     error_free(err);
 }
 
-void smmuv3_accel_refresh_all(SMMUv3State *s, SMMUv3AccelEdge edge)
+void smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge)
 {
     SMMUv3AccelStream *stream;
 
@@ -254,7 +253,7 @@ void smmuv3_accel_refresh_all(SMMUv3State *s, SMMUv3AccelEdge edge)
 void smmuv3_accel_do_gbpa(SMMUv3State *s)
 {
     if (!smmu_enabled(s)) {
-        smmuv3_accel_refresh_all(s, SMMUV3_ACCEL_EDGE_GBPA);
+        smmuv3_accel_refresh_all(s, SMMUV3_EDGE_GBPA);
     }
 }
 
@@ -278,7 +277,7 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
         SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
 
         if (stream->sid != stream_sid(ep)) {
-            smmuv3_accel_refresh_and_report(ep, SMMUV3_ACCEL_EDGE_RENUMBER);
+            smmuv3_accel_refresh_and_report(ep, SMMUV3_EDGE_RENUMBERED);
         }
     }
     /* A stream may have waited for the StreamID of another */

@@ -170,7 +170,7 @@ void smmuv3_accel_do_reset(SMMUv3State *s)
     smmuv3_accel_cmdqv_reset(s);
     smmuv3_accel_eventq_stop(s);
     accel->renumbered = false;
-    smmuv3_accel_refresh_all(s, SMMUV3_ACCEL_EDGE_RESET);
+    smmuv3_accel_refresh_all(s, SMMUV3_EDGE_RESET);
     smmuv3_accel_regs_reset(s);
 }
 
@@ -188,6 +188,6 @@ void smmuv3_accel_do_cr0(SMMUv3State *s)
         smmuv3_accel_cmdq_reset(s);
     }
     if (FIELD_EX32(changed, CR0, SMMU_ENABLE)) {
-        smmuv3_accel_refresh_all(s, SMMUV3_ACCEL_EDGE_SMMUEN);
+        smmuv3_accel_refresh_all(s, SMMUV3_EDGE_SMMUEN);
     }
 }
