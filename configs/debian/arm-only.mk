@@ -1,6 +1,7 @@
 # Build the packages of the Arm machines alone.  debian/rules includes this file after
-# debian/control.mk; that line, and one in debian/qemu-system-common.install, are all that differs
-# from Debian's packaging.  Features, flags and what each package has stay Debian's.
+# debian/control.mk.  Beside that line, nothing of Debian's packaging is changed but three lists
+# of files, where modules are left out.  Features, flags and what else each package has stay
+# Debian's.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
