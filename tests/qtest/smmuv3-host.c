@@ -338,6 +338,34 @@ uint32_t host_port_sid(HostGuest *g)
     return g->dev[0].port_bus << 8 | g->dev[0].port_devfn;
 }
 
+void host_enable_msix(HostGuest *g, unsigned dev, uint64_t to)
+{
+    uint64_t config = host_device_config(g, dev);
+    unsigned cap = host_find_cap(g, config, PCI_CAP_ID_MSIX);
+    uint32_t where = qtest_readl(g->qts, config + cap + PCI_MSIX_TABLE);
+    uint64_t table = g->dev[dev].bar + 0x10000 +
+                     (where & PCI_MSIX_TABLE_OFFSET);
+
+    /* Which is 64 KiB behind BAR 0 */
+    g_assert_cmphex(where & PCI_MSIX_TABLE_BIR, ==, 2);
+    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, to);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+    qtest_writew(g->qts, config + cap + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
+}
+
+bool host_msi_arrives(HostGuest *g, unsigned dev)
+{
+    uint64_t arrived = host_counter(g, "msi.delivered");
+    uint64_t lost = host_counter(g, "msi.lost");
+
+    qobject_unref(host_control(g, "msix dma%u 0", dev));
+    arrived = host_counter(g, "msi.delivered") - arrived;
+    lost = host_counter(g, "msi.lost") - lost;
+    g_assert_cmpuint(arrived + lost, ==, 1);
+    return arrived;
+}
+
 void host_enable_port_msi(HostGuest *g, uint64_t to)
 {
     uint64_t table = VIRT_PCIE_MMIO_BASE + 0x8000000;

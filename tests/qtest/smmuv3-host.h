@@ -287,6 +287,15 @@ uint32_t *host_map_port_msi(HostGuest *g, unsigned asid, uint64_t **pte);
 void host_signal_port(HostGuest *g);
 void host_turn_slot_off(HostGuest *g);
 
+/* The guest enables vector 0 of @dev; its message goes to guest-physical @to */
+void host_enable_msix(HostGuest *g, unsigned dev, uint64_t to);
+
+/*
+ * The device signals vector 0, by a write to the address that the host has
+ * given it. Returns whether that finds the physical doorbell behind the SMMU.
+ */
+bool host_msi_arrives(HostGuest *g, unsigned dev);
+
 /* Set up the root port of @dev: bus number and window, as after a reset */
 void host_setup_port(HostGuest *g, unsigned dev);
 
@@ -579,6 +588,9 @@ uint64_t host_objects(HostGuest *g, const char *type);
  */
 
 #define HOST_VA     0x1000000000ull
+
+/* Where Linux in the host maps the physical doorbell of MSIs */
+#define HOST_MSI_WINDOW     0x08000000ull
 
 /* Without the model: mark the test as skipped; the caller must return */
 bool host_skipped(void);

@@ -326,24 +326,6 @@ static void test_idle(void)
     }
 }
 
-/* Enable MSI-X of @dev, with vector 0 */
-static void enable_msix(HostGuest *g, unsigned dev)
-{
-    uint64_t config = VIRT_ECAM_BASE | g->dev[dev].bus << 20 |
-                      g->dev[dev].devfn << 12;
-    uint64_t table = g->dev[dev].bar + 0x10000;
-    unsigned msix = host_find_cap(g, config, PCI_CAP_ID_MSIX);
-
-    g_assert_cmphex(qtest_readl(g->qts, config + msix + PCI_MSIX_TABLE) &
-                    PCI_MSIX_TABLE_BIR, ==, 2);
-    table += qtest_readl(g->qts, config + msix + PCI_MSIX_TABLE) &
-             PCI_MSIX_TABLE_OFFSET;
-    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, 0x8090040);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
-    qtest_writew(g->qts, config + msix + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
-}
-
 static uint64_t msi_faults(HostGuest *g, unsigned i)
 {
     g_autofree char *path = g_strdup_printf("/machine/peripheral/s%u", i);
@@ -387,7 +369,7 @@ static void test_msi_faults(void)
     g = host_guest_new(&config);
     host_enable(g, 0);
     for (unsigned dev = 0; dev < 2; dev++) {
-        enable_msix(g, dev);
+        host_enable_msix(g, dev, HOST_MSI_WINDOW + 0x40);
         host_set_ste(g, dev, STE_S1(host_one_page_cd(g, dev + 1,
                                       host_new_page(g, dev))));
     }

@@ -249,36 +249,6 @@ static void test_crash(const void *opaque)
 #define STE_S2          (STE_V | 6ull << 1)
 #define STE_NESTED      (STE_V | 7ull << 1)
 
-/* The page at which Linux in the host places the doorbell of MSIs */
-#define MSI_WINDOW      0x08000000ull
-
-/* The guest enables vector 0 of the device; its message goes to memory */
-static void enable_msix(HostGuest *g, unsigned dev)
-{
-    uint64_t config = VIRT_ECAM_BASE | host_sid(g, dev) << 12;
-    uint64_t table = g->dev[dev].bar + 0x10000;
-    unsigned cap = host_find_cap(g, config, PCI_CAP_ID_MSIX);
-
-    qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR,
-                 host_alloc(g, 4096));
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 1);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
-    qtest_writew(g->qts, config + cap + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
-}
-
-/* Does a message of the device pass the SMMU? */
-static bool message_passes(HostGuest *g, unsigned dev)
-{
-    uint64_t passed = host_counter(g, "msi.delivered");
-    uint64_t lost = host_counter(g, "msi.lost");
-
-    qobject_unref(host_control(g, "msix dma%u 0", dev));
-    passed = host_counter(g, "msi.delivered") - passed;
-    lost = host_counter(g, "msi.lost") - lost;
-    g_assert_cmpuint(passed + lost, ==, 1);
-    return passed;
-}
-
 /* All level-1 descriptors name one level-2 table, whose STEs are all @word0 */
 static uint64_t shared_table(HostGuest *g, uint64_t word0)
 {
@@ -319,7 +289,7 @@ static void all_abort(HostGuest *g)
 {
     for (unsigned dev = 0; dev < DEVS; dev++) {
         host_check_faults(g, dev, HOST_RAM_BASE + 0x200000);
-        g_assert_false(message_passes(g, dev));
+        g_assert_false(host_msi_arrives(g, dev));
     }
 }
 
@@ -327,7 +297,7 @@ static void all_abort(HostGuest *g)
 static void window_works(HostGuest *g)
 {
     for (unsigned dev = 0; dev < DEVS; dev++) {
-        g_assert_true(message_passes(g, dev));
+        g_assert_true(host_msi_arrives(g, dev));
     }
 }
 
@@ -379,8 +349,9 @@ static void translate_all(HostGuest *g, uint64_t l1)
         uint64_t *ste = host_ram(g, l2 + (sid & ((1u << SPLIT) - 1)) * 64);
 
         memset(ste, 0, 64);
-        qatomic_set(ste, cpu_to_le64(STE_S1(host_page_cd(g, dev + 1, MSI_WINDOW,
-                                                         MSI_WINDOW))));
+        qatomic_set(ste, cpu_to_le64(STE_S1(host_page_cd(g, dev + 1,
+                                                         HOST_MSI_WINDOW,
+                                                         HOST_MSI_WINDOW))));
         smmu_cmd(g, 0, CMD_CFGI_STE(sid));
     }
     smmu_sync_ok(g, 0);
@@ -429,7 +400,7 @@ static void test_firmware(void)
     }
     g = host_guest_new(&config);
     for (unsigned dev = 0; dev < DEVS; dev++) {
-        enable_msix(g, dev);
+        host_enable_msix(g, dev, host_alloc(g, 4096));
     }
     for (int n = 0; n < 4; n++) {
         firmware_starts(g, n & 1 ? STE_NESTED : STE_S2);
