@@ -51,9 +51,6 @@
 #define WRAP            ((2u << LOG2) - 1)
 
 #define GSIV_CMDQV      148
-#define GICD_ISPENDR    (0x08000000 + 0x200)
-#define GICD_ICPENDR    (0x08000000 + 0x280)
-#define GICD_ICFGR      (0x08000000 + 0xc00)
 
 #define TAG(n)          (0xc0de00ull + (n))
 #define WATCHDOG_S      120

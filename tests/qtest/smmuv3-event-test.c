@@ -843,13 +843,10 @@ static void test_msi(void)
  * Signals
  */
 
-/* The interrupts of the SMMU on pcie.0, at the GICv3 (IHI 0069, 12.9) */
+/* The interrupts of the SMMU on pcie.0 */
 #define GSIV_EVENTQ     144
 #define GSIV_SYNC       146
 #define GSIV_GERROR     147
-#define GICD_ISPENDR    (0x08000000 + 0x200)
-#define GICD_ICPENDR    (0x08000000 + 0x280)
-#define GICD_ICFGR      (0x08000000 + 0xc00)
 
 static void set_edges(HostGuest *g)
 {

@@ -592,6 +592,15 @@ uint64_t host_objects(HostGuest *g, const char *type);
 /* Where Linux in the host maps the physical doorbell of MSIs */
 #define HOST_MSI_WINDOW     0x08000000ull
 
+/*
+ * The distributor of the machine's GIC, with accel=on (virt-msi-window.c), and
+ * its registers (GICv3, IHI 0069 12.9)
+ */
+#define HOST_GICD           0x08080000ull
+#define GICD_ISPENDR        (HOST_GICD + 0x200)
+#define GICD_ICPENDR        (HOST_GICD + 0x280)
+#define GICD_ICFGR          (HOST_GICD + 0xc00)
+
 /* Without the model: mark the test as skipped; the caller must return */
 bool host_skipped(void);
 
