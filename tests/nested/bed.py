@@ -367,11 +367,11 @@ class Guest:
 
     DEVICES: arguments of the inner QEMU, with {0}, {1} for the L1 addresses of the slot's
     disks.  APPEND: more for L2's command line.  KERNEL: -kernel gives it one; else the firmware
-    finds one.  FIRMWARE: without it, L2 boots by device tree.
+    finds one.  INITRD: a file in L1.  FIRMWARE: without it, L2 boots by device tree.
     """
 
     def __init__(self, slot, name, devices, append='', memory=256, cpus=1, trace=TRACE,
-                 firmware=True, kernel=True, boot_timeout=90):
+                 firmware=True, kernel=True, initrd='/boot/l2.cpio', boot_timeout=90):
         self.slot = slot
         self.boot_timeout = boot_timeout
         self.l1 = slot.shell
@@ -391,7 +391,7 @@ class Guest:
                 '-drive', 'if=pflash,format=raw,file=%s/vars.fd' % slot.dir]
         if kernel:
             self.args += [
-                '-kernel', '/boot/Image', '-initrd', '/boot/l2.cpio',
+                '-kernel', '/boot/Image', '-initrd', initrd,
                 '-append', ('console=ttyAMA0 quiet ' + append).strip()]
         self.args += [
             '-chardev', 'serial,id=serial,path=/dev/hvc%d' % (port + 1),
