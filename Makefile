@@ -23,6 +23,8 @@ help:
 	@echo "make docs          QEMU's manuals with ours, as HTML; ours begins at system/arm/smmuv3.html"
 	@echo "make series        write the mails of both series to build/mails and build/mails-nested"
 	@echo "make build         only build QEMU for this computer: build/x86/qemu-system-aarch64"
+	@echo "make deb           Debian packages with the series, for this computer or ARCH=arm64 (as root)"
+	@echo "make check-deb     install those over Debian's, boot a guest with them, and go back (as root)"
 	@echo "make clean         remove build/ (what was fetched stays in the cache)"
 	@echo
 	@echo "./configure --help lists the options; make runs it by itself."
