@@ -258,7 +258,7 @@ CmdqvBed *cmdqv_bed_new(HostGuestConfig config)
     for (unsigned q = 0; q < N_QUEUES; q++) {
         bed->queue[q] = host_alloc(bed->g, 16 << LOG2);
     }
-    if (config.n_devs) {
+    if (config.n_devs && !config.dev[0].hotplug) {
         cmdqv_bed_translate(bed);
     }
     return bed;

@@ -64,8 +64,8 @@ typedef struct CmdqvBed {
 } CmdqvBed;
 
 /*
- * The bed: a device that translates HOST_VA to page[0], if @config has one; the
- * SMMU is enabled, the CMDQV is not.  Free it with cmdqv_bed_free().
+ * The bed: a device that translates HOST_VA to page[0], if @config has one at
+ * start; the SMMU is enabled, the CMDQV is not.  Free it with cmdqv_bed_free().
  */
 CmdqvBed *cmdqv_bed_new(HostGuestConfig config);
 

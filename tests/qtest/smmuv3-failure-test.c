@@ -14,7 +14,6 @@
 #include "qemu/atomic.h"
 #include "qemu/units.h"
 #include "qemu/bswap.h"
-#include "qobject/qnum.h"
 #include "smmuv3-host.h"
 
 #define N_DEVS  2
@@ -172,22 +171,6 @@ static void plug(Fixture *f, unsigned dev)
     g_free(host_guest_plug(f->g, dev));
 }
 
-static bool add_iommufd(Fixture *f)
-{
-    QDict *rsp = qtest_qmp(f->g->qts, "{'execute': 'object-add', 'arguments': "
-                           "{'qom-type': 'iommufd', 'id': 'iommufd0'}}");
-    bool ok = !qdict_haskey(rsp, "error");
-
-    qobject_unref(rsp);
-    return ok;
-}
-
-static void del_iommufd(Fixture *f)
-{
-    qtest_qmp_assert_success(f->g->qts, "{'execute': 'object-del', "
-                             "'arguments': {'id': 'iommufd0'}}");
-}
-
 /* The new StreamID of the device already has the same STE */
 static bool renumber(Fixture *f, unsigned dev, int by)
 {
@@ -300,56 +283,16 @@ static bool scenario(Fixture *f)
     return well;
 }
 
-/*
- * Nothing is left in the host: objects, address spaces, device fds, bindings
- */
-static void check_empty(Fixture *f, bool but_kept)
-{
-    QDict *objects, *counters;
-
-    for (unsigned dev = 0; dev < N_DEVS; dev++) {
-        QDict *state = host_control(f->g, "state dma%u", dev);
-
-        if (qdict_get_int(state, "fds")) {
-            g_error("%s: %d fds of device %u left", f->what,
-                    (int)qdict_get_int(state, "fds"), dev);
-        }
-        g_assert_false(qdict_get_bool(state, "bound"));
-        qobject_unref(state);
-    }
-    del_iommufd(f);
-    /* QEMU closes /dev/iommu with the last device, and the host frees all */
-    counters = host_control(f->g, "counters");
-    for (const QDictEntry *e = qdict_first(counters); e && !but_kept;
-         e = qdict_next(counters, e)) {
-        if (g_str_has_prefix(qdict_entry_key(e), "left.") &&
-            qnum_get_int(qobject_to(QNum, qdict_entry_value(e)))) {
-            g_error("%s: %s when /dev/iommu was closed", f->what,
-                    qdict_entry_key(e));
-        }
-    }
-    qobject_unref(counters);
-    objects = host_control(f->g, "objects");
-    for (const QDictEntry *e = qdict_first(objects); e;
-         e = qdict_next(objects, e)) {
-        if (qnum_get_int(qobject_to(QNum, qdict_entry_value(e)))) {
-            g_error("%s: objects %s left at the end", f->what,
-                    qdict_entry_key(e));
-        }
-    }
-    qobject_unref(objects);
-}
-
 /* Run the scenario without a failure; returns the counters by kind */
 static QDict *count_calls(Fixture *f)
 {
     QDict *counters;
 
     qobject_unref(host_control(f->g, "zero"));
-    g_assert_true(add_iommufd(f));
+    g_assert_true(host_add_iommufd(f->g));
     g_assert_true(scenario(f));
     counters = host_control(f->g, "counters");
-    check_empty(f, false);
+    host_check_freed(f->g, f->what, false);
     return counters;
 }
 
@@ -363,22 +306,22 @@ static unsigned inject(Fixture *f, const Kind *kind, uint64_t n, unsigned row,
     f->what = g_strdup_printf("%s number %" PRIu64 " (%u in a row) fails with "
                               "%s", kind->name, n, row, error);
     qobject_unref(host_control(f->g, "zero"));
-    g_assert_true(add_iommufd(f));
+    g_assert_true(host_add_iommufd(f->g));
     qobject_unref(host_control(f->g, "fail %s:%" PRIu64 "+%u=%s", kind->name,
                                n, row, error));
     scenario(f);
     injected = host_counter(f->g, "injected");
     qobject_unref(host_control(f->g, "fail clear"));
     g_assert_cmpuint(host_counter(f->g, "smmu.stale"), ==, 0);
-    check_empty(f, kind->keeps_objects);
+    host_check_freed(f->g, f->what, kind->keeps_objects);
 
     /* afterwards everything works again */
     qobject_unref(host_control(f->g, "zero"));
-    g_assert_true(add_iommufd(f));
+    g_assert_true(host_add_iommufd(f->g));
     if (!scenario(f)) {
         g_error("%s: does not work afterwards", f->what);
     }
-    check_empty(f, false);
+    host_check_freed(f->g, f->what, false);
     return injected;
 }
 
@@ -441,21 +384,21 @@ static char *plug_failing(Fixture *f, const char *rule)
 
     g_free(f->what);
     f->what = g_strdup_printf("plugged with %s", rule);
-    g_assert_true(add_iommufd(f));
+    g_assert_true(host_add_iommufd(f->g));
     qobject_unref(host_control(f->g, "fail %s", rule));
     error = host_guest_plug(f->g, 0);
     if (!error) {
         host_guest_unplug(f->g, 0);
     }
     qobject_unref(host_control(f->g, "fail clear"));
-    check_empty(f, false);
+    host_check_freed(f->g, f->what, false);
 
-    g_assert_true(add_iommufd(f));
+    g_assert_true(host_add_iommufd(f->g));
     g_assert_null(host_guest_plug(f->g, 0));
     set_ste(f, 0, STE_S1(f->cd[0]));
     g_assert_true(reads(f, 0, true));
     host_guest_unplug(f->g, 0);
-    check_empty(f, false);
+    host_check_freed(f->g, f->what, false);
     return error;
 }
 
@@ -476,12 +419,12 @@ static uint64_t plug_calls(Fixture *f, const char *kind)
     g_autofree char *counter = g_strconcat("call.", kind, NULL);
     uint64_t calls;
 
-    g_assert_true(add_iommufd(f));
+    g_assert_true(host_add_iommufd(f->g));
     qobject_unref(host_control(f->g, "zero"));
     g_assert_null(host_guest_plug(f->g, 0));
     host_guest_unplug(f->g, 0);
     calls = host_counter(f->g, counter);
-    check_empty(f, false);
+    host_check_freed(f->g, f->what, false);
     g_assert_cmpuint(calls, >, 0);
     return calls;
 }
@@ -574,7 +517,7 @@ static void test_dead_config(void)
         return;
     }
     f = plug_fixture_new();
-    g_assert_true(add_iommufd(f));
+    g_assert_true(host_add_iommufd(f->g));
     g_assert_null(host_guest_plug(f->g, 0));
     config = host_device_config(f->g, 0);
     g_assert_cmphex(qtest_readl(f->g->qts, config), !=, UINT32_MAX);
@@ -584,7 +527,7 @@ static void test_dead_config(void)
     g_assert_cmphex(qtest_readb(f->g->qts, config + 1), ==, UINT8_MAX);
     host_guest_unplug(f->g, 0);
     qobject_unref(host_control(f->g, "fail clear"));
-    check_empty(f, false);
+    host_check_freed(f->g, f->what, false);
     fixture_free(f);
 }
 

@@ -14,6 +14,7 @@
 #include "qapi/error.h"
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
+#include "qobject/qnum.h"
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -1379,6 +1380,63 @@ void host_check_empty(HostGuest *g)
             g_assert_cmpuint(host_objects(g, types[n]), ==, 0);
         }
         g_assert_cmpuint(host_counter(g, left), ==, 0);
+    }
+}
+
+bool host_add_iommufd(HostGuest *g)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'object-add', 'arguments': "
+                           "{'qom-type': 'iommufd', 'id': 'iommufd0'}}");
+    bool ok = !qdict_haskey(rsp, "error");
+
+    qobject_unref(rsp);
+    return ok;
+}
+
+/* The first entry of the answer to @command that counts something, or NULL */
+static char *find_count(HostGuest *g, const char *command, const char *prefix)
+{
+    QDict *dict = host_control(g, "%s", command);
+    char *found = NULL;
+
+    for (const QDictEntry *e = qdict_first(dict); e && !found;
+         e = qdict_next(dict, e)) {
+        if (g_str_has_prefix(qdict_entry_key(e), prefix) &&
+            qnum_get_int(qobject_to(QNum, qdict_entry_value(e)))) {
+            found = g_strdup(qdict_entry_key(e));
+        }
+    }
+    qobject_unref(dict);
+    return found;
+}
+
+static void check_released(HostGuest *g, const char *what, unsigned dev)
+{
+    QDict *state = host_control(g, "state dma%u", dev);
+
+    if (qdict_get_int(state, "fds") || qdict_get_bool(state, "bound")) {
+        g_error("%s: device %u is still open", what, dev);
+    }
+    qobject_unref(state);
+}
+
+void host_check_freed(HostGuest *g, const char *what, bool but_kept)
+{
+    g_autofree char *left = NULL, *object = NULL;
+
+    for (unsigned dev = 0; dev < g->config.n_devs; dev++) {
+        check_released(g, what, dev);
+    }
+    qtest_qmp_assert_success(g->qts, "{'execute': 'object-del', "
+                             "'arguments': {'id': 'iommufd0'}}");
+    /* QEMU closes /dev/iommu with the last device, and the host frees all */
+    left = but_kept ? NULL : find_count(g, "counters", "left.");
+    if (left) {
+        g_error("%s: %s when /dev/iommu was closed", what, left);
+    }
+    object = find_count(g, "objects", "");
+    if (object) {
+        g_error("%s: objects %s left at the end", what, object);
     }
 }
 

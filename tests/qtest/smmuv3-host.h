@@ -613,6 +613,16 @@ HostGuest *host_start(unsigned n_vsmmus, unsigned n_devs);
  */
 void host_check_empty(HostGuest *g);
 
+/* object-add of iommufd0, where no_iommufd is set; false if QEMU refuses */
+bool host_add_iommufd(HostGuest *g);
+
+/*
+ * object-del of iommufd0, after the last device. The test fails with @what if
+ * something is left: objects, address spaces, device fds, bindings.
+ * @but_kept: the host has kept objects until /dev/iommu was closed
+ */
+void host_check_freed(HostGuest *g, const char *what, bool but_kept);
+
 /* Check that nothing stale was used and nothing is left, and end QEMU */
 void host_finish(HostGuest *g);
 
