@@ -345,18 +345,19 @@ void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s)
 unsigned smmuv3_accel_cmdqv_cmdqs(SMMUv3State *s)
 {
     SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
+    unsigned host = FIELD_EX32(vsmmu->info.idr[1], IDR1, CMDQS);
     uint64_t page = qemu_minrampagesize();
     unsigned fits = 63 - clz64(page / sizeof(Cmd));
 
     if (!vsmmu->vintf.active) {
         return SMMU_CMDQS;
     }
-    if (page == qemu_real_host_page_size()) {
+    if (page == qemu_real_host_page_size() && fits < host) {
         info_report("%s: each queue of the guest holds %u commands only, so "
                     "that the host's CMDQV can read it; give the machine huge "
                     "pages for more", s->accel_state->name, 1u << fits);
     }
-    fits = MIN(fits, FIELD_EX32(vsmmu->info.idr[1], IDR1, CMDQS));
+    fits = MIN(fits, host);
     return MIN(MAX(fits, CMDQS_MIN), SMMU_CMDQS);
 }
 

@@ -200,6 +200,16 @@ static void test_size(void)
     bed = bed_new(ON);
     g_assert_cmpuint(extract32(smmu_read(bed->g, 0, SMMU_IDR1), 21, 5), ==,
                      ctz64(qemu_real_host_page_size()) - 4);
+    g_assert_cmpuint(host_said(bed->g, SAID_SHORT_QUEUES), ==, 1);
+    cmdqv_bed_free(bed);
+    /* The host's own are shorter, and huge pages would change nothing */
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST "cmdqs=7\n",
+    });
+    g_assert_cmpuint(extract32(smmu_read(bed->g, 0, SMMU_IDR1), 21, 5), ==, 7);
+    g_assert_cmpuint(host_said(bed->g, "give the machine huge pages"), ==, 0);
+    cmdqv_on(bed);
+    check_works(bed, 5, true);
     cmdqv_bed_free(bed);
     bed = bed_new(SOFTWARE);
     g_assert_cmpuint(extract32(smmu_read(bed->g, 0, SMMU_IDR1), 21, 5), ==, 19);
