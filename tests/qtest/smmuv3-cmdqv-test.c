@@ -893,36 +893,117 @@ static void test_acpi(void)
     qtest_quit(qts);
 }
 
-static char *many(unsigned n)
+/*
+ * Many SMMUs
+ */
+
+/* So many fit, because each needs 5 of the platform bus's 64 interrupts */
+#define FIT     12
+
+/* The VCMDQs of each invalidate, and tell of errors, whoever carries it out */
+static void check_many(unsigned n, const char *smmu_args, bool hardware)
+{
+    CmdqvBed beds[FIT];
+    HostGuest *g = cmdqv_beds_new((HostGuestConfig) {
+        .n_vsmmus = n, .smmu_args = smmu_args, .host = "cmdqv=1\n",
+    }, beds);
+    uint64_t calls;
+
+    for (unsigned i = 0; i < n; i++) {
+        cmdqv_select(&beds[i]);
+        cmdqv_on(&beds[i]);
+        cmdqv_set_edge(&beds[i]);
+        cmdqv_take_irq(&beds[i]);
+    }
+    g_assert_cmpuint(host_objects(g, "hw_queue"), ==,
+                     hardware ? n * N_QUEUES : 0);
+    calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
+    /* All have the same ASID and address; an invalidation is one SMMU's */
+    for (unsigned i = 0; i < n; i++) {
+        cmdqv_select(&beds[i]);
+        cmdqv_remap(&beds[i], 0, CMD_TLBI_NH_VA(1, HOST_VA, 1), 1);
+        cmdqv_remap(&beds[i], 1, CMD_TLBI_NH_ASID(1), 0);
+    }
+    calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE") - calls;
+    g_assert_cmpuint(calls, ==, hardware ? 0 : n * N_QUEUES);
+    for (unsigned i = 0; i < n; i++) {
+        cmdqv_select(&beds[i]);
+        cmdqv_put(&beds[i], i % N_QUEUES, CMD_CFGI_ALL);
+        g_assert_cmpuint(cmdqv_run(&beds[i], i % N_QUEUES), ==,
+                         SMMU_CERROR_ILL);
+        for (unsigned other = 0; other < n; other++) {
+            cmdqv_select(&beds[other]);
+            cmdqv_check_error_maps(&beds[other],
+                                   other == i ? 1u << i % N_QUEUES : 0);
+        }
+        cmdqv_select(&beds[i]);
+        for (int t = 0; !cmdqv_take_irq(&beds[i]); t++) {
+            g_assert_cmpint(t, <, 100000);
+            g_usleep(10);
+        }
+        cmdqv_skip_error(&beds[i], i % N_QUEUES);
+        g_assert_cmpuint(cmdqv_run(&beds[i], i % N_QUEUES), ==,
+                         SMMU_CERROR_NONE);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        cmdqv_select(&beds[i]);
+        g_assert_false(cmdqv_take_irq(&beds[i]));
+    }
+    host_finish(g);
+    alarm(0);
+}
+
+static void test_many(const void *opaque)
+{
+    bool hardware = g_str_equal(opaque, "hardware");
+    g_autofree char *args = g_strconcat(ON ",x-cmdqv-backend=", opaque, NULL);
+
+    if (host_skipped()) {
+        return;
+    }
+    for (unsigned n = 1; n <= FIT; n++) {
+        if (g_test_slow() || n == 1 || n == 5 || n == FIT) {
+            check_many(n, args, hardware);
+        }
+    }
+}
+
+static char *many(unsigned n, const char *last)
 {
     GString *args = g_string_new("-nic none");
 
     for (unsigned i = 1; i <= n; i++) {
         g_string_append_printf(args, " -device pxb-pcie,id=pxb%u,bus=pcie.0,"
-                               "bus_nr=%u -device arm-smmuv3,accel=on,cmdqv=on,"
-                               "primary-bus=pxb%u,id=s%u", i, i * 8, i, i);
+                               "bus_nr=%u -device arm-smmuv3,accel=on%s,"
+                               "primary-bus=pxb%u,id=s%u", i, i * 8,
+                               i > FIT ? last : ON, i, i);
     }
     return g_string_free(args, false);
 }
 
-/* As many as there are interrupts for */
-static void test_many(void)
+/* One without takes the last interrupts */
+static void test_too_many(void)
 {
-    g_autofree char *fit = many(12), *more = many(13);
+    g_autofree char *fit = many(FIT + 1, ""), *one = many(FIT + 1, ON);
+    g_autofree char *two = many(FIT + 2, "");
     QTestState *qts = qtest_initf("-machine " SMMUV3_MACHINE " -bios %s %s",
                                   smmuv3_firmware(), fit);
     uint32_t found = 0;
 
-    for (uint64_t at = 0; at < 32 * MiB; at += 0x80000) {
+    for (uint64_t at = 0; at < 32 * MiB; at += CMDQV_STRIDE) {
         found += qtest_readl(qts, VIRT_PLATFORM_BUS_BASE + at + PARAM) == 0x11;
     }
-    g_assert_cmpuint(found, ==, 12);
+    g_assert_cmpuint(found, ==, FIT);
     qtest_quit(qts);
-    smmuv3_check_refused(SMMUV3_MACHINE, true, more,
+    smmuv3_check_refused(SMMUV3_MACHINE, true, one,
                          "arm-smmuv3 's13': it needs 5 interrupts, and the "
                          "platform bus has 4 of its 64 left: it carries 12 "
                          "SMMUs with cmdqv=on at most, leave this one out, or "
                          "its cmdqv=on");
+    smmuv3_check_refused(SMMUV3_MACHINE, true, two,
+                         "arm-smmuv3 's14': it needs 4 interrupts, and the "
+                         "platform bus has 0 of its 64 left: it carries 16 "
+                         "SMMUs at most, leave this one out");
 }
 
 int main(int argc, char **argv)
@@ -968,6 +1049,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv/slow/full", test_slow_full);
     qtest_add_func("/smmuv3-cmdqv/main-loop", test_main_loop);
     qtest_add_func("/smmuv3-cmdqv/acpi", test_acpi);
-    qtest_add_func("/smmuv3-cmdqv/many", test_many);
+    qtest_add_data_func("/smmuv3-cmdqv/many/software", "software", test_many);
+    qtest_add_data_func("/smmuv3-cmdqv/many/hardware", "hardware", test_many);
+    qtest_add_func("/smmuv3-cmdqv/many/too-many", test_too_many);
     return g_test_run();
 }

@@ -10,14 +10,19 @@
 #include "qemu/bswap.h"
 #include "smmuv3-cmdqv.h"
 
+static uint64_t base(HostGuest *g)
+{
+    return CMDQV + g->cmdqv * CMDQV_STRIDE;
+}
+
 uint32_t cmdqv_get(HostGuest *g, uint32_t offset)
 {
-    return qtest_readl(g->qts, CMDQV + offset);
+    return qtest_readl(g->qts, base(g) + offset);
 }
 
 void cmdqv_set(HostGuest *g, uint32_t offset, uint32_t value)
 {
-    qtest_writel(g->qts, CMDQV + offset, value);
+    qtest_writel(g->qts, base(g) + offset, value);
 }
 
 uint32_t cmdqv_reg(unsigned lvcmdq, uint32_t offset)
@@ -35,9 +40,9 @@ void cmdqv_set_q(CmdqvBed *bed, unsigned q, uint32_t offset, uint32_t value)
     cmdqv_set(bed->g, cmdqv_reg(q, offset), value);
 }
 
-void cmdqv_set_base(CmdqvBed *bed, unsigned q, uint64_t base)
+void cmdqv_set_base(CmdqvBed *bed, unsigned q, uint64_t value)
 {
-    qtest_writeq(bed->g->qts, CMDQV + cmdqv_reg(q, BASE), base);
+    qtest_writeq(bed->g->qts, base(bed->g) + cmdqv_reg(q, BASE), value);
 }
 
 void cmdqv_control(CmdqvBed *bed, const char *command)
@@ -233,8 +238,8 @@ void cmdqv_bed_translate(CmdqvBed *bed)
     host_write_cd(g, cd, &(HostCd) {
         .asid = 1, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
     });
-    host_set_ste(g, 0, STE_S1(cd));
-    host_check_reads(g, 0, HOST_VA, TAG(0));
+    host_set_ste(g, bed->dev, STE_S1(cd));
+    host_check_reads(g, bed->dev, HOST_VA, TAG(0));
 }
 
 void cmdqv_bed_restart(CmdqvBed *bed)
@@ -243,6 +248,46 @@ void cmdqv_bed_restart(CmdqvBed *bed)
     host_setup_device(bed->g, 0);
     host_enable(bed->g, 0);
     cmdqv_bed_translate(bed);
+}
+
+static void alloc_queues(CmdqvBed *bed)
+{
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        bed->queue[q] = host_alloc(bed->g, 16 << LOG2);
+    }
+}
+
+void cmdqv_select(CmdqvBed *bed)
+{
+    bed->g->cmdqv = bed->dev;
+}
+
+/* The board fills its gaps: four SMMUs are below the first CMDQV */
+static uint64_t smmu_offset(unsigned i)
+{
+    return i < 4 ? i * 0x20000 : (i - 3) * CMDQV_STRIDE + 0x60000;
+}
+
+HostGuest *cmdqv_beds_new(HostGuestConfig config, CmdqvBed *beds)
+{
+    HostGuest *g;
+
+    config.n_psmmus = 1;
+    config.n_devs = config.n_vsmmus;
+    for (unsigned i = 0; i < config.n_vsmmus; i++) {
+        config.dev[i].vsmmu = i;
+    }
+    g = host_guest_new(&config);
+    host_allow(g, SAID_SHORT_QUEUES);
+    alarm(WATCHDOG_S);
+    for (unsigned i = 0; i < config.n_vsmmus; i++) {
+        beds[i] = (CmdqvBed) { .g = g, .dev = i };
+        g->smmu[i].base = VIRT_PLATFORM_BUS_BASE + smmu_offset(i);
+        host_enable(g, i);
+        alloc_queues(&beds[i]);
+        cmdqv_bed_translate(&beds[i]);
+    }
+    return g;
 }
 
 CmdqvBed *cmdqv_bed_new(HostGuestConfig config)
@@ -255,9 +300,7 @@ CmdqvBed *cmdqv_bed_new(HostGuestConfig config)
     host_allow(bed->g, SAID_SHORT_QUEUES);
     alarm(WATCHDOG_S);
     host_enable(bed->g, 0);
-    for (unsigned q = 0; q < N_QUEUES; q++) {
-        bed->queue[q] = host_alloc(bed->g, 16 << LOG2);
-    }
+    alloc_queues(bed);
     if (config.n_devs && !config.dev[0].hotplug) {
         cmdqv_bed_translate(bed);
     }
@@ -275,25 +318,30 @@ void cmdqv_remap(CmdqvBed *bed, unsigned q, HostCmd cmd, unsigned n)
 {
     qatomic_set(bed->pte, cpu_to_le64(host_leaf(3, bed->page[n], PTE_DATA)));
     cmdqv_run_ok(bed, q, cmd);
-    host_check_reads(bed->g, 0, HOST_VA, TAG(n));
+    host_check_reads(bed->g, bed->dev, HOST_VA, TAG(n));
 }
 
 /*
  * Errors
  */
 
+static unsigned gsiv(CmdqvBed *bed)
+{
+    return GSIV_CMDQV + bed->g->cmdqv * GSIVS;
+}
+
 void cmdqv_set_edge(CmdqvBed *bed)
 {
-    uint64_t icfgr = GICD_ICFGR + GSIV_CMDQV / 16 * 4;
+    uint64_t icfgr = GICD_ICFGR + gsiv(bed) / 16 * 4;
 
     qtest_writel(bed->g->qts, icfgr, qtest_readl(bed->g->qts, icfgr) |
-                                     2u << (GSIV_CMDQV % 16 * 2));
+                                     2u << (gsiv(bed) % 16 * 2));
 }
 
 bool cmdqv_take_irq(CmdqvBed *bed)
 {
-    uint64_t word = GSIV_CMDQV / 32 * 4;
-    uint32_t bit = 1u << (GSIV_CMDQV % 32);
+    uint64_t word = gsiv(bed) / 32 * 4;
+    uint32_t bit = 1u << (gsiv(bed) % 32);
     bool pending = qtest_readl(bed->g->qts, GICD_ISPENDR + word) & bit;
 
     /* One that comes just now is for the next call */
@@ -308,7 +356,8 @@ void cmdqv_check_error_maps(CmdqvBed *bed, uint32_t want)
     g_assert_cmphex(cmdqv_get(bed->g, VINTF_ERR_MAP), ==, !!want);
     g_assert_cmphex(cmdqv_get(bed->g, VINTF_ERR_MAP + 4), ==, 0);
     g_assert_cmphex(cmdqv_get(bed->g, LVCMDQ_ERR_MAP), ==, want);
-    g_assert_cmphex(qtest_readq(bed->g->qts, CMDQV + LVCMDQ_ERR_MAP), ==, want);
+    g_assert_cmphex(qtest_readq(bed->g->qts, base(bed->g) + LVCMDQ_ERR_MAP),
+                    ==, want);
     g_assert_cmphex(cmdqv_get(bed->g, CMDQ_ERR_MAP), ==, want);
     g_assert_cmphex(cmdqv_get(bed->g, CMDQ_ERR_MAP + 4), ==, 0);
 }
@@ -336,10 +385,10 @@ void cmdqv_check_illegal(CmdqvBed *bed, unsigned q, HostCmd cmd)
     g_assert_cmphex(cmdqv_q(bed, q, CONS) & WRAP, ==, at);
     /* The other one does, and so does the SMMU's own */
     cmdqv_remap(bed, !q, CMD_TLBI_NH_VA(1, HOST_VA, 1), n);
-    smmu_sync_ok(bed->g, 0);
+    smmu_sync_ok(bed->g, bed->dev);
     qatomic_set(bed->pte, cpu_to_le64(host_leaf(3, bed->page[!n], PTE_DATA)));
     cmdqv_skip_error(bed, q);
     g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
     cmdqv_check_error_maps(bed, 0);
-    host_check_reads(bed->g, 0, HOST_VA, TAG(!n));
+    host_check_reads(bed->g, bed->dev, HOST_VA, TAG(!n));
 }

@@ -12,8 +12,9 @@
 #include "smmuv3-test-util.h"
 
 /* Where the board puts the registers: aligned to their size */
-#define CMDQV           (VIRT_PLATFORM_BUS_BASE + 0x80000)
+#define CMDQV           (VIRT_PLATFORM_BUS_BASE + CMDQV_STRIDE)
 #define CMDQV_SIZE      0x50000
+#define CMDQV_STRIDE    0x80000 /* to those of the next SMMU */
 
 /* Pages of 64 KiB */
 #define CONFIG_PAGE     0x00000
@@ -51,12 +52,14 @@
 #define WRAP            ((2u << LOG2) - 1)
 
 #define GSIV_CMDQV      148
+#define GSIVS           5       /* of an SMMU with its CMDQV */
 
 #define TAG(n)          (0xc0de00ull + (n))
 #define WATCHDOG_S      120
 
 typedef struct CmdqvBed {
     HostGuest *g;
+    unsigned dev;               /* which device, and which SMMU */
     uint64_t queue[N_QUEUES];
     uint32_t prod[N_QUEUES];
     uint64_t *pte;              /* of HOST_VA */
@@ -94,6 +97,14 @@ typedef struct CmdqvWrite {
 
 #define CMDQV_WRITES    13
 extern const CmdqvWrite cmdqv_writes[CMDQV_WRITES];
+
+/*
+ * A machine in which each of @config.n_vsmmus SMMUs has a CMDQV and one device.
+ * @beds is an array of as many.  From cmdqv_select() on, the functions of this
+ * file are about one of them.
+ */
+HostGuest *cmdqv_beds_new(HostGuestConfig config, CmdqvBed *beds);
+void cmdqv_select(CmdqvBed *bed);
 
 /* Registers, by their offset in the CMDQV */
 uint32_t cmdqv_get(HostGuest *g, uint32_t offset);

@@ -26,7 +26,9 @@
 #define HOST_FD(dev)            (100 + (dev))
 #define HOST_IOMMUFD            90
 
-#define PXB_BUS(vsmmu)          (0x50 * (vsmmu))
+/* Root complexes have bus numbers for all devices that a test has */
+#define PXB_BUSES(g)            ((g)->config.n_vsmmus <= 4 ? 0x50 : 0x14)
+#define PXB_BUS(g, vsmmu)       (PXB_BUSES(g) * (vsmmu))
 #define PORT_DEVFN(dev)         (0x80 + (dev))
 #define PORT_WINDOW(dev)        (VIRT_PCIE_MMIO_BASE + (dev) * 0x100000)
 #define SMMU_STRIDE             0x20000
@@ -246,7 +248,7 @@ static void open_window(HostGuest *g, uint64_t config, unsigned dev)
 
 static unsigned root_bus(HostGuest *g, unsigned dev)
 {
-    return PXB_BUS(g->dev[dev].vsmmu);
+    return PXB_BUS(g, g->dev[dev].vsmmu);
 }
 
 void host_setup_port(HostGuest *g, unsigned dev)
@@ -581,8 +583,8 @@ static char *arguments(HostGuest *g, const char *ram)
     for (unsigned i = 0; i < c->n_vsmmus; i++) {
         if (i) {
             g_string_append_printf(args, "-device pxb-pcie,id=pxb%u,"
-                                   "bus=pcie.0,bus_nr=%u,addr=%u ", i,
-                                   PXB_BUS(i), i);
+                                   "bus=pcie.0,bus_nr=%u,addr=%x ", i,
+                                   PXB_BUS(g, i), i);
         }
         if (c->no_smmu) {
             continue;
@@ -598,7 +600,7 @@ static char *arguments(HostGuest *g, const char *ram)
         d->vsmmu = c->dev[i].vsmmu;
         d->devfn = c->dev[i].devfn;
         if (d->devfn) {
-            d->bus = PXB_BUS(d->vsmmu);
+            d->bus = PXB_BUS(g, d->vsmmu);
             d->present = true;
             g_string_append_printf(args, "-device vfio-pci,id=dev%u,"
                                    "bus=%s%.0u,addr=0x%x.%u,multifunction=on,"
@@ -608,7 +610,7 @@ static char *arguments(HostGuest *g, const char *ram)
                                    HOST_FD(i), properties(g, i));
             continue;
         }
-        d->port_bus = PXB_BUS(d->vsmmu);
+        d->port_bus = PXB_BUS(g, d->vsmmu);
         d->port_devfn = PORT_DEVFN(i);
         g_string_append_printf(args, "-device pcie-root-port,id=%s%u,"
                                "bus=%s%.0u,addr=0x%x.%u,multifunction=on,"

@@ -18,7 +18,7 @@
 #define HOST_RAM_BASE   0x40000000ULL
 #define HOST_RAM_SIZE   (256 * MiB)
 
-#define HOST_MAX_SMMUS  4
+#define HOST_MAX_SMMUS  16
 #define HOST_MAX_PSMMUS 4
 #define HOST_MAX_DEVS   64
 
@@ -96,6 +96,7 @@ struct HostGuest {
     uint64_t free_ram;          /* guest-physical, next to allocate */
     char *dir;                  /* of this guest's files */
     FILE *control;
+    unsigned cmdqv;             /* whose registers smmuv3-cmdqv.h accesses */
     int said;                   /* QEMU's stderr; 0 if the test shares it */
     GArray *patterns;           /* what QEMU may write there */
 };
