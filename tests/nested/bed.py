@@ -308,11 +308,27 @@ class Outer:
 
     def refused(self, disk):
         """How often the physical SMMU, which is in L0, refused a request of DISK."""
-        bus, devfn = disk.address.split(':')[1:]
-        slot, function = devfn.split('.')
-        sid = 'sid=0x%x' % (int(bus, 16) << 8 | int(slot, 16) << 3 | int(function))
+        sid = 'sid=0x%x' % stream_id(disk.address)
         with open(self.log, errors='replace') as log:
             return sum(sid in line.split() for line in log)
+
+    def vintf_lines(self, vintf, pattern=''):
+        """What the CMDQV in L0 has traced of a VINTF (MACHINES in tests/nested/run)."""
+        pattern = re.compile(r'^tegra241_cmdqv_\w+ VINTF%s: .*%s' % (vintf, pattern))
+        with open(self.log, errors='replace') as log:
+            return [line.rstrip() for line in log if pattern.search(line)]
+
+    def vintfs(self, disk):
+        """The VINTFs that have ever known the StreamID of DISK, the last one at the end."""
+        lines = self.vintf_lines(r'\d', 'enabled=1 .* replace=0x%x$' % stream_id(disk.address))
+        return [int(re.search(r'VINTF(\d)', line).group(1)) for line in lines]
+
+    def vintf(self, disk):
+        """The VINTF that knows the StreamID of DISK, or that knew it last."""
+        vintfs = self.vintfs(disk)
+        if not vintfs:
+            raise Failure('no VINTF has %s' % disk.serial)
+        return vintfs[-1]
 
     def stop(self):
         self.process.kill()
@@ -320,6 +336,13 @@ class Outer:
         for name in os.listdir(self.dir):
             os.unlink(os.path.join(self.dir, name))
         os.rmdir(self.dir)
+
+
+def stream_id(address):
+    """That of a PCI address, where there is one SMMU for all."""
+    bus, slot, function = (int(n, 16) for n in re.fullmatch(
+        r'[0-9a-f]+:([0-9a-f]+):([0-9a-f]+)\.(\d)', address).groups())
+    return bus << 8 | slot << 3 | function
 
 
 def has_s2fwb(qemu):
@@ -534,9 +557,7 @@ def fault(shell, device):
     for offset, value in ((0x14, 0), (0x24, 0x10001), (0x28, 0xdead0000), (0x2c, 0),
                           (0x30, 0xdeae0000), (0x34, 0), (0x14, 0x460001), (0x1000, 1)):
         shell.run('devmem 0x%x 32 0x%x' % (bar + offset, value))
-    bus, slot, function = (int(n, 16) for n in re.fullmatch(
-        r'[0-9a-f]+:([0-9a-f]+):([0-9a-f]+)\.(\d)', device).groups())
-    sid = bus << 8 | slot << 3 | function
+    sid = stream_id(device)
     # F_TRANSLATION and the StreamID, raw or in words
     shell.wait(r'dmesg | grep -qE "0x0*%x00000010$|F_TRANSLATION.* sid: 0x%x "' % (sid, sid), 20,
                'an event of StreamID 0x%x in the log' % sid)
