@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "conformance-cmdqv.h"
 #include "conformance-nvme.h"
 
 #define IPA     0x80000000ull           /* of the guest's memory */
@@ -20,7 +21,8 @@
 
 /* Pages of the guest's memory */
 enum {
-    P_CD, P_L1, P_L2, P_L3, P_MSI, P_OTHER, P_SQ, P_CQ, P_DATA = 16, P_FAR = 63,
+    P_CD, P_L1, P_L2, P_L3, P_MSI, P_OTHER, P_SQ, P_CQ, P_QUEUE = 12,
+    P_DATA = 16, P_FAR = 63,
 };
 
 /* Entries of the last table: the queues, and then what tests use */
@@ -293,13 +295,10 @@ static void translated(World *w)
     is(destroy(w->fd, bypass), 0, "DESTROY of the bypass");
 }
 
-static World dma_world(void)
+static World dma_world_of(World w)
 {
-    World w = world_open();
-
     memset(memory, 0, PAGES * PAGE);
     make_tables();
-    world_nest(&w);
     need(map(&w, 0, P_FAR, IPA), "the guest's memory");
     nvme = (Nvme) {
         .dev = w.dev,
@@ -307,6 +306,64 @@ static World dma_world(void)
         .cq = (uint8_t *)page(P_CQ),
     };
     return w;
+}
+
+static World dma_world(void)
+{
+    World w = world_open();
+
+    world_nest(&w);
+    return dma_world_of(w);
+}
+
+/* As invalidations(), by a command queue that the VM owns */
+static void through_a_queue(void)
+{
+    const uint64_t at = iova(E_DATA), asid = 1ull << 48;
+    const struct {
+        const char *name;
+        uint64_t word0, word1;
+    } rows[] = {
+        { "TLBI_NH_VA", 0x12 | asid, at },
+        { "TLBI_NH_VA for last level entries", 0x12 | asid, at | 1 },
+        { "TLBI_NH_ASID", 0x11 | asid, 0 },
+        { "TLBI_NH_VA with a VMID from the guest", 0x12 | asid | 7ull << 32,
+          at },
+        { "TLBI_NH_ASID with one", 0x11 | asid | 7ull << 32, 0 },
+        { "TLBI_NH_VA of a range of 4 pages", 0x12 | asid | 3 << 12,
+          iova(0) | 1 << 10 },
+    };
+    World w = world_open();
+    uint32_t translate;
+    uint8_t *page0;
+    char want[64];
+    Vcmdq queue;
+
+    if (!w.cmdqv) {
+        world_close(&w);
+        return;
+    }
+    need(cmdqv_alloc(&w), "a VINTF");
+    need(vdevice_alloc(&w, VSID, &w.vdev), "a vDEVICE");
+    w = dma_world_of(w);
+    page0 = cmdqv_map(&w);
+    need(page0 ? 0 : -ENOMEM, "page 0");
+    need(vcmdq_open(&w, page0, 0, page(P_QUEUE), ipa(P_QUEUE), &queue),
+         "a queue");
+    need(nested_alloc(&w, STE0, STE1, &translate), "a HWPT that translates");
+    is(attach(&w, translate), 0, "Attach to a nested HWPT of a VINTF");
+    is(nvme_start(&nvme, iova(E_SQ), iova(E_CQ)), 1, "The controller starts");
+    is_text(write_to(at), "page 0", "DMA through both stages");
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        page(P_L3)[E_DATA] = ipa(P_DATA + 1 + i) | PTE_PAGE;
+        is(vcmdq_run(&queue, rows[i].word0, rows[i].word1), 0,
+           "%s in the VM's queue", rows[i].name);
+        is(vcmdq_run(&queue, VCMDQ_SYNC, 0), 0, "  and CMD_SYNC");
+        snprintf(want, sizeof(want), "page %u", 1 + i);
+        is_text(write_to(at), want, "  DMA then");
+    }
+    munmap(page0, VINTF_PAGE0);
+    world_close(&w);
 }
 
 /*
@@ -514,4 +571,5 @@ void test_dma(void)
     w = dma_world();
     msix(&w);
     world_close(&w);
+    through_a_queue();
 }

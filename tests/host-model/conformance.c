@@ -286,6 +286,7 @@ int main(int argc, char **argv)
     test_invalidate();
     test_ioas();
     test_queues();
+    test_cmdqv();
     test_dirty();
     test_vfio();
     test_dma();

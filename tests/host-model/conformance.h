@@ -98,6 +98,7 @@ void test_attach(void);
 void test_invalidate(void);
 void test_ioas(void);
 void test_queues(void);
+void test_cmdqv(void);                  /* if the SMMU has one */
 void test_dirty(void);
 void test_vfio(void);
 void test_dma(void);                    /* if the device is an NVMe */

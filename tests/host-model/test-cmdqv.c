@@ -1,10 +1,11 @@
 /*
  * Tests of the host model as a whole: a Tegra241 CMDQV
  *
- * A program of the uapi on the model, with the machine of test-cmdqv.ini.  The
- * nested bed's SMMU has no CMDQV, so that no kernel can confirm these points.
- * What a test expects is what Linux 7.3 says: drivers/iommu/iommufd/viommu.c,
- * main.c, and drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c.
+ * A program of the uapi on the model, with the machine of test-cmdqv.ini, and
+ * with what only the model can show.  Much of it is in conformance-cmdqv.c as
+ * well, which runs on Linux.  What a test expects is what Linux 7.3 says:
+ * drivers/iommu/iommufd/viommu.c, main.c, and
+ * drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c.
  *
  *   test-cmdqv SOCKET    the control socket that the model was started with
  *
