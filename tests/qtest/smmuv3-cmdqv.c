@@ -332,23 +332,12 @@ static unsigned gsiv(CmdqvBed *bed)
 
 void cmdqv_set_edge(CmdqvBed *bed)
 {
-    uint64_t icfgr = GICD_ICFGR + gsiv(bed) / 16 * 4;
-
-    qtest_writel(bed->g->qts, icfgr, qtest_readl(bed->g->qts, icfgr) |
-                                     2u << (gsiv(bed) % 16 * 2));
+    host_set_edge(bed->g, gsiv(bed));
 }
 
 bool cmdqv_take_irq(CmdqvBed *bed)
 {
-    uint64_t word = gsiv(bed) / 32 * 4;
-    uint32_t bit = 1u << (gsiv(bed) % 32);
-    bool pending = qtest_readl(bed->g->qts, GICD_ISPENDR + word) & bit;
-
-    /* One that comes just now is for the next call */
-    if (pending) {
-        qtest_writel(bed->g->qts, GICD_ICPENDR + word, bit);
-    }
-    return pending;
+    return host_take_irq(bed->g, gsiv(bed));
 }
 
 void cmdqv_check_error_maps(CmdqvBed *bed, uint32_t want)

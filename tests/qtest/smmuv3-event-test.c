@@ -851,24 +851,8 @@ static void test_msi(void)
 static void set_edges(HostGuest *g)
 {
     for (int gsiv = GSIV_EVENTQ; gsiv <= GSIV_GERROR; gsiv++) {
-        uint64_t icfgr = GICD_ICFGR + gsiv / 16 * 4;
-
-        qtest_writel(g->qts, icfgr, qtest_readl(g->qts, icfgr) |
-                                    2u << (gsiv % 16 * 2));
+        host_set_edge(g, gsiv);
     }
-}
-
-/* Take an edge-triggered interrupt, which no vCPU does */
-static bool take_irq(HostGuest *g, int gsiv)
-{
-    uint32_t bit = 1u << (gsiv % 32);
-    bool pending = qtest_readl(g->qts, GICD_ISPENDR + gsiv / 32 * 4) & bit;
-
-    /* One that comes just now is for the next call */
-    if (pending) {
-        qtest_writel(g->qts, GICD_ICPENDR + gsiv / 32 * 4, bit);
-    }
-    return pending;
 }
 
 /* Take the message at @gpa; the main loop writes it soon after its cause */
@@ -906,30 +890,30 @@ static void test_wires(void)
     smmu_write(g, 0, SMMU_GERROR_IRQ_CFG + 8, 2);
     smmu_write(g, 0, SMMU_IRQ_CTRL, 5);
     for (int gsiv = GSIV_EVENTQ; gsiv <= GSIV_GERROR; gsiv++) {
-        take_irq(g, gsiv);
+        host_take_irq(g, gsiv);
     }
 
     smmu_sync_ok(g, 0);
-    g_assert_false(take_irq(g, GSIV_SYNC));
+    g_assert_false(host_take_irq(g, GSIV_SYNC));
     smmu_cmd(g, 0, CMD_SYNC_IRQ);
     smmu_sync_ok(g, 0);
-    g_assert_true(take_irq(g, GSIV_SYNC));
+    g_assert_true(host_take_irq(g, GSIV_SYNC));
     smmu_cmd(g, 0, CMD_SYNC_MSI(done, 3));
     smmu_sync_ok(g, 0);
     g_assert_cmphex(take_message(g, done), ==, 3);
     /* The wire follows, once for all messages of ten milliseconds */
-    for (int n = 0; !take_irq(g, GSIV_SYNC); n++) {
+    for (int n = 0; !host_take_irq(g, GSIV_SYNC); n++) {
         g_assert_cmpint(n, <, 1000);
         g_usleep(1000);
     }
     g_usleep(20000);
-    g_assert_false(take_irq(g, GSIV_SYNC));
+    g_assert_false(host_take_irq(g, GSIV_SYNC));
 
     /* One signal for events of the host, until the guest has taken all */
     for (int n = 0; n < 3; n++) {
         raise_events(g, 0, F_TRANSLATION, 0, 2);
         g_assert_cmphex(take_message(g, event), ==, n ? 0 : 1);
-        g_assert_cmpint(take_irq(g, GSIV_EVENTQ), ==, !n);
+        g_assert_cmpint(host_take_irq(g, GSIV_EVENTQ), ==, !n);
     }
     expect_event(g, 0, F_TRANSLATION, host_sid(g, 0));
     raise_events(g, 0, F_TRANSLATION, 0, 1);
@@ -940,18 +924,18 @@ static void test_wires(void)
     for (int n = 0; n < 3; n++) {
         host_set_ste(g, 0, STE_V | 6ull << 1);
         g_assert_cmphex(take_message(g, event), ==, n ? 0 : 1);
-        g_assert_cmpint(take_irq(g, GSIV_EVENTQ), ==, !n);
+        g_assert_cmpint(host_take_irq(g, GSIV_EVENTQ), ==, !n);
     }
     drop_events(g, 0);
     host_set_ste(g, 0, STE_V | 6ull << 1);
     g_assert_cmphex(take_message(g, event), ==, 1);
-    g_assert_true(take_irq(g, GSIV_EVENTQ));
+    g_assert_true(host_take_irq(g, GSIV_EVENTQ));
 
-    g_assert_false(take_irq(g, GSIV_GERROR));
+    g_assert_false(host_take_irq(g, GSIV_GERROR));
     smmu_cmd(g, 0, HOST_CMD(0xff, 0));
     g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
     g_assert_cmphex(take_message(g, gerror), ==, 2);
-    g_assert_true(take_irq(g, GSIV_GERROR));
+    g_assert_true(host_take_irq(g, GSIV_GERROR));
     smmu_ack(g, 0);
 
     /* A wire that is to be pulsed is quiet after a reset */
@@ -960,7 +944,7 @@ static void test_wires(void)
     qtest_system_reset(g->qts);
     set_edges(g);
     g_usleep(20000);
-    g_assert_false(take_irq(g, GSIV_SYNC));
+    g_assert_false(host_take_irq(g, GSIV_SYNC));
     host_finish(g);
 }
 
@@ -1007,8 +991,8 @@ static void test_irq_enable(void)
         smmu_write(g, 0, SMMU_IRQ_CTRL, irqs);
         g_assert_cmphex(take_message(g, event), ==, 0);
         g_assert_cmphex(take_message(g, gerror), ==, 0);
-        g_assert_false(take_irq(g, GSIV_EVENTQ));
-        g_assert_false(take_irq(g, GSIV_GERROR));
+        g_assert_false(host_take_irq(g, GSIV_EVENTQ));
+        g_assert_false(host_take_irq(g, GSIV_GERROR));
 
         /* The next of each kind is signalled, if it is enabled */
         smmu_ack(g, 0);
@@ -1018,8 +1002,10 @@ static void test_irq_enable(void)
         g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
         g_assert_cmphex(take_message(g, event), ==, irqs & eventq_en ? 1 : 0);
         g_assert_cmphex(take_message(g, gerror), ==, irqs & gerror_en ? 2 : 0);
-        g_assert_cmpint(take_irq(g, GSIV_EVENTQ), ==, !!(irqs & eventq_en));
-        g_assert_cmpint(take_irq(g, GSIV_GERROR), ==, !!(irqs & gerror_en));
+        g_assert_cmpint(host_take_irq(g, GSIV_EVENTQ), ==,
+                        !!(irqs & eventq_en));
+        g_assert_cmpint(host_take_irq(g, GSIV_GERROR), ==,
+                        !!(irqs & gerror_en));
         smmu_ack(g, 0);
         drop_events(g, 0);
     }
@@ -1064,7 +1050,7 @@ static void test_no_message(void)
         expect_event(g, 0, i % 2 ? F_TRANSLATION : C_BAD_STE, host_sid(g, 0));
         g_assert_cmphex(take_message(g, page), ==, 0);
         g_assert_cmpmem(host_ram(g, page), 4096, zero, 4096);
-        g_assert_cmpint(take_irq(g, GSIV_EVENTQ), ==, !!(irqs & 4));
+        g_assert_cmpint(host_take_irq(g, GSIV_EVENTQ), ==, !!(irqs & 4));
         g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==, 0);
         smmu_write(g, 0, SMMU_IRQ_CTRL, 0);
     }

@@ -28,7 +28,7 @@ static uint64_t place(Fuzz *f, uint64_t x)
         f->g->smmu[x >> 16 & 3].cmdq, f->g->smmu[x >> 16 & 3].eventq,
         f->g->smmu[x >> 16 & 3].strtab, f->smmu[x >> 16 & 3].cd[0],
         f->g->smmu[x >> 16 & 3].base, VIRT_PLATFORM_BUS_BASE + 0x80000,
-        VIRT_PCIE_MMIO_BASE, VIRT_ECAM_BASE, 0, HOST_MSI_WINDOW, HOST_GICD,
+        VIRT_PCIE_MMIO_BASE, VIRT_ECAM_BASE, 0, HOST_MSI_WINDOW, 0x08080000,
         f->edu,
     };
 

@@ -369,6 +369,35 @@ bool host_msi_arrives(HostGuest *g, unsigned dev)
     return arrived;
 }
 
+/*
+ * The distributor of the machine's GIC with accel=on (virt-msi-window.c), and
+ * its registers (GICv3, IHI 0069 12.9)
+ */
+#define GICD            0x08080000ull
+#define GICD_ISPENDR    (GICD + 0x200)
+#define GICD_ICPENDR    (GICD + 0x280)
+#define GICD_ICFGR      (GICD + 0xc00)
+
+void host_set_edge(HostGuest *g, unsigned gsiv)
+{
+    uint64_t icfgr = GICD_ICFGR + gsiv / 16 * 4;
+
+    qtest_writel(g->qts, icfgr, qtest_readl(g->qts, icfgr) |
+                                2u << (gsiv % 16 * 2));
+}
+
+bool host_take_irq(HostGuest *g, unsigned gsiv)
+{
+    uint32_t bit = 1u << (gsiv % 32);
+    bool pending = qtest_readl(g->qts, GICD_ISPENDR + gsiv / 32 * 4) & bit;
+
+    /* One that comes just now is for the next call */
+    if (pending) {
+        qtest_writel(g->qts, GICD_ICPENDR + gsiv / 32 * 4, bit);
+    }
+    return pending;
+}
+
 void host_enable_port_msi(HostGuest *g, uint64_t to)
 {
     uint64_t table = VIRT_PCIE_MMIO_BASE + 0x8000000;

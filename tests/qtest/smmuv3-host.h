@@ -594,13 +594,11 @@ uint64_t host_objects(HostGuest *g, const char *type);
 #define HOST_MSI_WINDOW     0x08000000ull
 
 /*
- * The distributor of the machine's GIC, with accel=on (virt-msi-window.c), and
- * its registers (GICv3, IHI 0069 12.9)
+ * Make interrupt @gsiv of the machine's GIC edge-triggered; and take it, which
+ * no vCPU does. Returns whether it was pending.
  */
-#define HOST_GICD           0x08080000ull
-#define GICD_ISPENDR        (HOST_GICD + 0x200)
-#define GICD_ICPENDR        (HOST_GICD + 0x280)
-#define GICD_ICFGR          (HOST_GICD + 0xc00)
+void host_set_edge(HostGuest *g, unsigned gsiv);
+bool host_take_irq(HostGuest *g, unsigned gsiv);
 
 /* Without the model: mark the test as skipped; the caller must return */
 bool host_skipped(void);
