@@ -29,6 +29,7 @@
 #include "system/device_tree.h"
 #include "trace.h"
 #include "smmuv3-internal.h"
+#include "virt-smmuv3-acpi.h"
 
 OBJECT_DECLARE_SIMPLE_TYPE(Tegra241CmdqvState, TEGRA241_CMDQV)
 
@@ -605,31 +606,21 @@ void tegra241_cmdqv_add_aml(Aml *scope, VirtMachineState *vms)
 {
     Object *obj = object_resolve_path_type("", TYPE_TEGRA241_CMDQV, NULL);
     PlatformBusDevice *pbus;
-    uint32_t irq, base;
+    SysBusDevice *dev;
     unsigned id;
-    Aml *dev, *crs;
 
     if (!obj) {
         return;
     }
     pbus = PLATFORM_BUS_DEVICE(vms->platform_bus_dev);
-    base = vms->memmap[VIRT_PLATFORM_BUS].base +
-           platform_bus_get_mmio_addr(pbus, SYS_BUS_DEVICE(obj), 0);
-    irq = GIC_INTERNAL + vms->irqmap[VIRT_PLATFORM_BUS] +
-          platform_bus_get_irqn(pbus, SYS_BUS_DEVICE(obj), 0);
+    dev = SYS_BUS_DEVICE(obj);
     id = TEGRA241_CMDQV(obj)->smmu->accel_props.identifier.value;
-
-    /* Linux finds the SMMU by _UID, the identifier of its node in the IORT */
-    dev = aml_device("CQH0");
-    aml_append(dev, aml_name_decl("_HID", aml_string("NVDA200C")));
-    aml_append(dev, aml_name_decl("_UID", aml_int(id)));
-    aml_append(dev, aml_name_decl("_CCA", aml_int(1)));
-    crs = aml_resource_template();
-    aml_append(crs, aml_memory32_fixed(base, PAGES * PAGE, AML_READ_WRITE));
-    aml_append(crs, aml_interrupt(AML_CONSUMER, AML_EDGE, AML_ACTIVE_HIGH,
-                                  AML_EXCLUSIVE, &irq, 1));
-    aml_append(dev, aml_name_decl("_CRS", crs));
-    aml_append(scope, dev);
+    acpi_dsdt_add_cmdqv(scope, id,
+                        vms->memmap[VIRT_PLATFORM_BUS].base +
+                        platform_bus_get_mmio_addr(pbus, dev, 0),
+                        PAGES * PAGE,
+                        GIC_INTERNAL + vms->irqmap[VIRT_PLATFORM_BUS] +
+                        platform_bus_get_irqn(pbus, dev, 0));
 }
 
 /*

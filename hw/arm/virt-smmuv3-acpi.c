@@ -196,21 +196,18 @@ void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
     }
 }
 
-static void add_cmdqv(Aml *scope, VirtMachineState *vms, SMMUv3State *s)
+void acpi_dsdt_add_cmdqv(Aml *scope, unsigned id, hwaddr base, hwaddr size,
+                         uint32_t gsiv)
 {
-    unsigned id = s->accel_props.identifier.value;
     Aml *dev = aml_device("CQ%.02X", id);
     Aml *crs = aml_resource_template();
-    hwaddr base, size;
-    uint32_t irq = virt_smmuv3_get_cmdqv(vms, DEVICE(s), &base, &size);
 
-    irq += SPI_BASE;
     aml_append(dev, aml_name_decl("_HID", aml_string("NVDA200C")));
     aml_append(dev, aml_name_decl("_UID", aml_int(id)));
     aml_append(dev, aml_name_decl("_CCA", aml_int(1)));
     aml_append(crs, aml_memory32_fixed(base, size, AML_READ_WRITE));
     aml_append(crs, aml_interrupt(AML_CONSUMER, AML_EDGE, AML_ACTIVE_HIGH,
-                                  AML_EXCLUSIVE, &irq, 1));
+                                  AML_EXCLUSIVE, &gsiv, 1));
     aml_append(dev, aml_name_decl("_CRS", crs));
     aml_append(scope, dev);
 }
@@ -220,9 +217,16 @@ void acpi_dsdt_add_cmdqvs(Aml *scope, VirtMachineState *vms)
     g_autoptr(GSList) smmus = virt_smmuv3_list(vms);
 
     for (GSList *l = smmus; l; l = l->next) {
-        if (smmuv3_has_cmdqv(l->data)) {
-            add_cmdqv(scope, vms, l->data);
+        const SMMUv3State *smmu = l->data;
+        hwaddr base, size;
+        int irq;
+
+        if (!smmuv3_has_cmdqv(smmu)) {
+            continue;
         }
+        irq = virt_smmuv3_get_cmdqv(vms, l->data, &base, &size);
+        acpi_dsdt_add_cmdqv(scope, smmu->accel_props.identifier.value, base,
+                            size, SPI_BASE + irq);
     }
 }
 

@@ -78,12 +78,21 @@ void build_iort_smmuv3(GArray *table_data, const AcpiIortSMMUv3 *smmu,
                        bool has_its);
 
 /**
+ * acpi_dsdt_add_cmdqv: describe a Tegra241 CMDQV
+ * @scope: \_SB
+ * @id: the identifier of its SMMU's node in the IORT, by which the guest finds
+ *      that SMMU
+ * @base: guest physical address of its registers
+ * @size: of its registers, in bytes
+ * @gsiv: its interrupt, an edge
+ */
+void acpi_dsdt_add_cmdqv(Aml *scope, unsigned id, hwaddr base, hwaddr size,
+                         uint32_t gsiv);
+
+/**
  * acpi_dsdt_add_cmdqvs: describe the command queues that the guest owns
  * @scope: \_SB
  * @vms: the machine
- *
- * The guest finds the SMMU of such a device by _UID, which is the identifier of
- * the SMMU's node in the IORT.
  */
 void acpi_dsdt_add_cmdqvs(Aml *scope, VirtMachineState *vms);
 
