@@ -267,8 +267,11 @@ void world_close(World *w)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: conformance /dev/vfio/devices/NAME|fd:N-M\n");
+    int peer = -1;
+
+    if (argc != 2 && argc != 3) {
+        fprintf(stderr, "usage: conformance /dev/vfio/devices/NAME|fd:N-M"
+                " [/dev/vfio/devices/OTHER|fd:N]\n");
         return 2;
     }
     if (sscanf(argv[1], "fd:%d-%d", &first_fd, &last_fd) != 2) {
@@ -279,6 +282,15 @@ int main(int argc, char **argv)
     mprotect(edge + PAGE, PAGE, PROT_NONE);
 
     puts("TAP version 13");
+    if (argc == 3) {
+        if (sscanf(argv[2], "fd:%d", &peer) != 1) {
+            peer = open(argv[2], O_RDWR | O_CLOEXEC);
+            need(peer < 0 ? -errno : 0, argv[2]);
+        }
+        test_dmabuf(peer);
+        printf("1..%u\n", points);
+        return failures != 0;
+    }
     test_objects();
     test_hwpt();
     test_viommu();

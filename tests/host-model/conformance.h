@@ -102,5 +102,7 @@ void test_cmdqv(void);                  /* if the SMMU has one */
 void test_dirty(void);
 void test_vfio(void);
 void test_dma(void);                    /* if the device is an NVMe */
+/* Alone: @dev is another device, with a BAR of memory; it is closed */
+void test_dmabuf(int dev);
 
 #endif /* CONFORMANCE_H */

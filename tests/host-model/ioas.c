@@ -44,11 +44,16 @@ typedef struct HmPages {
     int fd;                             /* -1: not a file */
     uint64_t file_start;                /* offset of the first page */
     void *map;                          /* of the file; NULL until needed */
+    HmDmaBuf *dmabuf;                   /* or a BAR; NULL: not one */
+    uint8_t *bar;                       /* the memory there */
+    bool revoked;                       /* it must not be used any more */
+    GPtrArray *areas;                   /* of HmArea; of a BAR only */
     bool unlimited;                     /* by CAP_IPC_LOCK, when it was made */
     unsigned pins;                      /* areas that need it pinned */
 } HmPages;
 
 typedef struct HmArea {
+    HmIoas *ioas;
     uint64_t iova;
     uint64_t last;
     unsigned prot;                      /* HM_READ, HM_WRITE */
@@ -212,6 +217,10 @@ static void pages_put(HmPages *pages)
     if (pages->fd >= 0) {
         syscall(SYS_close, pages->fd);
     }
+    if (pages->dmabuf) {
+        hm_dmabuf_unimport(pages->dmabuf, pages);
+        g_ptr_array_free(pages->areas, true);
+    }
     g_free(pages);
 }
 
@@ -234,7 +243,8 @@ static bool user_memory(uint64_t start, uint64_t length, bool write)
             continue;
         }
         if (from > next || (write ? w != 'w' : r != 'r') ||
-            strstr(line, "[vvar") || strstr(line, "/memfd:" HM_VINTF_NAME)) {
+            strstr(line, "[vvar") || strstr(line, "/memfd:" HM_VINTF_NAME) ||
+            strstr(line, "/memfd:" HM_MEMORY_NAME)) {
             break;
         }
         next = end - 1 < to ? end : to;
@@ -287,6 +297,9 @@ static int pages_pin(HmPages *pages, uint64_t start_byte, uint64_t length)
     uint64_t first = start_byte & -HM_PAGE;
     int ret = 0;
 
+    if (pages->dmabuf) {
+        return 0;                       /* It has no pages. */
+    }
     if (pages->fd >= 0) {
         ret = pages_map_file(pages);
     } else {
@@ -310,6 +323,9 @@ static int pages_pin(HmPages *pages, uint64_t start_byte, uint64_t length)
 
 static void pages_unpin(HmPages *pages)
 {
+    if (pages->dmabuf) {
+        return;
+    }
     pages->pins--;
     if (!pages->pins && !pages->unlimited) {
         locked_pages -= pages->n;
@@ -328,8 +344,8 @@ static uint8_t *area_host(const HmArea *area)
 {
     const HmPages *pages = area->pages;
 
-    return (uint8_t *)(pages->map ?: (void *)(uintptr_t)pages->uptr) +
-           area->start_byte;
+    return (uint8_t *)(pages->map ?: pages->bar ?:
+                       (void *)(uintptr_t)pages->uptr) + area->start_byte;
 }
 
 static uint64_t area_length(const HmArea *area)
@@ -340,6 +356,9 @@ static uint64_t area_length(const HmArea *area)
 static void area_free(HmArea *area)
 {
     area_unpin(area);
+    if (area->pages->areas) {
+        g_ptr_array_remove_fast(area->pages->areas, area);
+    }
     pages_put(area->pages);
     g_free(area);
 }
@@ -388,7 +407,7 @@ bool hm_ioas_lookup(HmS2 *s2, uint64_t ipa, void **host, uint64_t *len,
         return true;
     }
     area = domain->ioas ? area_first(domain->ioas, ipa, ipa) : NULL;
-    if (!area) {
+    if (!area || area->pages->revoked) {
         return false;
     }
     *host = area_host(area) + (ipa - area->iova);
@@ -514,7 +533,8 @@ static int map_pieces(HmIoas *ioas, const GArray *pieces, uint64_t length,
     }
     if (alloc) {
         const HmPages *pages = piece->pages;
-        uint64_t base = pages->fd >= 0 ? pages->file_start : pages->uptr;
+        uint64_t base = pages->fd >= 0 || pages->dmabuf ? pages->file_start
+                                                        : pages->uptr;
 
         ret = alloc_iova(ioas, iova, base + piece->start_byte, length);
     } else {
@@ -556,6 +576,10 @@ static int map_pieces(HmIoas *ioas, const GArray *pieces, uint64_t length,
         area->prot = prot;
         area->pages = piece[i].pages;
         area->pages->refs++;
+        if (area->pages->areas) {
+            g_ptr_array_add(area->pages->areas, area);
+        }
+        area->ioas = ioas;
         area->pinned = ioas->domains->len;
         area->start_byte = piece[i].start_byte;
         g_ptr_array_insert(ioas->areas, index + i, area);
@@ -596,10 +620,47 @@ static int map_user(HmIoas *ioas, uint64_t uptr, uint64_t length,
     return map_pages(ioas, pages, start_byte, length, iova, prot, alloc);
 }
 
+/* iopt_revoke_notify() */
+static void revoke_pages(void *opaque)
+{
+    HmPages *pages = opaque;
+
+    pages->revoked = true;
+    for (guint i = 0; i < pages->areas->len; i++) {
+        HmArea *area = pages->areas->pdata[i];
+
+        for (guint j = 0; j < area->ioas->domains->len; j++) {
+            hm_domain_unmapped(area->ioas->domains->pdata[j], area->iova,
+                               area_length(area));
+        }
+    }
+}
+
+static int map_dmabuf(HmIoas *ioas, HmDmaBuf *buf, uint64_t start,
+                      uint64_t length, uint64_t *iova, unsigned prot,
+                      bool alloc)
+{
+    uint64_t start_byte = start % HM_PAGE;
+    HmPages *pages = pages_new(start_byte, length, prot & HM_WRITE);
+    int ret = hm_dmabuf_import(buf, start, length, revoke_pages, pages,
+                               &pages->bar);
+
+    if (ret) {
+        g_free(pages);
+        return ret;
+    }
+    pages->bar -= start_byte;
+    pages->file_start = start - start_byte;
+    pages->dmabuf = buf;
+    pages->areas = g_ptr_array_new();
+    return map_pages(ioas, pages, start_byte, length, iova, prot, alloc);
+}
+
 static int map_file(HmIoas *ioas, int fd, uint64_t start, uint64_t length,
                     uint64_t *iova, unsigned prot, bool alloc)
 {
     uint64_t start_byte = start % HM_PAGE, last;
+    HmDmaBuf *buf = hm_fd_dmabuf(fd);
     HmPages *pages;
 
     if (!length) {
@@ -607,6 +668,9 @@ static int map_file(HmIoas *ioas, int fd, uint64_t start, uint64_t length,
     }
     if (!hm_last(start, length, &last)) {
         return -EOVERFLOW;
+    }
+    if (buf) {
+        return map_dmabuf(ioas, buf, start, length, iova, prot, alloc);
     }
     fd = syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0) {
@@ -691,7 +755,9 @@ static int unmap_range(HmIoas *ioas, uint64_t start, uint64_t last,
             HmDomain *domain = ioas->domains->pdata[i];
 
             forget_dirty(domain, area->iova, area->last);
-            hm_domain_unmapped(domain, area->iova, area_length(area));
+            if (!area->pages->revoked) {
+                hm_domain_unmapped(domain, area->iova, area_length(area));
+            }
         }
         *unmapped += area_length(area);
         area_free(area);
@@ -738,6 +804,9 @@ int hm_ioas_lock(HmIoas *ioas, uint64_t iova, uint64_t length, void **host)
         }
         if (!(area->prot & HM_READ)) {
             return -EPERM;
+        }
+        if (area->pages->dmabuf) {
+            return -EINVAL;
         }
         next = (uintptr_t)area_host(area) + (at - area->iova);
         if (at == iova) {
@@ -892,7 +961,9 @@ void hm_ioas_remove_domain(HmIoas *ioas, HmDomain *domain)
     for (unsigned i = 0; i < ioas->areas->len; i++) {
         HmArea *area = ioas->areas->pdata[i];
 
-        hm_domain_unmapped(domain, area->iova, area_length(area));
+        if (!area->pages->revoked) {
+            hm_domain_unmapped(domain, area->iova, area_length(area));
+        }
         if (!ioas->domains->len) {
             area_unpin(area);
         }
@@ -1291,6 +1362,7 @@ int hm_ioas_map_file(HmCall *call)
     if (ret) {
         return ret;
     }
+    HM_COUNT("ioas.files");
     cmd->iova = iova;
     return hm_respond(call, sizeof(*cmd));
 }

@@ -48,6 +48,7 @@
 
 typedef struct HmCtx HmCtx;             /* an open /dev/iommu */
 typedef struct HmDevice HmDevice;       /* a physical PCI function */
+typedef struct HmDmaBuf HmDmaBuf;       /* of a BAR of memory */
 typedef struct HmSmmu HmSmmu;           /* a physical SMMUv3 */
 typedef struct HmS2 HmS2;               /* a stage 2 as hardware sees it */
 typedef struct HmIoas HmIoas;
@@ -373,6 +374,11 @@ void hm_veventq_close(HmVeventq *veventq);
 /* From now on, events do not make its fd readable. */
 void hm_veventq_mute(HmVeventq *veventq);
 
+/* An fd of a dma-buf; it holds a reference */
+int hm_fd_new_dmabuf(HmDmaBuf *buf);
+/* The dma-buf open at @fd; NULL if that is another file, or none */
+HmDmaBuf *hm_fd_dmabuf(int fd);
+
 /* A new open of /dev/iommu; @want >= 0 asks for that number. */
 int hm_fd_new_ctx(int want);
 
@@ -434,6 +440,10 @@ struct HmDevice {
                                            at even numbers */
     unsigned n_msix;                    /* vectors of the MSI-X table */
     unsigned open_count;                /* open VFIO device fds */
+    uint8_t *memory;                    /* dmabuf.c: its BAR of memory; or NULL */
+    int memory_fd;                      /* of the same */
+    uint32_t msix_at;                   /* where MSI-X is there; 0: in BAR 2 */
+    GPtrArray *dmabufs;                 /* of HmDmaBuf, alive; or NULL */
     int msix_fd[HM_MSIX_MAX];           /* eventfds of VFIO_DEVICE_SET_IRQS */
     int intx_fd, err_fd, req_fd;
     HmCtx *ctx;                         /* bound to; NULL if not */
@@ -481,11 +491,48 @@ void hm_pci_open(HmDevice *dev);
 uint8_t hm_pci_read(HmDevice *dev, unsigned at);
 void hm_pci_write(HmDevice *dev, unsigned at, uint8_t value);
 
+/*
+ * dmabuf.c: a BAR that is memory, and dma-bufs of parts of it
+ */
+
+#define HM_MEMORY_BAR 4
+#define HM_MEMORY_NAME "host-model-bar" /* of its memfd */
+
+/* False if @size is no power of two, or too small for a BAR */
+bool hm_memory_init(HmDevice *dev, uint64_t size);
+/* mmap() of BAR @bar at @offset: an address or -errno */
+int64_t hm_memory_mmap(HmDevice *dev, unsigned bar, void *addr, uint64_t len,
+                       int prot, int flags, uint64_t offset);
+/*
+ * VFIO_DEVICE_FEATURE_DMA_BUF: an fd, or -errno.  @arg is where the user has
+ * the struct, @argsz its size; @decodes: the function decodes its BARs.
+ */
+int hm_dmabuf_feature(HmDevice *dev, uint32_t flags, uint64_t arg,
+                      uint64_t argsz, bool decodes);
+/* The function stops, or begins, to decode its BARs. */
+void hm_dmabuf_move(HmDevice *dev, bool revoked);
+/* VFIO closes the device: nothing comes back. */
+void hm_dmabuf_close_device(HmDevice *dev);
+/* The last close() of an fd of it */
+void hm_dmabuf_put(HmDmaBuf *buf);
+
+/* The memory must not be used any more; called once. */
+typedef void HmDmaBufRevoke(void *opaque);
+/*
+ * Use [@start, @start + @length) of @buf, which is at *@memory, until
+ * hm_dmabuf_unimport().  Errors are those of IOMMU_IOAS_MAP_FILE.
+ */
+int hm_dmabuf_import(HmDmaBuf *buf, uint64_t start, uint64_t length,
+                     HmDmaBufRevoke *revoke, void *opaque, uint8_t **memory);
+void hm_dmabuf_unimport(HmDmaBuf *buf, void *opaque);
+
 /* vfio.c: file operations on an open device fd, as in the kernel */
 HmVfioFile *hm_vfio_open(HmDevice *dev);
 void hm_vfio_close(HmVfioFile *file);   /* the last dup of the fd was closed */
 HmDevice *hm_vfio_device(HmVfioFile *file);
 int hm_vfio_ioctl(HmVfioFile *file, unsigned long request, void *arg);
+int64_t hm_vfio_mmap(HmVfioFile *file, void *addr, uint64_t len, int prot,
+                     int flags, uint64_t offset);
 ssize_t hm_vfio_pread(HmVfioFile *file, void *buf, size_t len, off_t offset);
 ssize_t hm_vfio_pwrite(HmVfioFile *file, const void *buf, size_t len,
                        off_t offset);

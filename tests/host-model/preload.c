@@ -36,6 +36,7 @@ typedef enum HmFileKind {
     HM_FILE_CTX,
     HM_FILE_DEVICE,
     HM_FILE_VEVENTQ,
+    HM_FILE_DMABUF,
 } HmFileKind;
 
 /* An open file: what dup() shares */
@@ -124,6 +125,9 @@ static void release(HmFile *file)
     case HM_FILE_VEVENTQ:
         hm_veventq_close(file->object);
         break;
+    case HM_FILE_DMABUF:
+        hm_dmabuf_put(file->object);
+        break;
     }
     g_free(file);
 }
@@ -205,6 +209,18 @@ int hm_fd_new_device(HmDevice *dev, int want)
         hm_vfio_close(file);
     }
     return fd;
+}
+
+int hm_fd_new_dmabuf(HmDmaBuf *buf)
+{
+    return new_fd(HM_FILE_DMABUF, buf, -1);
+}
+
+HmDmaBuf *hm_fd_dmabuf(int fd)
+{
+    HmFile *file = fd >= 0 && fd < FDS ? files[fd] : NULL;
+
+    return file && file->kind == HM_FILE_DMABUF ? file->object : NULL;
 }
 
 int hm_fd_new_ctx(int want)
@@ -995,8 +1011,8 @@ int closedir(DIR *dir)
 }
 
 /*
- * No region of a device can be mapped, so that the model sees every access.  Of
- * an iommufd, what it has told an offset of can be.
+ * Of a device, the BAR of memory can be mapped; no other, so that the model
+ * sees every access.  Of an iommufd, what it has told an offset of can be.
  */
 
 static void *our_mmap(HmFile *file, void *addr, size_t len, int prot,
@@ -1009,6 +1025,8 @@ static void *our_mmap(HmFile *file, void *addr, size_t len, int prot,
         ret = ret ?: hm_iommufd_mmap(file->object, addr, len, prot, flags,
                                      offset);
         hm_log("mmap = %" PRId64, ret);
+    } else if (file->kind == HM_FILE_DEVICE) {
+        ret = hm_vfio_mmap(file->object, addr, len, prot, flags, offset);
     }
     return (void *)leave(ret);
 }

@@ -94,8 +94,10 @@ static void init_config(HmDevice *dev, HmVfio *vfio)
     c[CAP_MSIX] = PCI_CAP_ID_MSIX;
     c[CAP_MSIX + 1] = CAP_EXP;
     put16(c + CAP_MSIX + PCI_MSIX_FLAGS, dev->n_msix - 1);
-    put32(c + CAP_MSIX + PCI_MSIX_TABLE, MSIX_BAR);
-    put32(c + CAP_MSIX + PCI_MSIX_PBA, MSIX_PBA | MSIX_BAR);
+    put32(c + CAP_MSIX + PCI_MSIX_TABLE,
+          dev->msix_at ? dev->msix_at | HM_MEMORY_BAR : MSIX_BAR);
+    put32(c + CAP_MSIX + PCI_MSIX_PBA, MSIX_PBA |
+          (dev->msix_at ? dev->msix_at | HM_MEMORY_BAR : MSIX_BAR));
 
     c[CAP_EXP] = PCI_CAP_ID_EXP;
     put16(c + CAP_EXP + PCI_EXP_FLAGS, 2 | PCI_EXP_TYPE_ENDPOINT << 4);
@@ -158,6 +160,7 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
                                                       NULL);
     HmDevice *dev = g_new0(HmDevice, 1);
     HmVfio *vfio = g_new0(HmVfio, 1);
+    uint64_t memory;
     unsigned class;
 
     dev->name = g_strdup(name);
@@ -189,6 +192,17 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
         return NULL;
     }
     dev->bar_size[MSIX_BAR] = MSIX_SIZE;
+    memory = key(file, group, "memory", 0);
+    if (memory && !hm_memory_init(dev, memory)) {
+        *error = g_strdup("memory= is no power of two, or too small");
+        return NULL;
+    }
+    dev->msix_at = key(file, group, "msix_at", 0);
+    if (dev->msix_at % MSIX_SIZE ||
+        (dev->msix_at && dev->msix_at >= dev->bar_size[HM_MEMORY_BAR])) {
+        *error = g_strdup("msix_at= is no page of the BAR of memory");
+        return NULL;
+    }
     init_bars(dev, vfio);
     init_config(dev, vfio);
     class = key(file, group, "class", 0);
@@ -232,13 +246,22 @@ static void set_power_state(HmDevice *dev, unsigned state)
     }
 }
 
+/* __vfio_pci_memory_enabled() */
+static bool decodes(HmDevice *dev)
+{
+    return (get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY) &&
+           !is_asleep(dev);
+}
+
 static void reset(HmDevice *dev)
 {
     HM_COUNT("device.reset");
     wake_up(dev);
+    hm_dmabuf_move(dev, true);
     hm_iommufd_reset_prepare(dev);
     reset_function(dev);
     hm_iommufd_reset_done(dev);
+    hm_dmabuf_move(dev, !decodes(dev));
 }
 
 /* The host resets the device by itself (sysfs, error recovery): a long time */
@@ -596,6 +619,7 @@ static void unbind(HmDevice *dev)
 {
     HmVfio *vfio = dev->vfio;
 
+    hm_dmabuf_close_device(dev);
     msix_disable(dev);
     set_trigger(&dev->err_fd, -1);
     set_trigger(&dev->req_fd, -1);
@@ -788,6 +812,9 @@ static int get_region_info(HmDevice *dev, uint64_t arg)
     if (info.size) {
         info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
     }
+    if (info.index == HM_MEMORY_BAR && dev->memory) {
+        info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
+    }
     return hm_copy_to_user(arg, &info, minsz);
 }
 
@@ -854,7 +881,7 @@ static int hot_reset(HmDevice *dev, uint64_t arg)
     return 0;
 }
 
-static int feature(uint64_t arg)
+static int feature(HmDevice *dev, uint64_t arg)
 {
     const size_t minsz = offsetof(struct vfio_device_feature, flags) + 4;
     struct vfio_device_feature hdr = {};
@@ -869,6 +896,12 @@ static int feature(uint64_t arg)
         (!(hdr.flags & VFIO_DEVICE_FEATURE_PROBE) &&
          (hdr.flags & ops) == ops)) {
         return -EINVAL;
+    }
+    /* Such a device is one of a host that can do it. */
+    if ((hdr.flags & VFIO_DEVICE_FEATURE_MASK) == VFIO_DEVICE_FEATURE_DMA_BUF &&
+        dev->memory) {
+        return hm_dmabuf_feature(dev, hdr.flags, arg + minsz,
+                                 hdr.argsz - minsz, decodes(dev));
     }
     return -ENOTTY;
 }
@@ -905,7 +938,7 @@ int hm_vfio_ioctl(HmVfioFile *file, unsigned long request, void *user)
     case VFIO_DEVICE_PCI_HOT_RESET:
         return hot_reset(dev, arg);
     case VFIO_DEVICE_FEATURE:
-        return feature(arg);
+        return feature(dev, arg);
     default:
         return -ENOTTY;
     }
@@ -931,11 +964,15 @@ static void config_write(HmDevice *dev, unsigned at, const uint8_t *buf,
         }
         if (at + n == CAP_PM + PCI_PM_CTRL) {
             set_power_state(dev, buf[n] & PCI_PM_CTRL_STATE_MASK);
+            hm_dmabuf_move(dev, !decodes(dev));
         }
         if (at + n == CAP_EXP + PCI_EXP_DEVCTL + 1) {
             flr = buf[n] & (PCI_EXP_DEVCTL_BCR_FLR >> 8);
         }
         dev->config[at + n] = (dev->config[at + n] & ~mask) | (buf[n] & mask);
+        if (at + n == PCI_COMMAND) {
+            hm_dmabuf_move(dev, !decodes(dev));
+        }
     }
     if (flr) {
         put16(devctl, get16(devctl) & ~PCI_EXP_DEVCTL_BCR_FLR);
@@ -952,9 +989,13 @@ static ssize_t bar_rw(HmDevice *dev, unsigned bar, uint8_t *buf, size_t len,
         return -EINVAL;
     }
     len = MIN(len, dev->bar_size[bar] - at);
-    if (!(get16(dev->config + PCI_COMMAND) & PCI_COMMAND_MEMORY) ||
-        is_asleep(dev)) {
+    if (!decodes(dev)) {
         return -EIO;
+    }
+    if (bar == HM_MEMORY_BAR && dev->memory) {
+        memcpy(is_write ? dev->memory + at : buf,
+               is_write ? buf : dev->memory + at, len);
+        return len;
     }
     for (left = len; left; ) {
         unsigned size = left >= 8 && !(at % 8) ? 8
@@ -1004,6 +1045,16 @@ static ssize_t region_rw(HmVfioFile *file, uint8_t *buf, size_t len,
         }
     }
     return len;
+}
+
+int64_t hm_vfio_mmap(HmVfioFile *file, void *addr, uint64_t len, int prot,
+                     int flags, uint64_t offset)
+{
+    uint64_t index = offset >> REGION_SHIFT;
+
+    return file->granted && index <= VFIO_PCI_BAR5_REGION_INDEX ?
+           hm_memory_mmap(file->dev, index, addr, len, prot, flags,
+                          offset & ((1ull << REGION_SHIFT) - 1)) : -EINVAL;
 }
 
 ssize_t hm_vfio_pread(HmVfioFile *file, void *buf, size_t len, off_t offset)
