@@ -138,6 +138,18 @@ def options(q):
                "set it, to let guests use the host's CMDQV")
 
 
+@check("peer to peer", "/proc/config.gz, /boot/config-RELEASE",
+       "smmuv3.rst, Peer to peer; Linux drivers/vfio/pci/Kconfig, VFIO_PCI_DMABUF")
+def peers(q):
+    if q.host.config is None:
+        yield UNKNOWN, "it needs CONFIG_PCI_P2PDMA", "see that it is set, if drivers want it"
+    elif q.host.config.get("PCI_P2PDMA") != "y":
+        yield (NOTE, "CONFIG_PCI_P2PDMA is not set, so that the devices of a guest do not reach "
+               "each other's BARs", "set it, for drivers that want that")
+    else:
+        yield OK, "CONFIG_PCI_P2PDMA"
+
+
 @check("/dev/iommu", "/dev/iommu", "Linux drivers/iommu/iommufd/main.c: mode 0660")
 def dev_iommu(q):
     if not q.host.live:

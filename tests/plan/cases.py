@@ -43,6 +43,7 @@ VERDICTS = [
     ("grace", "0008:01:00.0", "CMDQV", "ok", "7 of 7"),
     ("grace", "0008:01:00.0", "nesting", "unknown", "--probe"),
     ("grace", "0008:01:00.0", "driver", "ok", "nvgrace_gpu_vfio_pci"),
+    ("kunpeng", "75:00.0", "peer to peer", "note", "CONFIG_PCI_P2PDMA"),
     ("kunpeng", "75:00.0", "nesting", "unknown", "promises CANWBS"),
     ("kunpeng", "75:00.0", "CMDQV", "ok", "none"),
     ("kunpeng", "bd:00.0", "driver", "missing",

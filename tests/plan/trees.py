@@ -25,7 +25,7 @@ import struct
 HERE = os.path.dirname(os.path.realpath(__file__))
 LAYOUTS = os.path.join(HERE, "layouts")
 OPTIONS = ("IOMMUFD", "VFIO_DEVICE_CDEV", "VFIO_PCI", "ARM_SMMU_V3", "ARM_SMMU_V3_IOMMUFD",
-           "TEGRA241_CMDQV")
+           "TEGRA241_CMDQV", "PCI_P2PDMA")
 KINDS = {"32": 0x40200, "64": 0x140204, "64p": 0x14220c, "io": 0x40101, "rom": 0x46200}
 VFIO = ("vfio-pci", "nvgrace_gpu_vfio_pci", "hisi_acc_vfio_pci")
 
