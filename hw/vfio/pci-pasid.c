@@ -14,6 +14,7 @@
 #include "system/system.h"
 #include "pci.h"
 #include "pci-ext-caps.h"
+#include "pci-flr.h"
 
 /* The widest PASID that PCIe has */
 #define PASID_BITS_MAX      20
@@ -322,35 +323,13 @@ void vfio_pci_pasid_reset(VFIOPCIDevice *vdev)
     }
 }
 
-/* Does the guest write 1 to @bit of the byte at @reg? */
-static bool sets_bit(uint32_t addr, uint32_t val, int len, unsigned reg,
-                     unsigned bit)
-{
-    return range_covers_byte(addr, len, reg) &&
-           extract32(val, 8 * (reg - addr) + bit, 1);
-}
-
-/* The host's kernel resets a function that can do this, and only such a one */
-static bool is_flr(VFIOPCIDevice *vdev, uint32_t addr, uint32_t val, int len)
-{
-    PCIDevice *pdev = &vdev->pdev;
-    uint8_t exp = pdev->exp.exp_cap;
-    uint8_t af = pci_find_capability(pdev, PCI_CAP_ID_AF);
-
-    QEMU_BUILD_BUG_ON(PCI_EXP_DEVCTL_BCR_FLR != 1 << 15 ||
-                      PCI_AF_CTRL_FLR != 1);
-    return vdev->has_flr &&
-           ((exp && sets_bit(addr, val, len, exp + PCI_EXP_DEVCTL + 1, 7)) ||
-            (af && sets_bit(addr, val, len, af + PCI_AF_CTRL, 0)));
-}
-
 bool vfio_pci_pasid_write(VFIOPCIDevice *vdev, uint32_t addr, uint32_t val,
                           int len)
 {
     if (!vdev->pasid.ats_cap && !vdev->pasid.pasid_cap) {
         return false;
     }
-    if (is_flr(vdev, addr, val, len)) {
+    if (vfio_pci_is_flr(vdev, addr, val, len)) {
         vfio_pci_pasid_reset(vdev);
     }
     /* What the device has there is its own business, and often writable */

@@ -1,0 +1,488 @@
+/*
+ * QTest of accel=on: devices of the guest reach each other's BARs
+ * (hw/vfio/dma-file.c, hw/vfio/pci-flr.c)
+ *
+ * Runs on the host model. One device has a BAR of memory there, in which both
+ * the CPU and other devices read and write.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "hw/pci/pci_regs.h"
+#include "qemu/units.h"
+#include "smmuv3-host.h"
+#include "smmuv3-test-util.h"
+
+#define MEMORY      0x10000u            /* bytes of the BAR */
+#define MEMORY_BAR  (PCI_BASE_ADDRESS_0 + 4 * 4)
+#define ROUNDS      1000
+#define CAN_MEMORY  "memory=0x10000\n"
+#define PM_D3       3
+
+/* Where the guest has put the BAR of memory of device @dev */
+static uint64_t memory_of(HostGuest *g, unsigned dev)
+{
+    return g->dev[dev].bar + 0x20000;
+}
+
+static void place_memory(HostGuest *g, unsigned dev, uint64_t at)
+{
+    uint64_t config = host_device_config(g, dev);
+
+    qtest_writel(g->qts, config + MEMORY_BAR, at);
+    qtest_writel(g->qts, config + MEMORY_BAR + 4, at >> 32);
+}
+
+/* Decoding of the BARs, and with it the rest of the Command register */
+static void decode(HostGuest *g, unsigned dev, bool on)
+{
+    qtest_writew(g->qts, host_device_config(g, dev) + PCI_COMMAND,
+                 PCI_COMMAND_MASTER | (on ? PCI_COMMAND_MEMORY : 0));
+}
+
+static void set_power(HostGuest *g, unsigned dev, unsigned state)
+{
+    uint64_t config = host_device_config(g, dev);
+
+    qtest_writew(g->qts, config + PCI_PM_CTRL +
+                 host_find_cap(g, config, PCI_CAP_ID_PM), state);
+}
+
+/* The guest writes Device Control, with this bit */
+static void write_control(HostGuest *g, unsigned dev, uint16_t bit)
+{
+    uint64_t control = host_device_config(g, dev) + PCI_EXP_DEVCTL +
+        host_find_cap(g, host_device_config(g, dev), PCI_CAP_ID_EXP);
+
+    qtest_writew(g->qts, control, qtest_readw(g->qts, control) | bit);
+}
+
+/* The guest resets the function, and does nothing else */
+static void reset_alone(HostGuest *g, unsigned dev)
+{
+    write_control(g, dev, PCI_EXP_DEVCTL_BCR_FLR);
+}
+
+/* The devices are on the vSMMUs in turn. */
+static HostGuest *start(const HostGuestConfig *more, unsigned n_vsmmus,
+                        unsigned n_devs)
+{
+    HostGuestConfig config = *more;
+    HostGuest *g;
+
+    config.n_vsmmus = n_vsmmus;
+    config.n_psmmus = config.n_psmmus ?: n_vsmmus;
+    config.n_devs = n_devs;
+    config.device = config.device ?: CAN_MEMORY;
+    for (unsigned i = 0; i < n_devs; i++) {
+        config.dev[i].vsmmu = config.dev[i].psmmu = i % n_vsmmus;
+    }
+    g = host_guest_new(&config);
+    for (unsigned i = 0; i < n_devs; i++) {
+        if (!config.dev[i].hotplug) {
+            place_memory(g, i, memory_of(g, i));
+        }
+    }
+    return g;
+}
+
+/* @from moves 8 bytes into the BAR of @to, and back; and the CPU sees them */
+static void check_reaches(HostGuest *g, unsigned from, uint64_t iova,
+                          uint64_t cpu, uint64_t value)
+{
+    uint64_t seen = 0;
+
+    g_assert_true(host_dma_write64(g, from, iova, value));
+    g_assert_cmphex(qtest_readq(g->qts, cpu), ==, value);
+    qtest_writeq(g->qts, cpu, ~value);
+    g_assert_true(host_dma_read64(g, from, iova, &seen));
+    g_assert_cmphex(seen, ==, ~value);
+}
+
+static void check_reaches_all(HostGuest *g, unsigned from, unsigned to)
+{
+    static const unsigned ends[] = { 0, 0xff8, 0x1000, MEMORY - 8 };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++) {
+        uint64_t at = memory_of(g, to) + ends[i];
+
+        check_reaches(g, from, at, at, 0x1122334455667700 + i);
+    }
+    host_check_faults(g, from, memory_of(g, to) + MEMORY);
+}
+
+/* The four ways in which a function stops to decode, and begins again */
+
+static void off_and_on(HostGuest *g, unsigned dev, unsigned how, uint64_t at)
+{
+    switch (how) {
+    case 0:
+        decode(g, dev, false);
+        host_check_faults(g, !dev, at);
+        decode(g, dev, true);
+        break;
+    case 1:
+        set_power(g, dev, PM_D3);
+        host_check_faults(g, !dev, at);
+        set_power(g, dev, 0);
+        break;
+    case 2:
+        reset_alone(g, dev);
+        break;
+    case 3:
+        /* Asleep while decoding comes back: not yet */
+        decode(g, dev, false);
+        set_power(g, dev, PM_D3);
+        decode(g, dev, true);
+        host_check_faults(g, !dev, at);
+        set_power(g, dev, 0);
+        break;
+    }
+}
+
+/* By stage 2 alone */
+static void test_bypass(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(&(HostGuestConfig) { }, 1, 2);
+    check_reaches_all(g, 0, 1);
+    check_reaches_all(g, 1, 0);
+    /* Itself, too */
+    check_reaches_all(g, 0, 0);
+    /* The guest moves the BAR */
+    place_memory(g, 1, memory_of(g, 1) + MEMORY);
+    host_check_faults(g, 0, memory_of(g, 1));
+    check_reaches(g, 0, memory_of(g, 1) + MEMORY, memory_of(g, 1) + MEMORY, 1);
+    host_finish(g);
+}
+
+/* QEMU keeps the page with the tables of MSI-X, so that BARs are in two parts */
+static void test_parts(void)
+{
+    HostGuest *g;
+    uint64_t at;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(&(HostGuestConfig) { .device = CAN_MEMORY "msix_at=0x4000\n" },
+              1, 2);
+    at = memory_of(g, 1);
+    check_reaches(g, 0, at, at, 1);
+    check_reaches(g, 0, at + 0x3ff8, at + 0x3ff8, 2);
+    host_check_faults(g, 0, at + 0x4000);
+    host_check_faults(g, 0, at + 0x4ff8);
+    check_reaches(g, 0, at + 0x5000, at + 0x5000, 3);
+    check_reaches(g, 0, at + MEMORY - 8, at + MEMORY - 8, 4);
+    reset_alone(g, 1);
+    check_reaches(g, 0, at + 0x5000, at + 0x5000, 5);
+    host_finish(g);
+}
+
+/* A BAR that is smaller than a page is left out, without a word */
+static void test_small(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(&(HostGuestConfig) { .dev[1].keys = "memory=0x800\n",
+                                   .device = "ats=off\n" }, 1, 2);
+    host_check_faults(g, 0, memory_of(g, 1));
+    qtest_writeq(g->qts, memory_of(g, 1), 5);
+    g_assert_cmphex(qtest_readq(g->qts, memory_of(g, 1)), ==, 5);
+    off_and_on(g, 1, 2, memory_of(g, 1));
+    host_check_faults(g, 0, memory_of(g, 1));
+    host_finish(g);
+}
+
+/* By a stage 1 of the guest; one SMMU for both devices, or one for each */
+static void check_translated(unsigned n_vsmmus)
+{
+    HostGuest *g = start(&(HostGuestConfig) { }, n_vsmmus, 2);
+
+    for (unsigned from = 0; from < 2; from++) {
+        uint64_t at = memory_of(g, !from) + 0x2000;
+        uint64_t cd = host_one_page_cd(g, 5 + from, at);
+
+        if (from < n_vsmmus) {
+            host_enable(g, from);
+        }
+        host_set_ste(g, from, STE_S1(cd));
+        check_reaches(g, from, HOST_VA, at, 0xabcd);
+        /* Only what the guest has mapped */
+        host_check_faults(g, from, at);
+        host_check_faults(g, from, HOST_VA + 0x1000);
+        host_set_ste(g, from, STE_ABORT);
+        host_check_faults(g, from, HOST_VA);
+        host_set_ste(g, from, STE_BYPASS);
+        check_reaches_all(g, from, !from);
+    }
+    host_finish(g);
+}
+
+static void test_translated(void)
+{
+    if (!host_skipped()) {
+        check_translated(1);
+        check_translated(2);
+    }
+}
+
+static void test_revoked(void)
+{
+    HostGuest *g;
+    uint64_t at, made;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(&(HostGuestConfig) { .device = CAN_MEMORY "ats=on\n",
+                                   .smmu_args = ",ats=on" }, 1, 2);
+    at = memory_of(g, 1) + 0x3000;
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 7, at)));
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        off_and_on(g, 1, i % 4, HOST_VA);
+        check_reaches(g, 0, HOST_VA, at, 0x5a5a000000000000 + i);
+    }
+    g_assert_cmpuint(host_counter(g, "dmabuf.revoked"), >=, ROUNDS);
+    /* Other writes to the register of the reset map nothing again. */
+    made = host_counter(g, "dmabuf.made");
+    write_control(g, 1, 0);
+    write_control(g, 1, PCI_EXP_DEVCTL_RELAX_EN);
+    g_assert_cmpuint(host_counter(g, "dmabuf.made"), ==, made);
+    /* What is written to a BAR that is off reaches nothing */
+    decode(g, 1, false);
+    host_check_faults(g, 0, HOST_VA);
+    /* A reset then maps nothing. */
+    reset_alone(g, 1);
+    host_check_faults(g, 0, HOST_VA);
+    decode(g, 1, true);
+    check_reaches(g, 0, HOST_VA, at, 1);
+    host_finish(g);
+}
+
+/* An ATC must not keep what was revoked, and gets it again */
+static void test_atc(void)
+{
+    HostGuest *g;
+    uint64_t at, value;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(&(HostGuestConfig) { .device = CAN_MEMORY "ats=on\n",
+                                   .smmu_args = ",ats=on" }, 1, 2);
+    at = memory_of(g, 1);
+    host_enable(g, 0);
+    smmu_ste(g, 0, host_sid(g, 0))[1] = 1ull << 28;     /* EATS: full ATS */
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 9, at)));
+    for (unsigned how = 0; how < 4; how++) {
+        g_assert_cmphex(host_ats_request(g, 0, HOST_VA, true), ==,
+                        HOST_ATS_SUCCESS | HOST_ATS_READ | HOST_ATS_WRITE);
+        qtest_writeq(g->qts, at, how);
+        g_assert_true(host_ats_read64(g, 0, HOST_VA, &value));
+        g_assert_cmphex(value, ==, how);
+        off_and_on(g, 1, how, HOST_VA);
+        g_assert_cmpuint(host_atc_entries(g, 0), ==, 0);
+        g_assert_false(host_ats_read64(g, 0, HOST_VA, &value));
+    }
+    host_finish(g);
+}
+
+static void test_system_reset(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(&(HostGuestConfig) { }, 2, 4);
+    for (unsigned i = 0; i < 3; i++) {
+        check_reaches_all(g, 0, 1);
+        check_reaches_all(g, 3, 2);
+        qtest_system_reset(g->qts);
+        host_setup_pci(g);
+        host_check_faults(g, 0, memory_of(g, 1));
+        for (unsigned dev = 0; dev < 4; dev++) {
+            place_memory(g, dev, memory_of(g, dev));
+        }
+    }
+    host_finish(g);
+}
+
+/* In any order; with one and with two vSMMUs */
+static void check_plug(unsigned n_vsmmus)
+{
+    HostGuestConfig config = { .dev[1].hotplug = true };
+    HostGuest *g = start(&config, n_vsmmus, 3);
+
+    for (unsigned i = 0; i < 3; i++) {
+        host_check_faults(g, 0, memory_of(g, 0) + 0x100000);
+        g_assert_null(host_guest_plug(g, 1));
+        place_memory(g, 1, memory_of(g, 1));
+        check_reaches_all(g, 0, 1);
+        check_reaches_all(g, 1, 0);
+        check_reaches_all(g, 2, 1);
+        if (i == 1) {
+            host_guest_unplug(g, 0);
+            host_check_faults(g, 1, memory_of(g, 0));
+            check_reaches_all(g, 1, 2);
+            g_assert_null(host_guest_plug(g, 0));
+            place_memory(g, 0, memory_of(g, 0));
+            check_reaches_all(g, 1, 0);
+        }
+        host_guest_unplug(g, 1);
+        host_check_faults(g, 0, memory_of(g, 1));
+        check_reaches_all(g, 0, 2);
+    }
+    host_check_empty(g);
+    g_assert_cmpuint(host_counter(g, "dmabuf.made"), ==,
+                     host_counter(g, "dmabuf.freed"));
+    host_finish(g);
+}
+
+static void test_plug(void)
+{
+    if (!host_skipped()) {
+        check_plug(1);
+        check_plug(2);
+    }
+}
+
+/* Hosts that cannot do it: a line for each device, and the reason in it */
+
+#define SAID "cannot reach its BARs (no peer to peer): "
+
+typedef struct Host {
+    const char *fail;
+    const char *said;                   /* NULL: nothing */
+} Host;
+
+static const Host hosts[] = {
+    { "VFIO_DEVICE_FEATURE:1+*=ENOTTY", "vfio-pci does since Linux 6.19" },
+    { "VFIO_DEVICE_FEATURE:1+*=EOPNOTSUPP", "the device's driver there" },
+    { "VFIO_DEVICE_FEATURE:1+*=EINVAL", "does not map a BAR for them" },
+    { "VFIO_DEVICE_FEATURE:1+*=ENOMEM", "Cannot allocate memory" },
+    { "VFIO_DEVICE_FEATURE:1+*=ENODEV", "No such device" },
+    { "IOMMU_IOAS_MAP_FILE:1+*=ENOTTY", "maps no dma-buf of a BAR" },
+    { "IOMMU_IOAS_MAP_FILE:1+*=EOPNOTSUPP", "maps no dma-buf of a BAR" },
+    { "IOMMU_IOAS_MAP_FILE:1+*=EINVAL", "older than 6.19" },
+    { "IOMMU_IOAS_MAP_FILE:1+*=EEXIST", "File exists" },
+    { "IOMMU_IOAS_MAP_FILE:1+*=ENODEV", NULL },
+};
+
+static void test_old_hosts(void)
+{
+    if (host_skipped()) {
+        return;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(hosts); i++) {
+        const Host *h = &hosts[i];
+        HostGuest *g = start(&(HostGuestConfig) { .fail = h->fail }, 2, 2);
+
+        /* The devices work, and so does the CPU's access. */
+        host_check_reads(g, 0, host_new_page(g, 0x77), 0x77);
+        host_check_faults(g, 0, memory_of(g, 1));
+        qtest_writeq(g->qts, memory_of(g, 1), 5);
+        g_assert_cmphex(qtest_readq(g->qts, memory_of(g, 1)), ==, 5);
+        for (unsigned n = 0; n < 4; n++) {
+            off_and_on(g, 0, n, memory_of(g, 0));
+        }
+        g_assert_cmpuint(host_said(g, SAID), ==, h->said ? 2 : 0);
+        g_assert_cmpuint(h->said ? host_said(g, h->said) : 2, ==, 2);
+        /* What was only for a while is over. */
+        qobject_unref(host_control(g, "fail clear"));
+        decode(g, 1, false);
+        decode(g, 1, true);
+        check_reaches_all(g, 0, 1);
+        host_finish(g);
+    }
+}
+
+/* Without mmap() the CPU's accesses go through QEMU, and there is no BAR */
+static void test_no_mmap(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(&(HostGuestConfig) { .dev[1].properties = ",x-no-mmap=on" }, 1,
+              2);
+    host_check_faults(g, 0, memory_of(g, 1));
+    check_reaches_all(g, 1, 0);
+    g_assert_cmpuint(host_counter(g, "dmabuf.made"), >, 0);
+    host_finish(g);
+}
+
+/* How many pieces of RAM are mapped by their file; the test's own may be one */
+static uint64_t ram_by_file(const char *args, const char *fail)
+{
+    HostGuest *g = start(&(HostGuestConfig) {
+        .args = args, .fail = fail, .device = "ats=off\n" }, 1, 1);
+    uint64_t n = host_counter(g, "ioas.files");
+
+    host_check_reads(g, 0, host_new_page(g, 0x99), 0x99);
+    host_finish(g);
+    return n;
+}
+
+/* RAM that has a file of shmem behind it; other RAM is mapped by address */
+static void test_ram(void)
+{
+    static const struct {
+        const char *kind, *options;
+        uint64_t by_file;
+    } rows[] = {
+        { "memfd", "", 1 },
+        { "memfd", ",share=off", 0 },
+        { "ram", "", 0 },
+        { "file", ",mem-path=/dev/shm,share=on", 1 },
+        { "file", ",mem-path=/dev/shm,share=off", 0 },
+    };
+    uint64_t own;
+
+    if (host_skipped()) {
+        return;
+    }
+    own = ram_by_file(NULL, NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *args =
+            g_strdup_printf("-m 256M,maxmem=1G,slots=2 -device pc-dimm,"
+                            "id=dimm,memdev=more -object memory-backend-%s,"
+                            "id=more,size=64M%s", rows[i].kind,
+                            rows[i].options);
+
+        g_assert_cmpuint(ram_by_file(args, NULL), ==, own + rows[i].by_file);
+        /* An old host, and one that has no memory for it this way */
+        g_assert_cmpuint(ram_by_file(args, "IOMMU_IOAS_MAP_FILE:1+*=ENOTTY"),
+                         ==, 0);
+        g_assert_cmpuint(ram_by_file(args, "IOMMU_IOAS_MAP_FILE:1+*=ENOMEM"),
+                         ==, 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("/smmuv3/peer/bypass", test_bypass);
+    qtest_add_func("/smmuv3/peer/parts", test_parts);
+    qtest_add_func("/smmuv3/peer/small", test_small);
+    qtest_add_func("/smmuv3/peer/translated", test_translated);
+    qtest_add_func("/smmuv3/peer/revoked", test_revoked);
+    qtest_add_func("/smmuv3/peer/atc", test_atc);
+    qtest_add_func("/smmuv3/peer/system-reset", test_system_reset);
+    qtest_add_func("/smmuv3/peer/plug", test_plug);
+    qtest_add_func("/smmuv3/peer/old-hosts", test_old_hosts);
+    qtest_add_func("/smmuv3/peer/no-mmap", test_no_mmap);
+    qtest_add_func("/smmuv3/peer/ram", test_ram);
+    return g_test_run();
+}
