@@ -13,6 +13,8 @@ CONFIG_PCIE_PCI_BRIDGE=y
 CONFIG_PCI_TESTDEV=y
 # it does DMA by a few register writes
 CONFIG_EDU=y
+# it has a BAR of memory, and no driver in Linux
+CONFIG_IVSHMEM_DEVICE=y
 
 CONFIG_NVME_PCI=y
 CONFIG_E1000E_PCI_EXPRESS=y

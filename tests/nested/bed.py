@@ -505,6 +505,10 @@ class Guest:
                           % self.slot.dir)
         return out.replace('qemu-system-aarch64: ', '').strip()
 
+    def log(self):
+        """All that the inner QEMU printed."""
+        return self.l1.run('cat %s/qemu.log' % self.slot.dir).strip()
+
     def stop(self):
         if self.running:
             self.running = False

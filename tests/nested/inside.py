@@ -33,21 +33,24 @@ def released(guest, node):
     guest.shell.run(bind % '')
 
 
-def read(guest, disk, device, how, reads):
+def read(guest, disk, device, how, reads, peer=''):
     """The driver in user space reads from DISK, whose address in L2 is DEVICE; how many commands
-    it gave, and how many of them had no interrupt.  HOW: as in vfio-nvme.c."""
+    it gave, and how many of them had no interrupt.  HOW and PEER: as in vfio-nvme.c."""
     disk.fill(0, reads * BLOCK)
     with open(disk.path, 'rb') as f:
         want = sum(array.array('Q', f.read(reads * BLOCK))) % WORD
-    out = guest.shell.run('vfio-nvme %s %s %d' % (how, device, reads), 300, ok=False)
-    match = re.search(r'(\d+) commands, (\d+) interrupts, (\d+) lost, sum (\w+)', out)
+    out = guest.shell.run('vfio-nvme %s %s %d %s' % (how, device, reads, peer), 300, ok=False)
+    match = re.search(r'(\d+) commands, (\d+) interrupts, (\d+) lost, (\d+) refused, sum (\w+)',
+                      out)
     if not match:
         raise Failure('%s: %s' % (how, out))
-    commands, interrupts, lost = map(int, match.groups()[:3])
+    commands, interrupts, lost, refused = map(int, match.groups()[:4])
     if commands != interrupts + lost:
         raise Failure('%d interrupts for %d commands' % (interrupts, commands))
-    if not lost and int(match[4], 16) != want:
-        raise Failure('it has read the sum %s, but %016x is on the disk' % (match[4], want))
+    if not lost and int(match[5], 16) != want:
+        raise Failure('it has read the sum %s, but %016x is on the disk' % (match[5], want))
+    if refused != (reads // 10 if peer else 0):
+        raise Failure('%d writes into a BAR that was off: %s' % (refused, out))
     return commands, lost
 
 
