@@ -15,15 +15,33 @@ from .planner import MOST_SMMUS, coherent
 FAULT, ADVICE = "wrong", "advice"
 RULES = []
 
-# hw/arm/smmuv3-accel-props.c; x-cmdqv-backend, identifier and share-stage2 are ours
+
+class Numbers:
+    """The texts of one number, and of those from LOW to HIGH."""
+
+    def __init__(self, one, low, high):
+        self.one, self.low, self.high = one, low, high
+
+    def __contains__(self, text):
+        return text.isdecimal() and (int(text) == self.one or self.low <= int(text) <= self.high)
+
+
+# hw/arm/smmuv3-accel-props.c; those in the last two lines are ours
 VALUES = {
     "ats": ("on", "off", "auto"), "ril": ("on", "off", "auto"), "cmdqv": ("on", "off", "auto"),
     "ssidsize": ("auto", *(str(n) for n in range(21))),
     "oas": ("auto", "32", "36", "40", "42", "44", "48", "52"),
     "share-stage2": ("on", "off"), "x-cmdqv-backend": ("auto", "software", "hardware"),
-    "identifier": tuple(str(n) for n in range(256)),
+    "identifier": tuple(str(n) for n in range(256)), "cmdqv-poll-us": Numbers(0, 10, 10_000_000),
 }
-OTHER_PROPERTIES = ("stage", "s2fwb", "msi-gpa", "memory", "secure-memory")
+RANGES = {"ssidsize": "0..20 or auto", "identifier": "0..255", "cmdqv-poll-us": "10..10000000 or 0"}
+# What an emulated SMMUv3 may have of these
+EMULATED = {
+    "ats": ("off", "auto"), "cmdqv": ("off", "auto"), "ril": ("on", "auto"),
+    "ssidsize": ("0", "auto"), "oas": ("44", "auto"), "share-stage2": ("off",),
+    "x-cmdqv-backend": ("auto",), "cmdqv-poll-us": ("0",),
+}
+OTHER_PROPERTIES = ("stage", "s2fwb", "msi-gpa")
 IN_XML = ("ats", "ril", "cmdqv", "ssidsize", "oas")
 NEWEST = (10, 0)            # versions of virt that QEMU 10.0 has
 
@@ -330,8 +348,11 @@ def known(m, host, _):
         if device.host is None:
             if "fd" not in device.properties and "sysfsdev" not in device.properties:
                 yield FAULT, f"{device.id} has neither host= nor fd=", "write host=ADDRESS"
+        elif "$" in device.host:
+            continue                    # a variable of a shell
         elif device.host not in host.devices:
-            yield FAULT, f"the host has no device {device.host}", "see lspci -D"
+            yield (FAULT, f"the host has no device {device.host}",
+                   "see lspci -D; for a machine of another host use --root=DIR")
         else:
             real = host.devices[device.host]
             if real.smmu not in host.smmus:
@@ -365,23 +386,20 @@ def properties(m, *_):
                        f"<driver> has {', '.join(IN_XML)}")
             elif name not in VALUES and name not in OTHER_PROPERTIES and name[:2] != "x-":
                 yield (FAULT, f"{smmu.id} has no property {name}",
-                       f"it has {', '.join(VALUES)}")
+                       f"it has {', '.join(('primary-bus', 'accel', *VALUES))}")
             elif text not in VALUES.get(name, (text,)):
                 yield (FAULT, f"{smmu.id}: {name}={text} is not possible",
-                       "write " + ("0..20 or auto" if name == "ssidsize" else "0..255"
-                                   if name == "identifier" else ", ".join(VALUES[name])))
+                       "write " + (RANGES.get(name) or ", ".join(VALUES[name])))
             elif smmu.accel and name == "stage" and text != "1" or \
                     smmu.accel and name == "s2fwb" and text == "on":
                 yield (FAULT, f"{smmu.id}: with accel=on stage 2 belongs to the host",
                        f"drop {name}=")
-            elif not smmu.accel and (text == "on" and name in ("ats", "cmdqv", "share-stage2")
-                                     or name == "ril" and text == "off"
-                                     or name == "ssidsize" and text not in ("0", "auto")):
+            elif not smmu.accel and text not in EMULATED.get(name, (text,)):
                 yield (FAULT, f"{smmu.id}: {name}={text} needs accel=on",
                        "add accel=on, or leave it out")
-        if smmu.properties.get("x-cmdqv-backend", "auto") != "auto" and \
-                smmu.properties.get("cmdqv") != "on":
-            yield FAULT, f"{smmu.id}: x-cmdqv-backend needs cmdqv=on", "add that, or leave it out"
+        for name, none in ("x-cmdqv-backend", "auto"), ("cmdqv-poll-us", "0"):
+            if smmu.properties.get(name, none) != none and smmu.properties.get("cmdqv") != "on":
+                yield FAULT, f"{smmu.id}: {name} needs cmdqv=on", "add that, or leave it out"
     numbers = [s.properties.get("identifier") for s in m.smmus]
     for one in sorted({n for n in numbers if n is not None and numbers.count(n) > 1}):
         yield FAULT, f"identifier={one} is there twice", "leave it out: the machine chooses"
