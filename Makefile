@@ -7,6 +7,7 @@ BED   = outer kernel arm64 libvirt-arm64
 
 help:
 	@echo "make demo          boot a guest with an assigned disk behind an accelerated SMMUv3"
+	@echo "make demo-shell    the shell of that guest, and QEMU's monitor for info smmuv3"
 	@echo "make check         all tests (TESTS='unit qtest model guest libvirt plan base series nested' picks)"
 	@echo "make check-64k     the same with pages of 64 KiB in host and guest, on one more kernel"
 	@echo "make check-libvirt only the tests that start domains by Debian's libvirt"
@@ -17,7 +18,7 @@ help:
 	@echo "make coverage      which lines of ours the tests reach; fails where one has no reason why not"
 	@echo "make fuzz          a hostile guest, guided by coverage, on the host model for SECONDS=3600"
 	@echo "make soak          random guests on the host model for SECONDS=3600"
-	@echo "make demo-nested   the same on a real kernel: an emulated host, a guest under KVM in it"
+	@echo "make demo-nested   the demo on a real kernel: an emulated host, a guest under KVM in it"
 	@echo "make nested        only the tests that boot guests on a real kernel"
 	@echo "make bench         exits, calls and times against Debian's QEMU 11.1, into docs/bench (40 minutes)"
 	@echo "make docs          QEMU's manuals with ours, as HTML; ours begins at system/arm/smmuv3.html"
@@ -36,6 +37,11 @@ build/config.mak:
 demo: build/config.mak
 	@$(STEP) $(BASE) x86 model guest
 	@tests/guest/run demo
+
+# the demo's guest, with its shell and QEMU's monitor for you
+demo-shell: build/config.mak
+	@$(STEP) $(BASE) x86 model guest
+	@tests/guest/run shell
 
 # the same on a real kernel, its iommufd and its arm-smmu-v3 driver
 demo-nested: build/config.mak
@@ -135,5 +141,5 @@ series: build/config.mak
 clean:
 	rm -rf build
 
-.PHONY: help demo demo-nested build deb check check-64k nested check-libvirt check-deb check-series check-long \
-	check-mutants docs check-sample coverage fuzz soak bench series clean
+.PHONY: help demo demo-shell demo-nested build deb check check-64k nested check-libvirt check-deb check-series \
+	check-long check-mutants docs check-sample coverage fuzz soak bench series clean
