@@ -165,7 +165,18 @@ static GArray *spans_holes(const GArray *spans, uint64_t start, uint64_t last)
  */
 static uint64_t locked_pages;
 
-/* HOST_MODEL_MEMLOCK, or the limit of this process; in bytes */
+/*
+ * The limit that this process begins with is a user's on this computer.  The
+ * model's host has none, unless the process sets another one.
+ */
+static struct rlimit first_limit;
+
+__attribute__((constructor)) static void remember_limit(void)
+{
+    getrlimit(RLIMIT_MEMLOCK, &first_limit);
+}
+
+/* HOST_MODEL_MEMLOCK, or what this process has set; in bytes */
 static uint64_t memlock_limit(void)
 {
     const char *text = g_getenv("HOST_MODEL_MEMLOCK");
@@ -177,7 +188,7 @@ static uint64_t memlock_limit(void)
     if (getrlimit(RLIMIT_MEMLOCK, &limit)) {
         hm_bug("getrlimit: %s", strerror(errno));
     }
-    return limit.rlim_cur;
+    return limit.rlim_cur == first_limit.rlim_cur ? UINT64_MAX : limit.rlim_cur;
 }
 
 /* The C library has no wrapper for this call */
