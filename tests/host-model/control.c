@@ -695,16 +695,30 @@ static void answer(GString *json, char **words)
     }
 }
 
+/*
+ * A line of the peer, or false at the end.  A FILE would stay locked while it
+ * waits, and exit() waits for that lock since glibc 2.41.
+ */
+static bool read_line(int fd, char *line, size_t size)
+{
+    for (size_t n = 0; n < size && recv(fd, line + n, 1, 0) == 1; n++) {
+        if (line[n] == '\n') {
+            line[n] = '\0';
+            return true;
+        }
+    }
+    return false;
+}
+
 static void *serve(void *opaque)
 {
     int listener = GPOINTER_TO_INT(opaque);
 
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        FILE *peer = fd < 0 ? NULL : fdopen(fd, "r");
         char line[1024];
 
-        while (peer && fgets(line, sizeof(line), peer)) {
+        while (fd >= 0 && read_line(fd, line, sizeof(line))) {
             g_auto(GStrv) words = g_strsplit(g_strstrip(line), " ", -1);
             g_autoptr(GString) json = g_string_new(NULL);
 
@@ -716,8 +730,8 @@ static void *serve(void *opaque)
                 break;
             }
         }
-        if (peer) {
-            fclose(peer);
+        if (fd >= 0) {
+            close(fd);
         }
     }
     return NULL;
