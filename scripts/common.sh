@@ -4,6 +4,7 @@
 # shellcheck shell=bash
 set -euo pipefail
 shopt -s inherit_errexit
+PATH=$PATH:/usr/sbin:/sbin      # mke2fs is there, and a user's PATH is without
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$top/build
