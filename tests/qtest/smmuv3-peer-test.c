@@ -161,7 +161,7 @@ static void test_bypass(void)
     host_finish(g);
 }
 
-/* QEMU keeps the page with the tables of MSI-X, so that BARs are in two parts */
+/* QEMU keeps the page with the tables of MSI-X: the BAR is in two parts */
 static void test_parts(void)
 {
     HostGuest *g;
