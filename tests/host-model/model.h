@@ -415,7 +415,7 @@ typedef struct HmEndpointOps {
 
 extern const HmEndpointOps hm_dma_ops, hm_nvme_ops;
 
-#define HM_MSIX_MAX 64
+#define HM_MSIX_MAX 2048                /* PCI's own limit */
 
 struct HmDevice {
     char *name;

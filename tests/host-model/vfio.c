@@ -19,8 +19,8 @@
 #define CAP_EXP     0x60
 #define AFTER_CAPS  0xa0
 #define MSIX_BAR    2
-#define MSIX_PBA    0x800
-#define MSIX_SIZE   0x1000
+/* Of the BAR with the table, and with the PBA in its upper half */
+#define MSIX_SIZE(n)    ((n) <= 128 ? 0x1000 : 0x10000)
 
 #define REGION_SHIFT 40                 /* VFIO_PCI_OFFSET_SHIFT */
 
@@ -96,7 +96,7 @@ static void init_config(HmDevice *dev, HmVfio *vfio)
     put16(c + CAP_MSIX + PCI_MSIX_FLAGS, dev->n_msix - 1);
     put32(c + CAP_MSIX + PCI_MSIX_TABLE,
           dev->msix_at ? dev->msix_at | HM_MEMORY_BAR : MSIX_BAR);
-    put32(c + CAP_MSIX + PCI_MSIX_PBA, MSIX_PBA |
+    put32(c + CAP_MSIX + PCI_MSIX_PBA, MSIX_SIZE(dev->n_msix) / 2 |
           (dev->msix_at ? dev->msix_at | HM_MEMORY_BAR : MSIX_BAR));
 
     c[CAP_EXP] = PCI_CAP_ID_EXP;
@@ -191,16 +191,22 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
         !dev->ops->init(dev, file, group, error)) {
         return NULL;
     }
-    dev->bar_size[MSIX_BAR] = MSIX_SIZE;
+    dev->n_msix = key(file, group, "msix", dev->n_msix);
+    if (!dev->n_msix || dev->n_msix > HM_MSIX_MAX) {
+        *error = g_strdup("no such number of MSI-X vectors");
+        return NULL;
+    }
+    dev->bar_size[MSIX_BAR] = MSIX_SIZE(dev->n_msix);
     memory = key(file, group, "memory", 0);
     if (memory && !hm_memory_init(dev, memory)) {
         *error = g_strdup("memory= is no power of two, or too small");
         return NULL;
     }
     dev->msix_at = key(file, group, "msix_at", 0);
-    if (dev->msix_at % MSIX_SIZE ||
-        (dev->msix_at && dev->msix_at >= dev->bar_size[HM_MEMORY_BAR])) {
-        *error = g_strdup("msix_at= is no page of the BAR of memory");
+    if (dev->msix_at &&
+        (dev->msix_at % MSIX_SIZE(dev->n_msix) ||
+         dev->msix_at >= dev->bar_size[HM_MEMORY_BAR])) {
+        *error = g_strdup("msix_at= is no place in the BAR of memory");
         return NULL;
     }
     init_bars(dev, vfio);
