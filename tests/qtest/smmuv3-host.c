@@ -31,6 +31,7 @@
 #define PXB_BUS(g, vsmmu)       (PXB_BUSES(g) * (vsmmu))
 #define PORT_DEVFN(dev)         (0x80 + (dev))
 #define PORT_WINDOW(dev)        (VIRT_PCIE_MMIO_BASE + (dev) * 0x100000)
+#define FUNCTION_WINDOW         0x20000
 #define SMMU_STRIDE             0x20000
 
 bool host_model_available(void)
@@ -196,9 +197,25 @@ static uint64_t ecam(unsigned bus, unsigned devfn, unsigned offset)
     return VIRT_ECAM_BASE | bus << 20 | devfn << 12 | offset;
 }
 
+/* Function 0 of the slot of @dev, and whether @other is in that slot */
+static unsigned slot_of(HostGuest *g, unsigned dev)
+{
+    while (g->config.dev[dev].function) {
+        dev--;
+    }
+    return dev;
+}
+
+static bool in_slot(HostGuest *g, unsigned dev, unsigned other)
+{
+    return other < g->config.n_devs && slot_of(g, dev) == slot_of(g, other);
+}
+
 uint64_t host_port_config(HostGuest *g, unsigned dev)
 {
-    return ecam(g->dev[dev].port_bus, g->dev[dev].port_devfn, 0);
+    HostDevice *d = &g->dev[slot_of(g, dev)];
+
+    return ecam(d->port_bus, d->port_devfn, 0);
 }
 
 static void port_write16(HostGuest *g, unsigned dev, unsigned reg, uint16_t v)
@@ -232,18 +249,24 @@ static void set_buses(HostGuest *g, uint64_t config, unsigned bus,
 void host_set_bus(HostGuest *g, unsigned dev, unsigned bus)
 {
     set_buses(g, host_port_config(g, dev), bus, bus);
-    g->dev[dev].bus = bus;
+    for (unsigned n = slot_of(g, dev); in_slot(g, dev, n); n++) {
+        g->dev[n].bus = bus;
+    }
 }
 
-/* Open the window of the bridge at @config for the BARs of @dev */
-static void open_window(HostGuest *g, uint64_t config, unsigned dev)
+/* Open the window of the bridge at @config for the BARs of @dev to @last */
+static void open_windows(HostGuest *g, uint64_t config, unsigned dev,
+                         unsigned last)
 {
-    uint16_t window = PORT_WINDOW(dev) >> 16;
-
-    qtest_writew(g->qts, config + PCI_MEMORY_BASE, window);
-    qtest_writew(g->qts, config + PCI_MEMORY_LIMIT, window);
+    qtest_writew(g->qts, config + PCI_MEMORY_BASE, PORT_WINDOW(dev) >> 16);
+    qtest_writew(g->qts, config + PCI_MEMORY_LIMIT, PORT_WINDOW(last) >> 16);
     qtest_writew(g->qts, config + PCI_COMMAND,
                  PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+static void open_window(HostGuest *g, uint64_t config, unsigned dev)
+{
+    open_windows(g, config, dev, dev);
 }
 
 static unsigned root_bus(HostGuest *g, unsigned dev)
@@ -262,22 +285,29 @@ void host_setup_port(HostGuest *g, unsigned dev)
 void host_set_switch(HostGuest *g, unsigned dev, unsigned bus)
 {
     uint64_t root_port = ecam(root_bus(g, dev), PORT_DEVFN(dev), 0);
+    unsigned last = dev, number = bus + 2;
 
-    set_buses(g, root_port, bus, bus + 2);
-    open_window(g, root_port, dev);
-    set_buses(g, ecam(bus, 0, 0), bus + 1, bus + 2);
-    open_window(g, ecam(bus, 0, 0), dev);
-    g->dev[dev].port_bus = bus + 1;
-    g->dev[dev].port_devfn = 0;
-    host_set_bus(g, dev, bus + 2);
-    open_window(g, host_port_config(g, dev), dev);
+    while (last + 1 < g->config.n_devs && g->config.dev[last + 1].beside) {
+        last++;
+    }
+    set_buses(g, root_port, bus, bus + 2 + last - dev);
+    open_windows(g, root_port, dev, last);
+    set_buses(g, ecam(bus, 0, 0), bus + 1, bus + 2 + last - dev);
+    open_windows(g, ecam(bus, 0, 0), dev, last);
+    for (unsigned n = dev; n <= last; n++) {
+        g->dev[n].port_bus = bus + 1;
+        g->dev[n].port_devfn = PCI_DEVFN(n - dev, 0);
+        host_set_bus(g, n, number++);
+        open_window(g, host_port_config(g, n), n);
+    }
 }
 
 void host_setup_device(HostGuest *g, unsigned dev)
 {
     HostDevice *d = &g->dev[dev];
 
-    d->bar = PORT_WINDOW(dev);
+    d->bar = PORT_WINDOW(slot_of(g, dev)) +
+             g->config.dev[dev].function * FUNCTION_WINDOW;
     qtest_writel(g->qts, device_config(g, dev, PCI_BASE_ADDRESS_0), d->bar);
     qtest_writel(g->qts, device_config(g, dev, PCI_BASE_ADDRESS_1), 0);
     qtest_writel(g->qts, device_config(g, dev, PCI_BASE_ADDRESS_2),
@@ -307,11 +337,20 @@ void host_slot_power(HostGuest *g, unsigned dev, bool on)
                     : PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_PCC);
 }
 
+static void setup_slot(HostGuest *g, unsigned dev)
+{
+    for (unsigned n = slot_of(g, dev); in_slot(g, dev, n); n++) {
+        if (g->dev[n].present) {
+            host_setup_device(g, n);
+        }
+    }
+}
+
 void host_bus_reset(HostGuest *g, unsigned dev)
 {
     port_write16(g, dev, PCI_BRIDGE_CONTROL, PCI_BRIDGE_CTL_BUS_RESET);
     port_write16(g, dev, PCI_BRIDGE_CONTROL, 0);
-    host_setup_device(g, dev);
+    setup_slot(g, dev);
 }
 
 void host_switch_reset(HostGuest *g, unsigned dev)
@@ -465,6 +504,11 @@ void host_flr(HostGuest *g, unsigned dev)
     host_setup_device(g, dev);
 }
 
+static bool is_one_of_several(HostGuest *g, unsigned dev)
+{
+    return g->config.dev[dev].function || in_slot(g, dev, dev + 1);
+}
+
 char *host_guest_plug(HostGuest *g, unsigned dev)
 {
     return host_guest_plug_other(g, dev, dev);
@@ -489,7 +533,9 @@ char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model)
     HostDevice *d = &g->dev[dev];
     QDict *answer = host_control(g, "open dma%u", model);
     g_autofree char *id = g_strdup_printf("dev%u", dev);
-    g_autofree char *bus = g_strdup_printf("rp%u", dev);
+    g_autofree char *bus = g_strdup_printf("rp%u", slot_of(g, dev));
+    g_autofree char *addr = g_strdup_printf("0.%u",
+                                            g->config.dev[dev].function);
     g_autofree char *fd = g_strdup_printf("%d",
                                           (int)qdict_get_int(answer, "fd"));
     char *error = NULL;
@@ -499,8 +545,9 @@ char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model)
     } else {
         QDict *rsp = qtest_qmp(g->qts, "{'execute': 'device_add', 'arguments': "
                                "{'driver': 'vfio-pci', 'id': %s, 'bus': %s, "
-                               "'fd': %s, 'iommufd': 'iommufd0'}}", id, bus,
-                               fd);
+                               "'addr': %s, 'multifunction': %i, 'fd': %s, "
+                               "'iommufd': 'iommufd0'}}", id, bus, addr,
+                               is_one_of_several(g, dev), fd);
 
         if (qdict_haskey(rsp, "error")) {
             error = g_strdup(qdict_get_str(qdict_get_qdict(rsp, "error"),
@@ -511,7 +558,9 @@ char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model)
     if (!error) {
         d->present = true;
         host_slot_power(g, dev, true);
-        host_setup_device(g, dev);
+        if (g->dev[slot_of(g, dev)].present) {
+            setup_slot(g, dev);
+        }
     }
     qobject_unref(answer);
     return error;
@@ -529,8 +578,13 @@ void host_guest_unplug(HostGuest *g, unsigned dev)
 void host_power_off(HostGuest *g, unsigned dev)
 {
     host_slot_power(g, dev, false);
-    qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
-    g->dev[dev].present = false;
+    for (unsigned n = slot_of(g, dev); in_slot(g, dev, n); n++) {
+        /* @dev is there, even if its plug came with a warning */
+        if (n == dev || g->dev[n].present) {
+            qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+            g->dev[n].present = false;
+        }
+    }
 }
 
 void host_request(HostGuest *g, unsigned dev, unsigned model)
@@ -596,6 +650,26 @@ static const char *properties(HostGuest *g, unsigned dev)
     return g->config.dev[dev].properties ? g->config.dev[dev].properties : "";
 }
 
+/* The switch that device @i is below, and the port there that it has */
+static void add_switch(HostGuest *g, unsigned i, GString *args)
+{
+    const HostDeviceConfig *d = g->config.dev;
+    unsigned top = i;
+
+    if (d[i].below_switch) {
+        g_string_append_printf(args, "-device x3130-upstream,id=up%u,"
+                               "bus=top%u ", i, i);
+    }
+    while (d[top].beside) {
+        top--;
+    }
+    if (d[top].below_switch) {
+        g_string_append_printf(args, "-device xio3130-downstream,id=rp%u,"
+                               "bus=up%u,addr=%u.0,chassis=%u ", i, top,
+                               i - top, 0x40 + i);
+    }
+}
+
 static char *arguments(HostGuest *g, const char *ram)
 {
     const HostGuestConfig *c = &g->config;
@@ -641,23 +715,25 @@ static char *arguments(HostGuest *g, const char *ram)
         }
         d->port_bus = PXB_BUS(g, d->vsmmu);
         d->port_devfn = PORT_DEVFN(i);
-        g_string_append_printf(args, "-device pcie-root-port,id=%s%u,"
-                               "bus=%s%.0u,addr=0x%x.%u,multifunction=on,"
-                               "chassis=%u ",
-                               c->dev[i].below_switch ? "top" : "rp", i,
-                               d->vsmmu ? "pxb" : "pcie.0", d->vsmmu,
-                               PCI_SLOT(d->port_devfn),
-                               PCI_FUNC(d->port_devfn), i + 1);
-        if (c->dev[i].below_switch) {
-            g_string_append_printf(args, "-device x3130-upstream,id=up%u,"
-                                   "bus=top%u -device xio3130-downstream,"
-                                   "id=rp%u,bus=up%u,chassis=%u ", i, i, i, i,
-                                   0x40 + i);
+        if (c->dev[i].function) {
+            d->devfn = c->dev[i].function;
+        } else if (!c->dev[i].beside) {
+            g_string_append_printf(args, "-device pcie-root-port,id=%s%u,"
+                                   "bus=%s%.0u,addr=0x%x.%u,multifunction=on,"
+                                   "chassis=%u ",
+                                   c->dev[i].below_switch ? "top" : "rp", i,
+                                   d->vsmmu ? "pxb" : "pcie.0", d->vsmmu,
+                                   PCI_SLOT(d->port_devfn),
+                                   PCI_FUNC(d->port_devfn), i + 1);
         }
+        add_switch(g, i, args);
         if (!c->dev[i].hotplug) {
             d->present = true;
             g_string_append_printf(args, "-device vfio-pci,id=dev%u,bus=rp%u,"
-                                   "fd=%u,iommufd=iommufd0%s ", i, i,
+                                   "addr=0.%u,multifunction=%s,fd=%u,"
+                                   "iommufd=iommufd0%s ", i, slot_of(g, i),
+                                   c->dev[i].function,
+                                   is_one_of_several(g, i) ? "on" : "off",
                                    HOST_FD(i), properties(g, i));
         }
     }
@@ -760,21 +836,26 @@ HostGuest *host_guest_prepare(const HostGuestConfig *config, const char *dir,
     return g;
 }
 
+static bool is_below_switch(HostGuest *g, unsigned dev)
+{
+    return g->config.dev[dev].below_switch || g->config.dev[dev].beside;
+}
+
 void host_setup_pci(HostGuest *g)
 {
     if (g->hooks) {
         g->hooks->hold(g, true);
     }
     for (unsigned i = 0; i < g->config.n_devs; i++) {
-        if (g->config.dev[i].below_switch) {
+        if (is_below_switch(g, i)) {
             continue;
         }
-        if (!g->config.dev[i].devfn) {
+        if (!g->config.dev[i].devfn && !g->config.dev[i].function) {
             host_setup_port(g, i);
         }
     }
     for (unsigned i = 0; i < g->config.n_devs; i++) {
-        if (g->dev[i].present && !g->config.dev[i].below_switch) {
+        if (g->dev[i].present && !is_below_switch(g, i)) {
             host_setup_device(g, i);
         }
     }

@@ -28,6 +28,9 @@ typedef struct HostDeviceConfig {
     unsigned psmmu;             /* index of the physical SMMU behind it */
     bool hotplug;               /* not there at start: host_guest_plug() */
     bool below_switch;          /* its port is on a switch: host_set_switch() */
+    bool beside;                /* on the switch of the last one that has one */
+    unsigned function;          /* of the slot of the last one that has one; 0:
+                                   it has a slot of its own */
     unsigned devfn;             /* without a port: on the root bus; or 0 */
     const char *keys;           /* further keys of its [device], or NULL */
     const char *properties;     /* of vfio-pci: ",ats=on" etc., or NULL */
@@ -213,19 +216,23 @@ uint64_t host_device_config(HostGuest *g, unsigned dev);
 /* The current StreamID of device @dev */
 uint32_t host_sid(HostGuest *g, unsigned dev);
 
-/* Give the root port of @dev another secondary bus number, 0 for none */
+/*
+ * Give the root port of @dev another secondary bus number, 0 for none. This
+ * renumbers all functions of the slot.
+ */
 void host_set_bus(HostGuest *g, unsigned dev, unsigned bus);
 
 /*
  * Number the buses of the switch that @dev is below: its upstream port is on
- * @bus, its downstream port on @bus + 1, which leads to @bus + 2
+ * @bus, its downstream port on @bus + 1, which leads to @bus + 2. The ports of
+ * those that are beside @dev lead to the next buses.
  */
 void host_set_switch(HostGuest *g, unsigned dev, unsigned bus);
 
 /* The guest resets @dev by FLR, and sets it up again */
 void host_flr(HostGuest *g, unsigned dev);
 
-/* The guest resets the bus of @dev, and sets the device up again */
+/* The guest resets the bus of @dev, and sets the devices there up again */
 void host_bus_reset(HostGuest *g, unsigned dev);
 
 /*
@@ -237,7 +244,9 @@ void host_switch_reset(HostGuest *g, unsigned dev);
 /*
  * device_add and device_del. host_guest_plug() returns NULL, or an error that
  * the caller frees. host_guest_plug_other() plugs the host's device @model in
- * the place of @dev. host_guest_unplug() waits until the device is gone.
+ * the place of @dev. host_guest_unplug() waits until the device is gone, with
+ * all functions of its slot. The guest sees and sets up the functions of a slot
+ * when function 0 arrives.
  */
 char *host_guest_plug(HostGuest *g, unsigned dev);
 char *host_guest_plug_other(HostGuest *g, unsigned dev, unsigned model);
