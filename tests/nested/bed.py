@@ -221,7 +221,7 @@ class Outer:
     else uses that CPU.  While all CPUs of L1 are idle the clock jumps to the next timer.
     CPU: the model of L1's CPUs.
     APPEND: more for L1's command line.
-    MORE: more arguments.
+    MORE: more arguments, with @DIR@ for the directory of the machine's sockets.
     """
 
     def __init__(self, qemu, kernel, root, logs, slots=2, memory=3072, null_disk=False, cpus=2,
@@ -267,7 +267,7 @@ class Outer:
                      '-device', 'pcie-root-port,id=rp%d,bus=pcie.0,chassis=%d,addr=%d'
                      % (n, n + 1, n + 1),
                      '-device', 'nvme,serial=%s,drive=d%d,bus=rp%d' % (disk.serial, n, n)]
-        args += more
+        args += [m.replace('@DIR@', self.dir) for m in more]
         self.log = os.path.join(logs, 'l0.log')
         with open(self.log, 'w') as log:
             log.write(' '.join(shlex.quote(a) for a in args) + '\n')

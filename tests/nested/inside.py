@@ -33,17 +33,20 @@ def released(guest, node):
     guest.shell.run(bind % '')
 
 
-def read(guest, disk, device, how, reads, peer=''):
+def read(guest, disk, device, how, reads, vectors=2, peer='', notes=None):
     """The driver in user space reads from DISK, whose address in L2 is DEVICE; how many commands
-    it gave, and how many of them had no interrupt.  HOW and PEER: as in vfio-nvme.c."""
+    it gave, and how many of them had no interrupt.  HOW, VECTORS, PEER: as in vfio-nvme.c."""
     disk.fill(0, reads * BLOCK)
     with open(disk.path, 'rb') as f:
         want = sum(array.array('Q', f.read(reads * BLOCK))) % WORD
-    out = guest.shell.run('vfio-nvme %s %s %d %s' % (how, device, reads, peer), 300, ok=False)
+    out = guest.shell.run('vfio-nvme %s %s %d %d %s' % (how, device, reads, vectors, peer), 300,
+                          ok=False)
     match = re.search(r'(\d+) commands, (\d+) interrupts, (\d+) lost, (\d+) refused, sum (\w+)',
                       out)
     if not match:
         raise Failure('%s: %s' % (how, out))
+    if notes is not None:
+        notes.append(out.splitlines()[0])
     commands, interrupts, lost, refused = map(int, match.groups()[:4])
     if commands != interrupts + lost:
         raise Failure('%d interrupts for %d commands' % (interrupts, commands))

@@ -2,13 +2,15 @@
  * A driver in user space for an NVMe disk: it reads by VFIO, and waits for each
  * completion by MSI-X and an eventfd, as a polling driver does not.
  *
- *   vfio-nvme group|cdev ADDRESS READS [PEER]
+ *   vfio-nvme group|cdev ADDRESS READS [VECTORS [PEER]]
  *   e.g. vfio-nvme group 0000:01:00.0 5000
  *
  * The device is bound to vfio-pci.  "group" opens it as DPDK and older
- * hypervisors do, through a container of type 1; "cdev" by iommufd.  Prints how
- * many commands it gave, how many interrupts came, how many commands ended
- * without one in two seconds, and the sum of what it has read: of 64-bit words,
+ * hypervisors do, through a container of type 1; "cdev" by iommufd.  Each of
+ * VECTORS (2) gets an eventfd, and the reads use the last one; how long that
+ * took is on a line of its own.  Prints how many commands it gave, how many
+ * interrupts came, how many commands ended without one in two seconds, how many
+ * writes a peer has refused, and the sum of what it has read: of 64-bit words,
  * modulo 2^64.  The reads are of 4 KiB each, from the start of the disk on.
  *
  * With PEER, the address of a second device, the disk writes what it reads into
@@ -31,6 +33,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,11 +48,12 @@
 #define IOVA        0x40000000ul
 #define ENTRIES     16          /* of each queue */
 #define PATIENCE    2000        /* ms */
+#define MAX_VECTORS 2048
 
 enum { CAP = 0, CC = 0x14, CSTS = 0x1c, AQA = 0x24, ASQ = 0x28, ACQ = 0x30,
        DOORBELLS = 0x1000 };
 enum { ADMIN_CREATE_SQ = 1, ADMIN_CREATE_CQ = 5, IO_READ = 2 };
-enum { ADMIN, IO, QUEUES };     /* and the vectors of both */
+enum { ADMIN, IO, QUEUES };
 enum { P_DATA, P_SQ, P_CQ = P_SQ + QUEUES, PAGES = P_CQ + QUEUES };
 
 #define PEER_IOVA   0x50000000ul
@@ -79,6 +83,7 @@ static volatile uint8_t *peer_memory;
 static struct vfio_region_info peer_bar = {
     .argsz = sizeof(peer_bar), .index = VFIO_PCI_BAR2_REGION_INDEX,
 };
+static unsigned vectors = QUEUES;       /* the last one is that of IO */
 static volatile uint8_t *regs;
 static uint8_t *memory;
 static unsigned done[QUEUES];   /* commands */
@@ -268,20 +273,48 @@ static void decode_peer(bool on)
     }
 }
 
-/* Memory and bus mastering on; a vector and an eventfd for each queue */
+static unsigned long now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void enable_vectors(void)
+{
+    static struct {
+        struct vfio_irq_set set;
+        int32_t fds[MAX_VECTORS];
+    } irq;
+    struct rlimit files = { 2 * MAX_VECTORS, 2 * MAX_VECTORS };
+    unsigned long start;
+
+    setrlimit(RLIMIT_NOFILE, &files);
+    irq.set = (struct vfio_irq_set) {
+        .argsz = sizeof(irq.set) + vectors * sizeof(irq.fds[0]),
+        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+        .index = VFIO_PCI_MSIX_IRQ_INDEX, .count = vectors,
+    };
+    for (unsigned i = 0; i < vectors; i++) {
+        irq.fds[i] = eventfd(0, EFD_NONBLOCK);
+        if (irq.fds[i] < 0) {
+            die("eventfd");
+        }
+    }
+    event[ADMIN] = irq.fds[0];
+    event[IO] = irq.fds[vectors - 1];
+    start = now_ms();
+    ask(device, VFIO_DEVICE_SET_IRQS, &irq, "VFIO_DEVICE_SET_IRQS");
+    printf("%u vectors in %lu ms\n", vectors, now_ms() - start);
+}
+
+/* Memory and bus mastering on; an eventfd for each vector */
 static void set_up_device(void)
 {
     struct vfio_region_info bar = {
         .argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX,
     };
-    struct {
-        struct vfio_irq_set set;
-        int32_t fds[QUEUES];
-    } irq = { .set = {
-        .argsz = sizeof(irq),
-        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-        .index = VFIO_PCI_MSIX_IRQ_INDEX, .count = QUEUES,
-    } };
 
     write_command(device, 6);
     ask(device, VFIO_DEVICE_GET_REGION_INFO, &bar, "BAR 0");
@@ -290,10 +323,7 @@ static void set_up_device(void)
     if (regs == MAP_FAILED) {
         die("mapping BAR 0");
     }
-    for (int i = 0; i < QUEUES; i++) {
-        irq.fds[i] = event[i] = eventfd(0, EFD_NONBLOCK);
-    }
-    ask(device, VFIO_DEVICE_SET_IRQS, &irq, "VFIO_DEVICE_SET_IRQS");
+    enable_vectors();
 }
 
 static void write32(unsigned reg, uint32_t value)
@@ -388,7 +418,7 @@ static void create_queues(void)
 
     execute(ADMIN, (Command) {
         .opcode = ADMIN_CREATE_CQ, .prp = { address_of(P_CQ + IO) },
-        .cdw = { size, IO << 16 | 3 },          /* interrupts, contiguous */
+        .cdw = { size, (vectors - 1) << 16 | 3 },   /* interrupts, contiguous */
     });
     execute(ADMIN, (Command) {
         .opcode = ADMIN_CREATE_SQ, .prp = { address_of(P_SQ + IO) },
@@ -426,11 +456,14 @@ static uint64_t read_block(unsigned long n)
 
 int main(int argc, char **argv)
 {
-    unsigned long reads = argc >= 4 ? strtoul(argv[3], NULL, 0) : 0;
+    unsigned long reads = argc > 3 ? strtoul(argv[3], NULL, 0) : 0;
     uint64_t sum = 0;
 
-    if (!reads || argc > 5) {
-        printf("vfio-nvme group|cdev ADDRESS READS [PEER]\n");
+    if (argc > 4) {
+        vectors = strtoul(argv[4], NULL, 0);
+    }
+    if (!reads || vectors < QUEUES || vectors > MAX_VECTORS || argc > 6) {
+        printf("vfio-nvme group|cdev ADDRESS READS [VECTORS [PEER]]\n");
         return 1;
     }
     memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE,
@@ -441,8 +474,8 @@ int main(int argc, char **argv)
     by_group = !strcmp(argv[1], "group");
     device = open_device(argv[2]);
     map(memory, IOVA, PAGES * PAGE);
-    if (argc == 5) {
-        open_peer(argv[4]);
+    if (argc == 6) {
+        open_peer(argv[5]);
     }
     set_up_device();
     start_controller();
