@@ -1095,7 +1095,38 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
     return err ?: REAL(pthread_create)(thread, attr, start, arg);
 }
 
+typedef struct HmStart {
+    void *(*start)(void *);
+    void *arg;
+} HmStart;
+
+/* In a program that was built with LeakSanitizer */
+void __lsan_disable(void) __attribute__((weak));
+
+/*
+ * A sanitizer does not know a thread of ours, and does not look at its stack: what
+ * the thread uses when the program ends looks like a leak.
+ */
+static void *run_thread(void *opaque)
+{
+    HmStart start = *(HmStart *)opaque;
+
+    g_free(opaque);
+    if (__lsan_disable) {
+        __lsan_disable();
+    }
+    return start.start(start.arg);
+}
+
 int hm_thread_create(pthread_t *thread, void *(*start)(void *), void *arg)
 {
-    return REAL(pthread_create)(thread, NULL, start, arg);
+    HmStart *s = g_new(HmStart, 1);
+    int err;
+
+    *s = (HmStart) { start, arg };
+    err = REAL(pthread_create)(thread, NULL, run_thread, s);
+    if (err) {
+        g_free(s);
+    }
+    return err;
 }
