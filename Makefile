@@ -93,7 +93,7 @@ check-64k: build/config.mak
 
 # Resets, crashes and SubstreamIDs with -m slow, and a disk plugged at each tenth of a second of a boot
 check-long: build/config.mak
-	@$(STEP) $(BASE) asan model x86 guest
+	@$(STEP) $(BASE) asan model x86 guest $(BED)
 	@scripts/check long
 
 check-mutants: build/config.mak

@@ -33,7 +33,7 @@ def released(guest, node):
     guest.shell.run(bind % '')
 
 
-def read(guest, disk, device, how, reads, vectors=2, peer='', notes=None):
+def read(guest, disk, device, how, reads, vectors=2, notes=None, peer=''):
     """The driver in user space reads from DISK, whose address in L2 is DEVICE; how many commands
     it gave, and how many of them had no interrupt.  HOW, VECTORS, PEER: as in vfio-nvme.c."""
     disk.fill(0, reads * BLOCK)

@@ -116,7 +116,7 @@ static void test_slot(void)
     check(g, ALL & ~SLOT);
     translate(g, &s);
 
-    /* What Linux does in a group: tables are one, Context Descriptors are not */
+    /* What Linux does in a group: one set of tables, two Context Descriptors */
     root = host_alloc(g, 4096);
     again = host_new_page(g, 0xa9a);
     pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);

@@ -29,8 +29,7 @@ typedef struct HostDeviceConfig {
     bool hotplug;               /* not there at start: host_guest_plug() */
     bool below_switch;          /* its port is on a switch: host_set_switch() */
     bool beside;                /* on the switch of the last one that has one */
-    unsigned function;          /* of the slot of the last one that has one; 0:
-                                   it has a slot of its own */
+    unsigned function;          /* of the last one's slot; 0: has its own */
     unsigned devfn;             /* without a port: on the root bus; or 0 */
     const char *keys;           /* further keys of its [device], or NULL */
     const char *properties;     /* of vfio-pci: ",ats=on" etc., or NULL */

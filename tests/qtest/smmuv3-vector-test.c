@@ -152,7 +152,7 @@ static void test_many(const void *opaque)
         g_free(text);
         text = host_said_text(v.g);
         for (char *at = text; (at = strstr(at, " data 0x1")); at++) {
-            unsigned data = strtoul(at + strlen(" data "), NULL, 16);
+            unsigned data = g_ascii_strtoull(at + strlen(" data "), NULL, 16);
 
             g_assert_cmpuint(data - 0x1000, <, n);
             times[data - 0x1000]++;
