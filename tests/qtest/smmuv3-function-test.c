@@ -46,6 +46,16 @@ static void translate(HostGuest *g, const Space *s)
     }
 }
 
+/* The SMMU is enabled, and all devices translate */
+static Space enable(HostGuest *g)
+{
+    Space s = spaces(g);
+
+    host_enable(g, 0);
+    translate(g, &s);
+    return s;
+}
+
 /* Those of @mask translate, and the other ones that are present abort */
 static void check(HostGuest *g, uint32_t mask)
 {
@@ -90,9 +100,7 @@ static void test_slot(void)
         return;
     }
     g = start_slot(false);
-    s = spaces(g);
-    host_enable(g, 0);
-    translate(g, &s);
+    s = enable(g);
     g_assert_cmphex(host_sid(g, 4), ==, host_sid(g, 1) + 7);
     g_assert_cmpuint(host_objects(g, "vdevice"), ==, 6);
     check(g, ALL);
@@ -166,9 +174,7 @@ static void test_renumber(void)
         return;
     }
     g = start_slot(false);
-    s = spaces(g);
-    host_enable(g, 0);
-    translate(g, &s);
+    s = enable(g);
     bus = g->dev[1].bus;
 
     /* Tables for the new StreamIDs are there before, except for function 7 */
@@ -208,16 +214,13 @@ static void test_renumber(void)
 static void test_unplug(void)
 {
     HostGuest *g;
-    Space s;
 
     if (host_skipped()) {
         return;
     }
     for (unsigned named = 1; named <= 4; named++) {
         g = start_slot(false);
-        s = spaces(g);
-        host_enable(g, 0);
-        translate(g, &s);
+        enable(g);
         check(g, ALL);
         host_guest_unplug(g, named);
         for (unsigned dev = 0; dev < 6; dev++) {
@@ -247,15 +250,12 @@ static void test_plug(void)
 {
     static const unsigned orders[][3] = { { 2, 3, 4 }, { 4, 2, 3 } };
     HostGuest *g;
-    Space s;
 
     if (host_skipped()) {
         return;
     }
     g = start_slot(true);
-    s = spaces(g);
-    host_enable(g, 0);
-    translate(g, &s);
+    enable(g);
     for (unsigned n = 0; n < ARRAY_SIZE(orders); n++) {
         for (unsigned i = 0; i < 3; i++) {
             unsigned dev = orders[n][i];
