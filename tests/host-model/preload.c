@@ -1104,8 +1104,8 @@ typedef struct HmStart {
 void __lsan_disable(void) __attribute__((weak));
 
 /*
- * A sanitizer does not know a thread of ours, and does not look at its stack: what
- * the thread uses when the program ends looks like a leak.
+ * A sanitizer does not know a thread of ours, and does not look at its stack:
+ * what the thread uses when the program ends looks like a leak.
  */
 static void *run_thread(void *opaque)
 {
