@@ -545,6 +545,23 @@ class Guest:
         return total
 
 
+# --- PCI devices of a machine, by its shell ----------------------------------------
+
+def find(shell, vendor, device):
+    """The PCI address of the device with these IDs, or nothing."""
+    return shell.run('for d in /sys/bus/pci/devices/*; do'
+                     ' [ $(cat $d/vendor):$(cat $d/device) != 0x%04x:0x%04x ] || basename $d; done'
+                     % (vendor, device))
+
+
+def bind(shell, address, driver=''):
+    """The device at ADDRESS leaves its driver, and gets DRIVER; or, without that, one that knows
+    it."""
+    shell.run('cd /sys/bus/pci/devices/{0}; echo "{1}" > driver_override;'
+              ' [ ! -e driver ] || echo {0} > driver/unbind;'
+              ' echo {0} > /sys/bus/pci/drivers_probe'.format(address, driver), 60)
+
+
 # --- what the guests of both beds share -------------------------------------------
 
 def fault(shell, device):

@@ -10,7 +10,7 @@ import shlex
 import time
 import xml.etree.ElementTree as ET
 
-from bed import Guest, Shell
+from bed import Guest, Shell, bind
 
 EXAMPLE = os.path.join(os.path.dirname(os.path.realpath(__file__)),
                        '../../docs/system/arm/smmuv3-libvirt.xml')
@@ -117,13 +117,8 @@ class Domain:
 
     def release(self, disk):
         """Give DISK the driver that it had before the bed took it"""
-        self.bind(disk, '')
+        bind(self.l1, disk.address)
         self.wait_driver(disk, 'nvme')
-
-    def bind(self, disk, override):
-        self.l1.run('cd /sys/bus/pci/devices/{0}; echo {1} > driver_override;'
-                    ' echo {0} > driver/unbind; echo {0} > /sys/bus/pci/drivers_probe'
-                    .format(disk.address, override), 60)
 
     def command_line(self):
         """The arguments of the QEMU that libvirt has started"""

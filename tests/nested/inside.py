@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 
-from bed import Failure
+from bed import Failure, bind
 
 BLOCK = 4096
 WORD = 1 << 64
@@ -25,12 +25,9 @@ def address(guest, node):
 def released(guest, node):
     """The disk is bound to L2's vfio-pci, and then to its own driver again; its address."""
     device = address(guest, node)
-    bind = ('echo "%s" > /sys/bus/pci/devices/{0}/driver_override;'
-            ' echo {0} > /sys/bus/pci/devices/{0}/driver/unbind;'
-            ' echo {0} > /sys/bus/pci/drivers_probe').format(device)
-    guest.shell.run(bind % 'vfio-pci')
+    bind(guest.shell, device, 'vfio-pci')
     yield device
-    guest.shell.run(bind % '')
+    bind(guest.shell, device)
 
 
 def read(guest, disk, device, how, reads, vectors=2, notes=None, peer=''):

@@ -9,7 +9,7 @@ import re
 import socket
 import time
 
-from bed import Failure
+from bed import Failure, bind, find
 
 ETHERTYPE = b'\x88\xb5'     # as in frames.c
 MAC = b'\x02\x00\x00\x00\x00\x01'
@@ -84,12 +84,11 @@ class Nic:
 
     def __init__(self, l1):
         self.l1 = l1
-        self.sys = l1.run('for d in /sys/bus/pci/devices/*; do'
-                          ' [ "$(cat $d/vendor $d/device)" != "0x8086\n0x10c9" ] || echo $d; done')
-        if not self.sys:
+        address = find(l1, 0x8086, 0x10c9)
+        if not address:
             raise Failure('L1 has no such NIC')
+        self.sys = '/sys/bus/pci/devices/' + address
         self.interface = l1.run('ls %s/net' % self.sys)
-        self.count = 0
 
     def up(self):
         self.l1.run('ip link set %s up' % self.interface)
@@ -105,9 +104,8 @@ class Nic:
                           % (self.sys, count - 1))
         functions = [Function(n, address) for n, address in enumerate(out.split())]
         for function in functions:
-            self.l1.run('cd /sys/bus/pci/devices/{0}; echo vfio-pci > driver_override;'
-                        ' echo {0} > /sys/bus/pci/drivers_probe; [ -d vfio-dev ]'
-                        .format(function.address))
+            bind(self.l1, function.address, 'vfio-pci')
+            self.l1.run('[ -d /sys/bus/pci/devices/%s/vfio-dev ]' % function.address)
             out = self.l1.run('ls /sys/bus/pci/devices/%s/iommu_group/devices' % function.address)
             if out != function.address:
                 raise Failure('the IOMMU group of %s: %s' % (function.address, out))
