@@ -4,8 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * These are all operations that the accelerated SMMUv3 needs of its host.
- * smmuv3-accel-iommufd.c implements them on iommufd, and unit tests implement
- * them on a recorder.  The objects are those of iommufd (linux/iommufd.h).
+ * smmuv3-accel-iommufd.c implements them on iommufd, and
+ * hw/misc/smmuv3-recorder.c for tests.  The objects are those of iommufd
+ * (linux/iommufd.h).
  *
  * An operation with an @errp returns 0, or a negative errno with @errp set.
  * The comments say what the others return.  An operation that fails has created
@@ -13,6 +14,8 @@
  */
 #ifndef HW_ARM_SMMUV3_ACCEL_HOST_H
 #define HW_ARM_SMMUV3_ACCEL_HOST_H
+
+#include "system/host_iommu_device.h"
 
 /* A device that the host knows, and the connection to the host: both opaque */
 typedef struct SMMUv3HostDevice SMMUv3HostDevice;
@@ -55,12 +58,29 @@ typedef struct SMMUv3HostEvent {
     bool lost;                  /* records were lost here, @word is not valid */
 } SMMUv3HostEvent;
 
+typedef struct SMMUv3HostCmdqvOps SMMUv3HostCmdqvOps;
+
 typedef struct SMMUv3HostOps {
+    /* The QOM type of PCI devices that are assigned from this host */
+    const char *pci_type;
+
+    /* Command queues in hardware; NULL if this host never has any */
+    const SMMUv3HostCmdqvOps *cmdqv;
+
+    /* Returns what the other operations know @hiod as; not referenced */
+    SMMUv3HostDevice *(*device)(HostIOMMUDevice *hiod);
+
+    /* Move @dev to a stage 2 that can be a nesting parent: see stage2() */
+    int (*nest)(SMMUv3HostDevice *dev, Error **errp);
+
     /* Returns the name of @dev for messages, owned by the device */
     const char *(*name)(SMMUv3HostDevice *dev);
 
     /* Returns the connection that @dev's objects belong to; not referenced */
     SMMUv3Host *(*host)(SMMUv3HostDevice *dev);
+
+    /* Returns what users call @host, owned by it */
+    const char *(*host_id)(SMMUv3Host *host);
 
     /* Returns the id of VFIO's stage-2 HWPT (a nesting parent) for @dev */
     uint32_t (*stage2)(SMMUv3HostDevice *dev);
@@ -136,7 +156,7 @@ typedef struct SMMUv3HostCmdqv {
  * Command queues in hardware.  A vIOMMU with a VINTF serves as any other, and
  * may have VCMDQs that the host's SMMUv3 itself reads from guest memory.
  */
-typedef struct SMMUv3HostCmdqvOps {
+struct SMMUv3HostCmdqvOps {
     /* Returns -EOPNOTSUPP, among others, if there is no CMDQV */
     int (*info)(SMMUv3HostDevice *dev, SMMUv3HostCmdqv *info, Error **errp);
 
@@ -165,10 +185,16 @@ typedef struct SMMUv3HostCmdqvOps {
      * errno, which is -EAGAIN if there were none.  Never blocks.
      */
     int (*errors_read)(SMMUv3Host *host, int fd);
-} SMMUv3HostCmdqvOps;
+};
 
 /* On iommufd: @dev is a HostIOMMUDeviceIOMMUFD, @host an IOMMUFDBackend */
 extern const SMMUv3HostOps smmuv3_iommufd_ops;
 extern const SMMUv3HostCmdqvOps smmuv3_iommufd_cmdqv_ops;
+
+/*
+ * The host of all SMMUs: iommufd, unless a test has put its own in place before
+ * the first SMMU is created (hw/misc/smmuv3-testdev.c)
+ */
+extern const SMMUv3HostOps *smmuv3_host_ops;
 
 #endif

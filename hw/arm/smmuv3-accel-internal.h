@@ -19,7 +19,7 @@
 #include "hw/pci/pci.h"
 #include "migration/vmstate.h"
 #include "qapi/qapi-types-smmuv3.h"
-#include "system/iommufd.h"
+#include "system/host_iommu_device.h"
 #include "system/runstate.h"
 #include "hw/arm/smmuv3-accel.h"
 #include "smmuv3-internal.h"
@@ -35,7 +35,7 @@ typedef struct SMMUv3AccelEndpoint {
     SMMUv3State *smmu;
     PCIBus *bus;
     int devfn;
-    HostIOMMUDeviceIOMMUFD *idev;   /* referenced */
+    HostIOMMUDevice *hiod;          /* referenced */
     Smmuv3Cause cause;              /* why the stream is to be where it is */
     Smmuv3Edge edge;                /* what has moved it where it is */
     char *error;                    /* why the host last refused, or NULL */

@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "trace.h"
 #include "hw/arm/smmuv3.h"
+#include "hw/vfio/pci.h"
 #include "smmuv3-accel-iommufd.h"
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
@@ -32,6 +33,19 @@ int smmuv3_iommufd_call(IOMMUFDBackend *iommufd, unsigned long request,
     return ret;
 }
 
+static SMMUv3HostDevice *host_device(HostIOMMUDevice *hiod)
+{
+    return (SMMUv3HostDevice *)HOST_IOMMU_DEVICE_IOMMUFD(hiod);
+}
+
+static int host_nest(SMMUv3HostDevice *dev, Error **errp)
+{
+    HostIOMMUDeviceIOMMUFD *idev = smmuv3_to_idev(dev);
+
+    return HOST_IOMMU_DEVICE_IOMMUFD_GET_CLASS(idev)->nest(idev, errp)
+           ? 0 : -EINVAL;
+}
+
 static const char *host_name(SMMUv3HostDevice *dev)
 {
     return HOST_IOMMU_DEVICE(dev)->name;
@@ -40,6 +54,11 @@ static const char *host_name(SMMUv3HostDevice *dev)
 static SMMUv3Host *host_host(SMMUv3HostDevice *dev)
 {
     return (SMMUv3Host *)smmuv3_to_idev(dev)->iommufd;
+}
+
+static const char *host_id(SMMUv3Host *host)
+{
+    return object_get_canonical_path_component(OBJECT(host));
 }
 
 static uint32_t host_stage2(SMMUv3HostDevice *dev)
@@ -360,8 +379,13 @@ static void host_destroy(SMMUv3Host *host, uint32_t id)
 }
 
 const SMMUv3HostOps smmuv3_iommufd_ops = {
+    .pci_type = TYPE_VFIO_PCI,
+    .cmdqv = &smmuv3_iommufd_cmdqv_ops,
+    .device = host_device,
+    .nest = host_nest,
     .name = host_name,
     .host = host_host,
+    .host_id = host_id,
     .stage2 = host_stage2,
     .info = host_info,
     .viommu_alloc = host_viommu_alloc,
@@ -375,3 +399,5 @@ const SMMUv3HostOps smmuv3_iommufd_ops = {
     .events_free = host_events_free,
     .destroy = host_destroy,
 };
+
+const SMMUv3HostOps *smmuv3_host_ops = &smmuv3_iommufd_ops;

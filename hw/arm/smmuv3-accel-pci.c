@@ -28,7 +28,7 @@ static bool is_bridge(PCIDevice *dev)
 
 static bool is_assigned(PCIDevice *dev)
 {
-    return object_dynamic_cast(OBJECT(dev), TYPE_VFIO_PCI);
+    return object_dynamic_cast(OBJECT(dev), smmuv3_host_ops->pci_type);
 }
 
 PCIDevice *smmuv3_accel_device(const SMMUv3AccelEndpoint *ep)
@@ -188,7 +188,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
         smmuv3_accel_eventq_stop(ep->smmu);
     }
     smmuv3_accel_stream_fini(stream);
-    object_unref(OBJECT(ep->idev));
+    object_unref(OBJECT(ep->hiod));
     g_free(ep->error);
     g_free(ep);
 }
@@ -219,16 +219,16 @@ static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
 }
 
 static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
-                         HostIOMMUDeviceIOMMUFD *idev, Error **errp)
+                         HostIOMMUDevice *hiod, Error **errp)
 {
     SMMUv3Accel *accel = s->accel_state;
-    SMMUv3HostDevice *dev = (SMMUv3HostDevice *)idev;
+    const SMMUv3HostOps *ops = accel->vsmmu.ops;
+    SMMUv3HostDevice *dev = ops->device(hiod);
     SMMUv3AccelCaps caps = accel->caps;
     SMMUv3AccelEndpoint *ep;
     SMMUv3HostInfo info;
 
-    if (!HOST_IOMMU_DEVICE_IOMMUFD_GET_CLASS(idev)->nest(idev, errp) ||
-        accel->vsmmu.ops->info(dev, &info, errp) ||
+    if (ops->nest(dev, errp) || ops->info(dev, &info, errp) ||
         !smmuv3_accel_caps_add_host(&caps, &info, errp)) {
         return false;
     }
@@ -241,8 +241,8 @@ static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
         g_free(ep);
         return false;
     }
-    ep->idev = idev;
-    object_ref(OBJECT(idev));
+    ep->hiod = hiod;
+    object_ref(OBJECT(hiod));
     if (!attach_new(ep, errp)) {
         remove_endpoint(ep);
         return false;
@@ -262,7 +262,7 @@ static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
     SMMUv3State *s = opaque;
 
     /* accept_device() has refused a device without an iommufd */
-    if (!add_endpoint(s, bus, devfn, HOST_IOMMU_DEVICE_IOMMUFD(hiod), errp)) {
+    if (!add_endpoint(s, bus, devfn, hiod, errp)) {
         error_prepend(errp, "%s cannot be behind %s: ", hiod->name,
                       s->accel_state->name);
         return false;

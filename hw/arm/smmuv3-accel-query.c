@@ -12,7 +12,6 @@
 #include "qapi/error.h"
 #include "qapi/qapi-events-smmuv3.h"
 #include "hw/pci/pci_bus.h"
-#include "system/iommufd.h"
 #include "smmuv3-accel-cmdqv.h"
 #include "smmuv3-query.h"
 
@@ -102,10 +101,8 @@ static Smmuv3Host *query_host(SMMUv3State *s)
     SMMUv3AccelStream *first = QLIST_FIRST(&vsmmu->streams);
     Smmuv3Host *info = g_new0(Smmuv3Host, 1);
     Sharers sharers = { s };
-    Object *iommufd;
 
-    iommufd = OBJECT(smmuv3_accel_endpoint(first)->idev->iommufd);
-    info->iommufd = g_strdup(object_get_canonical_path_component(iommufd));
+    info->iommufd = g_strdup(vsmmu->ops->host_id(vsmmu->ops->host(first->dev)));
     info->idr = smmuv3_query_idr(vsmmu->info.idr);
     info->address_bits = vsmmu->info.address_bits;
     info->repeats_invalidations = vsmmu->info.repeat;

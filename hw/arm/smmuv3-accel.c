@@ -72,11 +72,12 @@ static void accel_destroy(SMMUv3State *s)
 /* Devices that are there already are adopted next */
 static bool ask_for_vintf(SMMUv3State *s, Error **errp)
 {
+    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
     int backend = s->accel_props.cmdqv_backend;
 
     return !smmuv3_has_cmdqv(s) || backend == SMMUV3_CMDQV_SOFTWARE ||
-           smmuv3_accel_vintf_init(&s->accel_state->vsmmu.vintf,
-                                   &smmuv3_iommufd_cmdqv_ops,
+           !vsmmu->ops->cmdqv ||
+           smmuv3_accel_vintf_init(&vsmmu->vintf, vsmmu->ops->cmdqv,
                                    backend == SMMUV3_CMDQV_HARDWARE, errp);
 }
 
@@ -94,7 +95,7 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
 
     s->accel_state = accel;
     accel->name = g_strdup_printf("arm-smmuv3 '%s'", name);
-    smmuv3_accel_vsmmu_init(&accel->vsmmu, &smmuv3_iommufd_ops, accel->name);
+    smmuv3_accel_vsmmu_init(&accel->vsmmu, smmuv3_host_ops, accel->name);
     smmuv3_accel_caps_init(&accel->caps, &wishes);
     smmuv3_accel_ste_realize(s);
     smmuv3_accel_drain_realize(s);

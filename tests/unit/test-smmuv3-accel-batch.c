@@ -15,7 +15,7 @@
 #include "qemu/bswap.h"
 #include "qapi/error.h"
 #include "hw/arm/smmuv3-accel-batch.h"
-#include "smmuv3-accel-recorder.h"
+#include "hw/misc/smmuv3-recorder.h"
 
 /* Opcodes, IHI 0070 4.1.1 */
 #define CFGI_STE        0x03

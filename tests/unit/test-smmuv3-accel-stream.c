@@ -12,7 +12,7 @@
 #include "qemu/bitops.h"
 #include "qapi/error.h"
 #include "hw/arm/smmuv3-accel-stream.h"
-#include "smmuv3-accel-recorder.h"
+#include "hw/misc/smmuv3-recorder.h"
 
 #define STE_S1(n)   (0xbull | (uint64_t)(n) << 12)      /* V, Config 0b101 */
 

@@ -9,7 +9,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "hw/arm/smmuv3-accel-veventq.h"
-#include "smmuv3-accel-recorder.h"
+#include "hw/misc/smmuv3-recorder.h"
 
 typedef struct Bed {
     SMMUv3Host *host;

@@ -1,5 +1,5 @@
 /*
- * A host for the accelerated SMMUv3's unit tests: it records and checks calls
+ * A host for tests of the accelerated SMMUv3: it records and checks calls
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,7 +9,7 @@
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qapi/error.h"
-#include "smmuv3-accel-recorder.h"
+#include "hw/misc/smmuv3-recorder.h"
 
 /* Linux issues this many commands at a time, followed by a sync */
 #define CHUNK 63
@@ -35,7 +35,7 @@ static RecObject *object_of(const SMMUv3Host *host, uint32_t id, RecKind kind)
     return obj && obj->kind == kind ? obj : NULL;
 }
 
-static RecObject *object_new(SMMUv3Host *host, RecKind kind, RecObject *parent)
+static RecObject *new_object(SMMUv3Host *host, RecKind kind, RecObject *parent)
 {
     RecObject *obj = g_new0(RecObject, 1);
 
@@ -49,18 +49,26 @@ static RecObject *object_new(SMMUv3Host *host, RecKind kind, RecObject *parent)
     return obj;
 }
 
+/*
+ * A call that can fail begins with this and ends with record().  In between it
+ * holds the lock: a thread may invalidate while the BQL's owner attaches.
+ */
+static int injected(SMMUv3Host *host, const RecEvent *call)
+{
+    int ret = host->inject ? host->inject(host, call, host->opaque) : 0;
+
+    g_mutex_lock(&host->lock);
+    host->calls++;
+    return ret;
+}
+
 static int record(SMMUv3Host *host, RecEvent event, int ret)
 {
     event.ret = ret;
     event.cmds = NULL;
     g_array_append_val(host->events, event);
+    g_mutex_unlock(&host->lock);
     return ret;
-}
-
-static int injected(SMMUv3Host *host, const RecEvent *call)
-{
-    host->calls++;
-    return host->inject ? host->inject(host, call, host->opaque) : 0;
 }
 
 static int fail(int ret, const char *what, Error **errp)
@@ -81,9 +89,22 @@ static SMMUv3Host *rec_host(SMMUv3HostDevice *dev)
     return dev->host;
 }
 
+static const char *rec_host_id(SMMUv3Host *host)
+{
+    return "recorder";
+}
+
 static uint32_t rec_stage2(SMMUv3HostDevice *dev)
 {
     return dev->stage2;
+}
+
+static int rec_nest(SMMUv3HostDevice *dev, Error **errp)
+{
+    RecEvent call = { .call = REC_NEST, .dev = dev };
+
+    return fail(record(dev->host, call, injected(dev->host, &call)), "nest",
+                errp);
 }
 
 static int rec_info(SMMUv3HostDevice *dev, SMMUv3HostInfo *info, Error **errp)
@@ -109,7 +130,7 @@ static int rec_viommu_alloc(SMMUv3HostDevice *dev, uint32_t stage2,
         ret = -ENOENT;
     }
     if (!ret) {
-        call.id = *id = object_new(host, REC_VIOMMU, parent)->id;
+        call.id = *id = new_object(host, REC_VIOMMU, parent)->id;
     }
     return fail(record(host, call, ret), "viommu", errp);
 }
@@ -142,7 +163,7 @@ static int rec_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
         ret = -EEXIST;
     }
     if (!ret) {
-        RecObject *obj = object_new(host, REC_VDEVICE, parent);
+        RecObject *obj = new_object(host, REC_VDEVICE, parent);
 
         obj->dev = dev;
         obj->sid = sid;
@@ -187,7 +208,7 @@ static int rec_hwpt_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
         ret = -EIO;
     }
     if (!ret) {
-        RecObject *obj = object_new(host, REC_HWPT, parent);
+        RecObject *obj = new_object(host, REC_HWPT, parent);
 
         obj->ste[0] = ste[0];
         obj->ste[1] = ste[1];
@@ -316,8 +337,8 @@ static int rec_invalidate(SMMUv3Host *host, uint32_t viommu,
     RecEvent call = {
         .call = REC_INVALIDATE, .id = viommu, .n = n, .cmds = cmds,
     };
-    RecObject *obj = object_of(host, viommu, REC_VIOMMU);
     int ret = injected(host, &call);
+    RecObject *obj = object_of(host, viommu, REC_VIOMMU);
 
     if (!ret && !obj) {
         ret = -ENOENT;
@@ -326,6 +347,18 @@ static int rec_invalidate(SMMUv3Host *host, uint32_t viommu,
         ret = issue_chunk(host, obj, &cmds[i], MIN(n - i, CHUNK));
     }
     return record(host, call, ret);
+}
+
+static bool has_events(const SMMUv3Host *host, const RecObject *viommu)
+{
+    for (unsigned i = 0; i < host->objects->len; i++) {
+        const RecObject *obj = g_ptr_array_index(host->objects, i);
+
+        if (obj->kind == REC_VEVENTQ && obj->parent == viommu) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int rec_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
@@ -338,16 +371,17 @@ static int rec_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
     if (!ret && !parent) {
         ret = -ENOENT;
     }
-    if (!ret && rec_count(host, REC_VEVENTQ)) {
+    if (!ret && has_events(host, parent)) {
         ret = -EEXIST;
     }
     if (!ret) {
-        RecObject *obj = object_new(host, REC_VEVENTQ, parent);
+        RecObject *obj = new_object(host, REC_VEVENTQ, parent);
         int pair[2];
 
-        g_assert_cmpint(depth, >, 0);
-        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0,
-                                   pair), ==, 0);
+        g_assert(depth > 0);
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair)) {
+            g_error("socketpair: %s", g_strerror(errno));
+        }
         *id = obj->id;
         *fd = obj->fd = pair[0];
         obj->feed = pair[1];
@@ -375,8 +409,9 @@ void rec_put_event(SMMUv3Host *host, const SMMUv3HostEvent *event)
         RecObject *obj = g_ptr_array_index(host->objects, i);
 
         if (obj->kind == REC_VEVENTQ) {
-            g_assert_cmpint(write(obj->feed, event, sizeof(*event)), ==,
-                            sizeof(*event));
+            if (write(obj->feed, event, sizeof(*event)) != sizeof(*event)) {
+                g_error("a vEVENTQ takes no more events");
+            }
             return;
         }
     }
@@ -399,17 +434,18 @@ static void rec_destroy(SMMUv3Host *host, uint32_t id)
         close(obj->feed);
     }
     memcpy(call.ste, obj->ste, sizeof(call.ste));
+    g_mutex_lock(&host->lock);
     if (obj->users) {
         host->busy++;
         record(host, call, -EBUSY);
         return;
     }
-    record(host, call, 0);
     if (obj->kind == REC_VDEVICE) {
         obj->dev->vdevice = NULL;
     }
     obj->parent->users--;
     g_ptr_array_remove(host->objects, obj);
+    record(host, call, 0);
 }
 
 static int rec_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
@@ -426,8 +462,10 @@ static int rec_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
 }
 
 const SMMUv3HostOps rec_ops = {
+    .nest = rec_nest,
     .name = rec_name,
     .host = rec_host,
+    .host_id = rec_host_id,
     .stage2 = rec_stage2,
     .info = rec_info,
     .viommu_alloc = rec_viommu_alloc,
@@ -446,6 +484,7 @@ SMMUv3Host *rec_host_new(void)
 {
     SMMUv3Host *host = g_new0(SMMUv3Host, 1);
 
+    g_mutex_init(&host->lock);
     host->objects = g_ptr_array_new_with_free_func(g_free);
     host->events = g_array_new(false, true, sizeof(RecEvent));
     host->done = g_array_new(false, true, sizeof(SMMUv3HostCmd));
@@ -468,12 +507,13 @@ void rec_host_free(SMMUv3Host *host)
     g_array_unref(host->events);
     g_array_unref(host->done);
     g_array_unref(host->issued);
+    g_mutex_clear(&host->lock);
     g_free(host);
 }
 
 uint32_t rec_stage2_new(SMMUv3Host *host)
 {
-    return object_new(host, REC_STAGE2, NULL)->id;
+    return new_object(host, REC_STAGE2, NULL)->id;
 }
 
 void rec_device_init(SMMUv3HostDevice *dev, SMMUv3Host *host, const char *name,
@@ -527,14 +567,16 @@ const uint64_t *rec_attached_ste(const SMMUv3HostDevice *dev)
 
 void rec_forget(SMMUv3Host *host)
 {
+    g_mutex_lock(&host->lock);
     g_array_set_size(host->events, 0);
     g_array_set_size(host->done, 0);
     g_array_set_size(host->issued, 0);
     host->calls = 0;
     host->busy = 0;
+    g_mutex_unlock(&host->lock);
 }
 
-static const char *config_name(const uint64_t ste[2])
+const char *rec_config_name(const uint64_t ste[2])
 {
     switch (STE_CONFIG(ste)) {
     case 4:
@@ -546,6 +588,32 @@ static const char *config_name(const uint64_t ste[2])
     }
 }
 
+const char *rec_call_name(RecCall call)
+{
+    static const char *const names[REC__MAX] = {
+        [REC_NEST] = "nest",
+        [REC_INFO] = "info",
+        [REC_VIOMMU_ALLOC] = "viommu",
+        [REC_VDEVICE_ALLOC] = "vdevice",
+        [REC_HWPT_ALLOC] = "hwpt",
+        [REC_ATTACH] = "attach",
+        [REC_DETACH] = "detach",
+        [REC_INVALIDATE] = "invalidate",
+        [REC_EVENTS_ALLOC] = "events",
+        [REC_EVENTS_READ] = "read",
+        [REC_DESTROY] = "destroy",
+    };
+
+    return names[call];
+}
+
+static const char *kind_name(const RecEvent *e)
+{
+    return e->kind == REC_VIOMMU ? "viommu" :
+           e->kind == REC_VDEVICE ? "vdevice" :
+           e->kind == REC_VEVENTQ ? "veventq" : rec_config_name(e->ste);
+}
+
 char *rec_story(const SMMUv3Host *host)
 {
     GString *s = g_string_new(NULL);
@@ -553,41 +621,22 @@ char *rec_story(const SMMUv3Host *host)
     for (unsigned i = 0; i < host->events->len; i++) {
         const RecEvent *e = &g_array_index(host->events, RecEvent, i);
 
-        g_string_append(s, i ? " " : "");
+        g_string_append_printf(s, "%s%s", i ? " " : "", rec_call_name(e->call));
         switch (e->call) {
-        case REC_INFO:
-            g_string_append(s, "info");
-            break;
-        case REC_VIOMMU_ALLOC:
-            g_string_append(s, "viommu");
-            break;
         case REC_VDEVICE_ALLOC:
-            g_string_append_printf(s, "vdevice:%x", e->sid);
+            g_string_append_printf(s, ":%x", e->sid);
             break;
         case REC_HWPT_ALLOC:
-            g_string_append_printf(s, "hwpt:%s", config_name(e->ste));
-            break;
         case REC_ATTACH:
-            g_string_append_printf(s, "attach:%s", config_name(e->ste));
-            break;
-        case REC_DETACH:
-            g_string_append(s, "detach");
+            g_string_append_printf(s, ":%s", rec_config_name(e->ste));
             break;
         case REC_INVALIDATE:
-            g_string_append_printf(s, "invalidate:%u", e->n);
+            g_string_append_printf(s, ":%u", e->n);
             break;
-        case REC_EVENTS_ALLOC:
-            g_string_append(s, "events");
-            break;
-        case REC_EVENTS_READ:
-            g_string_append(s, "read");
+        case REC_DESTROY:
+            g_string_append_printf(s, ":%s", kind_name(e));
             break;
         default:
-            g_string_append(s, "destroy:");
-            g_string_append(s, e->kind == REC_VIOMMU ? "viommu" :
-                               e->kind == REC_VEVENTQ ? "veventq" :
-                               e->kind == REC_VDEVICE ? "vdevice" :
-                               config_name(e->ste));
             break;
         }
         if (e->ret) {

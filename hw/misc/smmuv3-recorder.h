@@ -1,5 +1,5 @@
 /*
- * A host for the accelerated SMMUv3's unit tests: it records and checks calls
+ * A host for tests of the accelerated SMMUv3: it records and checks calls
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -8,13 +8,16 @@
  * cannot be destroyed.  A translating HWPT needs the device's vDEVICE.  A
  * device has one vDEVICE, and a virtual StreamID belongs to one vDEVICE.  A
  * test may make any call fail, and can read back all calls in order.
+ *
+ * Unit tests link it.  smmuv3-testdev.c puts it behind a whole QEMU.
  */
-#ifndef TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
-#define TESTS_UNIT_SMMUV3_ACCEL_RECORDER_H
+#ifndef HW_MISC_SMMUV3_RECORDER_H
+#define HW_MISC_SMMUV3_RECORDER_H
 
 #include "hw/arm/smmuv3-accel-stream.h"
 
 typedef enum RecCall {
+    REC_NEST,
     REC_INFO,
     REC_VIOMMU_ALLOC,
     REC_VDEVICE_ALLOC,
@@ -70,7 +73,7 @@ struct SMMUv3HostDevice {
     SMMUv3HostInfo info;
 };
 
-/* May make a call fail: returns 0, or the negative errno of the call */
+/* May make a call slow, or fail: returns 0, or the call's negative errno */
 typedef int RecInject(SMMUv3Host *host, const RecEvent *call, void *opaque);
 
 /*
@@ -81,6 +84,7 @@ typedef int RecCmdError(SMMUv3Host *host, const SMMUv3HostCmd *cmd,
                         void *opaque);
 
 struct SMMUv3Host {
+    GMutex lock;                /* held during a call, after @inject */
     GPtrArray *objects;         /* RecObject, those that exist */
     GArray *events;             /* RecEvent */
     GArray *done;               /* SMMUv3HostCmd that took effect, in order */
@@ -95,7 +99,10 @@ struct SMMUv3Host {
     void *opaque;               /* passed to both */
 };
 
-/* The operations, on devices that rec_device_init() made */
+/*
+ * The operations, on devices that rec_device_init() made.  There is no PCI type
+ * and no way from a HostIOMMUDevice: smmuv3-testdev.c adds them.
+ */
 extern const SMMUv3HostOps rec_ops;
 
 SMMUv3Host *rec_host_new(void);
@@ -128,11 +135,17 @@ unsigned rec_count(const SMMUv3Host *host, RecKind kind);
 /* The nested STE of @dev, NULL if it is attached to a stage 2 or blocked */
 const uint64_t *rec_attached_ste(const SMMUv3HostDevice *dev);
 
-/* Write an event to the vEVENTQ, of which there must be one */
+/* Write an event to the oldest vEVENTQ, of which there must be one */
 void rec_put_event(SMMUv3Host *host, const SMMUv3HostEvent *event);
 
 /* Forget all calls and commands so far */
 void rec_forget(SMMUv3Host *host);
+
+/* The word for @call with which rec_story() begins */
+const char *rec_call_name(RecCall call);
+
+/* What an STE is for, in a word: abort, bypass or s1 */
+const char *rec_config_name(const uint64_t ste[2]);
 
 /*
  * The calls since rec_forget() as a line of text, one word per call: viommu,
