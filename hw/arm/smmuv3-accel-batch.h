@@ -13,7 +13,7 @@
 #ifndef HW_ARM_SMMUV3_ACCEL_BATCH_H
 #define HW_ARM_SMMUV3_ACCEL_BATCH_H
 
-#include "smmuv3-accel-cmd.h"
+#include "smmuv3-accel-cmd-table.h"
 #include "smmuv3-accel-stream.h"
 
 /* Adjacent pages become ranges before the batch becomes calls */

@@ -15,7 +15,7 @@
 #define HW_ARM_SMMUV3_ACCEL_CAPS_H
 
 #include "qapi/qapi-types-common.h"
-#include "smmuv3-accel-cmd.h"
+#include "smmuv3-accel-cmd-table.h"
 #include "smmuv3-accel-host.h"
 #include "smmuv3-accel-policy.h"
 

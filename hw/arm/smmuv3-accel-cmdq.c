@@ -142,6 +142,16 @@ static SMMUCmdError cfgi(SMMUv3State *s, const Cmd *cmd)
            cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
 }
 
+void smmuv3_accel_cmdq_note(SMMUv3AccelQueue *queue, unsigned result)
+{
+    if (result & SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT) {
+        queue->sync_error = SMMU_CERROR_ATC_INV_SYNC;
+    }
+    if (result & SMMUV3_ACCEL_FLUSH_FAILED) {
+        queue->sync_error = SMMU_CERROR_ABT;
+    }
+}
+
 SMMUCmdError smmuv3_accel_cmdq_sync(SMMUv3State *s)
 {
     SMMUv3AccelQueue *queue = s->accel_state->drain.queue;

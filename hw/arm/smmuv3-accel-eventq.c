@@ -16,7 +16,7 @@
 #include "qapi/error.h"
 #include "trace.h"
 #include "smmuv3-accel-internal.h"
-#include "smmuv3-accel-veventq.h"
+#include "smmuv3-accel-host-events.h"
 
 /* The longest time between two attempts to free a vEVENTQ */
 #define CLOSE_MAX_MS 1000

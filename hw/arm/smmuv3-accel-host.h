@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * These are all operations that the accelerated SMMUv3 needs of its host.
- * smmuv3-accel-iommufd.c implements them on iommufd, and
+ * smmuv3-accel-host-iommufd.c implements them on iommufd, and
  * hw/misc/smmuv3-recorder.c for tests.  The objects are those of iommufd
  * (linux/iommufd.h).
  *

@@ -4,8 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The upper half knows SMMUv3State.  Its files are named after what the guest
- * sees: the device (smmuv3-accel.c), PCI (-pci), the Stream Table (-ste), the
- * queues (-cmdq, -cmdqv, -drain, -eventq), the registers (-regs, -tegra241).
+ * sees: the device (smmuv3-accel.c), PCI (-pci), what moves a stream (-edges),
+ * the queues (-cmdq, -cmdqv, -drain, -eventq), registers in memory (-regs-mem),
+ * registers of a CMDQV (-tegra241).
  * The lower half knows the interface to the host only.  Its files are named
  * after the objects of the host.
  *
@@ -148,7 +149,7 @@ void smmuv3_accel_pci_unrealize(SMMUv3State *s);
 void smmuv3_accel_note_msi_fault(SMMUv3State *s, const SMMUv3HostEvent *event);
 
 /*
- * Streams (smmuv3-accel-ste.c)
+ * Streams (smmuv3-accel-edges.c)
  */
 
 void smmuv3_accel_ste_realize(SMMUv3State *s);
@@ -206,6 +207,14 @@ void smmuv3_accel_cmdq_reset(SMMUv3State *s);
  */
 SMMUCmdError smmuv3_accel_cmdq_forward(SMMUv3State *s, const uint64_t words[2],
                                         bool *local);
+
+/**
+ * smmuv3_accel_cmdq_note: the host has been called for a queue
+ * @queue: whose commands they were
+ * @result: SMMUV3_ACCEL_FLUSH_*; those that a CMD_SYNC reports are kept for the
+ *          next one (IHI 0070 3.9.1.4, 4.7.3)
+ */
+void smmuv3_accel_cmdq_note(SMMUv3AccelQueue *queue, unsigned result);
 
 /**
  * smmuv3_accel_cmdq_sync: a CMD_SYNC is at CONS
@@ -367,7 +376,7 @@ void smmuv3_accel_tell_invalidations_lost(SMMUv3State *s);
 void smmuv3_accel_tell_events_lost(SMMUv3State *s, bool overflow);
 
 /*
- * Registers in memory (smmuv3-accel-regs.c)
+ * Registers in memory (smmuv3-accel-regs-mem.c)
  */
 
 /* May the guest read registers from memory? */

@@ -3,7 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Who calls the host when a command queue of the guest needs it.
+ * Who calls the host when a command queue of the guest needs it.  A host that
+ * is busy (EBUSY) is asked again by smmuv3-accel-edges.c.
  *
  * Usually the drain does so itself, with the BQL held.  Such a call takes
  * microseconds, and any handover to another thread would cost more.  But if the
@@ -178,12 +179,7 @@ static void start_job(SMMUv3State *s)
 
 static void note_result(SMMUv3AccelQueue *queue, unsigned result, uint32_t cons)
 {
-    if (result & SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT) {
-        queue->sync_error = SMMU_CERROR_ATC_INV_SYNC;
-    }
-    if (result & SMMUV3_ACCEL_FLUSH_FAILED) {
-        queue->sync_error = SMMU_CERROR_ABT;
-    }
+    smmuv3_accel_cmdq_note(queue, result);
     if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
         set_cons(queue, cons);
     }

@@ -65,7 +65,7 @@ struct SMMUv3AccelVsmmu {
      */
     const bool *cancelled;
     unsigned epoch;             /* changes when a vDEVICE goes */
-    uint32_t veventq;           /* smmuv3-accel-veventq.c; 0 without */
+    uint32_t veventq;           /* smmuv3-accel-host-events.c; 0 without */
     uint32_t old_veventq;       /* closed, but the host still uses it; or 0 */
     int event_fd;
     int64_t event_next;         /* sequence of the next event, or -1 */

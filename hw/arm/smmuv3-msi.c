@@ -3,7 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The message itself, and EVENTQ's and GERROR's interrupts.
+ * The message itself, and EVENTQ's and GERROR's interrupts.  Who has IDR0.MSI
+ * is in smmuv3-accel-caps.c, and a CMD_SYNC completes in smmuv3-accel-cmdq.c.
  */
 
 #include "qemu/osdep.h"

@@ -1,5 +1,5 @@
 /*
- * QTest of accel=on: where the guest's doorbell of MSIs is (virt-msi-window.c)
+ * QTest of accel=on: the place of the MSI doorbell (virt-msi-doorbell.c)
  *
  * The test plays VFIO in the guest, which maps the window of the host to the
  * guest's doorbell. Runs on the host model.

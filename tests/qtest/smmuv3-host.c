@@ -409,7 +409,7 @@ bool host_msi_arrives(HostGuest *g, unsigned dev)
 }
 
 /*
- * The distributor of the machine's GIC with accel=on (virt-msi-window.c), and
+ * The distributor of the machine's GIC with accel=on (virt-msi-doorbell.c), and
  * its registers (GICv3, IHI 0069 12.9)
  */
 #define GICD            0x08080000ull

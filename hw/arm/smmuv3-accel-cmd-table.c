@@ -4,12 +4,13 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A table of all opcodes: which are legal, which are forwarded, which of their
- * bits the host accepts, and what each bit depends on.
+ * bits the host accepts, and what each bit depends on.  What a command does is
+ * in smmuv3-accel-cmdq.c.
  */
 
 #include "qemu/osdep.h"
 #include "hw/arm/smmuv3.h"
-#include "smmuv3-accel-cmd.h"
+#include "smmuv3-accel-cmd-table.h"
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
 /* Fields: the commands' own sections of IHI 0070, 4.3 to 4.7 */

@@ -10,7 +10,7 @@
 #include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "trace.h"
-#include "smmuv3-accel-veventq.h"
+#include "smmuv3-accel-host-events.h"
 
 bool smmuv3_accel_veventq_open(SMMUv3AccelVsmmu *vsmmu, Error **errp)
 {

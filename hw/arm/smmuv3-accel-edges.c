@@ -1,5 +1,5 @@
 /*
- * Accelerated SMMUv3: from the guest's Stream Table Entry to an attachment
+ * Accelerated SMMUv3: the edges at which a stream's attachment may change
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *

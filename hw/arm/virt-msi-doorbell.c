@@ -31,7 +31,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "hw/arm/smmuv3.h"
-#include "hw/arm/virt-msi-window.h"
+#include "hw/arm/virt-msi-doorbell.h"
 #include "hw/intc/arm_gicv3_its_common.h"
 #include "hw/sysbus.h"
 #include "system/device_tree.h"

@@ -8,7 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "hw/arm/smmuv3-accel-veventq.h"
+#include "hw/arm/smmuv3-accel-host-events.h"
 #include "hw/misc/smmuv3-recorder.h"
 
 typedef struct Bed {

@@ -5,7 +5,8 @@
  *
  * The guest reads registers from memory.  QEMU publishes a change there before
  * anything signals it.  If the guest writes 0 to a register that is 0, KVM ends
- * the write in an ioeventfd.
+ * the write in an ioeventfd.  What a write does is in smmuv3-accel.c (CR0) and
+ * smmuv3-accel-edges.c (GBPA).
  */
 
 #include "qemu/osdep.h"

@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#ifndef HW_ARM_SMMUV3_ACCEL_CMD_H
-#define HW_ARM_SMMUV3_ACCEL_CMD_H
+#ifndef HW_ARM_SMMUV3_ACCEL_CMD_TABLE_H
+#define HW_ARM_SMMUV3_ACCEL_CMD_TABLE_H
 
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
@@ -42,7 +42,7 @@ typedef enum SMMUv3AccelCmdKind {
 /* What the opcode of a command determines */
 typedef struct SMMUv3AccelCmdType {
     SMMUv3AccelCmdKind kind;
-    uint16_t bits;              /* that may be set; for smmuv3-accel-cmd.c */
+    uint16_t bits;              /* that may be set; private to the table */
     bool ssec;                  /* has SSec: there is no Secure state here */
     bool ats;                   /* ILLEGAL without ATS */
     bool smmuen;                /* IGNORED while SMMUEN is 0 */

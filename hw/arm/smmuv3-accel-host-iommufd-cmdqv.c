@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A thin layer, as smmuv3-accel-iommufd.c.
+ * A thin layer, as smmuv3-accel-host-iommufd.c.
  */
 
 #include "qemu/osdep.h"
@@ -12,7 +12,7 @@
 #include <linux/iommufd.h>
 #include "qapi/error.h"
 #include "trace.h"
-#include "smmuv3-accel-iommufd.h"
+#include "smmuv3-accel-host-iommufd.h"
 
 /* Errors that the host may keep: each of them makes QEMU look at all VCMDQs */
 #define ERRORS_DEPTH 16

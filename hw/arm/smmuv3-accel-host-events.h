@@ -9,8 +9,8 @@
  *
  * Called with the BQL held.
  */
-#ifndef HW_ARM_SMMUV3_ACCEL_VEVENTQ_H
-#define HW_ARM_SMMUV3_ACCEL_VEVENTQ_H
+#ifndef HW_ARM_SMMUV3_ACCEL_HOST_EVENTS_H
+#define HW_ARM_SMMUV3_ACCEL_HOST_EVENTS_H
 
 #include "smmuv3-accel-stream.h"
 

@@ -4,7 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A thin layer: each operation makes one call of the uapi (linux/iommufd.h),
- * returns its errno and traces it.
+ * returns its errno and traces it.  When objects are made and freed is in
+ * smmuv3-accel-stream.c.
  */
 
 #include "qemu/osdep.h"
@@ -17,7 +18,7 @@
 #include "trace.h"
 #include "hw/arm/smmuv3.h"
 #include "hw/vfio/pci.h"
-#include "smmuv3-accel-iommufd.h"
+#include "smmuv3-accel-host-iommufd.h"
 #include "smmuv3-internal.h"     /* the architecture's constants */
 
 /* The uapi's calls fail with -1 and errno, ours with -errno and an Error */

@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#ifndef HW_ARM_SMMUV3_ACCEL_IOMMUFD_H
-#define HW_ARM_SMMUV3_ACCEL_IOMMUFD_H
+#ifndef HW_ARM_SMMUV3_ACCEL_HOST_IOMMUFD_H
+#define HW_ARM_SMMUV3_ACCEL_HOST_IOMMUFD_H
 
 #include "system/iommufd.h"
 #include "smmuv3-accel-host.h"

@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#ifndef HW_ARM_VIRT_MSI_WINDOW_H
-#define HW_ARM_VIRT_MSI_WINDOW_H
+#ifndef HW_ARM_VIRT_MSI_DOORBELL_H
+#define HW_ARM_VIRT_MSI_DOORBELL_H
 
 #include "hw/arm/virt.h"
 
