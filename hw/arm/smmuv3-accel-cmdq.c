@@ -6,7 +6,8 @@
  * What each command does (IHI 0070 4.3 to 4.7).  CFGI_STE and CFGI_STE_RANGE
  * move streams.  TLBI, CFGI_CD and ATC_INV enter the batch for the host
  * (smmuv3-accel-batch.c, called by smmuv3-accel-slow.c).  A CMD_SYNC completes,
- * by memory or by an interrupt, or reports that the host has failed.
+ * by memory or by an interrupt, or reports that the host has failed, or that an
+ * ATC has not answered.
  */
 
 #include "qemu/osdep.h"

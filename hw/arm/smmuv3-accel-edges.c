@@ -5,9 +5,10 @@
  *
  * The attachment of a stream is a function of the current registers and tables
  * (smmuv3-accel-policy.c).  This file calls it at every edge that can change
- * the result: a CFGI, SMMUEN, GBPA, reset, another bus number.  It moves the
- * stream (smmuv3-accel-stream.c), and tries again after a temporary error of
- * the host.
+ * the result, moves the stream (smmuv3-accel-stream.c), and tries again after a
+ * temporary error of the host.  GBPA and another bus number come here first.
+ * CFGI_STE and CFGI_STE_RANGE come from smmuv3-accel-cmdq.c, which knows the
+ * streams that they name, and SMMUEN and reset from smmuv3-accel.c.
  */
 
 #include "qemu/osdep.h"
