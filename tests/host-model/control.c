@@ -545,18 +545,16 @@ static void *storm(void *opaque)
 static int start_storm(HmDevice *dev, const uint64_t event[4], uint64_t n)
 {
     HmStorm *s = g_new0(HmStorm, 1);
-    pthread_t thread;
     int ret;
 
     s->dev = dev;
     s->n = n;
     memcpy(s->event, event, sizeof(s->event));
-    ret = hm_thread_create(&thread, storm, s);
+    ret = hm_thread_create(storm, s);
     if (ret) {
         g_free(s);
         return -ret;
     }
-    pthread_detach(thread);
     return 0;
 }
 
@@ -585,17 +583,15 @@ static void *resets(void *opaque)
 static int start_resets(HmDevice *dev, uint64_t n)
 {
     HmResets *r = g_new0(HmResets, 1);
-    pthread_t thread;
     int ret;
 
     r->dev = dev;
     r->n = n;
     HM_COUNT("resets.running");
-    ret = hm_thread_create(&thread, resets, r);
+    ret = hm_thread_create(resets, r);
     if (ret) {
         hm_bug("no thread: %s", strerror(ret));
     }
-    pthread_detach(thread);
     return 0;
 }
 
@@ -742,7 +738,6 @@ static void start_server(const char *path)
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sigset_t all, old;
-    pthread_t thread;
 
     g_unlink(path);
     g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
@@ -753,7 +748,7 @@ static void start_server(const char *path)
     /* Signals are for the program's own threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (hm_thread_create(&thread, serve, GINT_TO_POINTER(fd))) {
+    if (hm_thread_create(serve, GINT_TO_POINTER(fd))) {
         hm_bug("no thread for %s", path);
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);

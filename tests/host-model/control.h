@@ -29,9 +29,9 @@ bool hm_active(void);
 int hm_call(const char *kind);
 
 /*
- * A thread of the model's own, which no rule refuses.  As pthread_create(), but
- * the caller may hold the lock.
+ * A thread of the model's own, which no rule refuses and nobody joins.  The
+ * caller may hold the lock.  Returns 0 or an errno, as pthread_create().
  */
-int hm_thread_create(pthread_t *thread, void *(*start)(void *), void *arg);
+int hm_thread_create(void *(*start)(void *), void *arg);
 
 #endif /* HOST_MODEL_CONTROL_H */

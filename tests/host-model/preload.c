@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
@@ -461,10 +462,23 @@ char *realpath(const char *path, char *resolved)
     return resolved ?: strdup(buffer);
 }
 
+/*
+ * ASan's allocator asks for the time, and dlsym() frees memory: so this is found
+ * before the first call that uses it, and is a system call until then.
+ */
+static __typeof__(clock_gettime) *real_clock_gettime;
+
+static void __attribute__((constructor)) find_clock_gettime(void)
+{
+    real_clock_gettime = (__typeof__(clock_gettime) *)dlsym(RTLD_NEXT,
+                                                            "clock_gettime");
+}
+
 /* Time passes as "advance" and rules with "^" say, and by itself */
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
-    int ret = REAL(clock_gettime)(clock, now);
+    int ret = real_clock_gettime ? real_clock_gettime(clock, now)
+                                 : syscall(SYS_clock_gettime, clock, now);
     uint64_t ns = __atomic_load_n(&hm_advanced_ns, __ATOMIC_RELAXED);
 
     if (!ret && clock == CLOCK_MONOTONIC && ns) {
@@ -1118,13 +1132,19 @@ static void *run_thread(void *opaque)
     return start.start(start.arg);
 }
 
-int hm_thread_create(pthread_t *thread, void *(*start)(void *), void *arg)
+int hm_thread_create(void *(*start)(void *), void *arg)
 {
     HmStart *s = g_new(HmStart, 1);
+    pthread_attr_t attr;
+    pthread_t thread;
     int err;
 
     *s = (HmStart) { start, arg };
-    err = REAL(pthread_create)(thread, NULL, run_thread, s);
+    pthread_attr_init(&attr);
+    /* From the start: ASan's pthread_detach() aborts, since GCC 14 */
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    err = REAL(pthread_create)(&thread, &attr, run_thread, s);
+    pthread_attr_destroy(&attr);
     if (err) {
         g_free(s);
     }

@@ -353,7 +353,6 @@ static void *hardware(void *opaque)
 static void start_thread(HmVintf *v)
 {
     sigset_t all, old;
-    pthread_t thread;
 
     if (v->running) {
         return;
@@ -362,10 +361,9 @@ static void start_thread(HmVintf *v)
     /* Signals are for the program's own threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (hm_thread_create(&thread, hardware, v)) {
+    if (hm_thread_create(hardware, v)) {
         hm_bug("no thread for a VINTF");
     }
-    pthread_detach(thread);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
