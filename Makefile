@@ -51,11 +51,14 @@ demo-nested: build/config.mak
 build: build/config.mak
 	@$(STEP) $(BASE) x86
 
+# After sudo make, build/ is the user's again
+OWN = if [ -n "$$SUDO_UID" ]; then chown -Rh --from=root "$$SUDO_UID:$$SUDO_GID" build; fi
+
 # qemu-system-arm and its companions, for this computer or another: make deb ARCH=arm64
 ARCH =
 deb: build/config.mak
 	@$(STEP) $(BASE)
-	@scripts/deb $(ARCH)
+	@scripts/deb $(ARCH); status=$$?; $(OWN); exit $$status
 
 # Suites that boot nothing nested need not wait for the emulated host, its kernel and an
 # arm64 QEMU.
@@ -79,7 +82,7 @@ check-libvirt:
 # pages of documentation.
 check-deb: deb
 	@$(STEP) model $(if $(filter arm64,$(ARCH)),$(filter-out arm64 libvirt-arm64,$(BED)),guest)
-	@DEB_ARCH=$(ARCH) scripts/check deb
+	@DEB_ARCH=$(ARCH) scripts/check deb; status=$$?; $(OWN); exit $$status
 
 check-series: build/config.mak
 	@$(STEP) $(BASE)
