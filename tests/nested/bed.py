@@ -306,6 +306,11 @@ class Outer:
         with open(self.console, errors='replace') as f:
             return f.read()[-size:]
 
+    def traced(self, pattern):
+        """Lines that L0 has traced with PATTERN."""
+        with open(self.log, errors='replace') as log:
+            return [line.rstrip() for line in log if re.search(pattern, line)]
+
     def refused(self, disk):
         """How often the physical SMMU, which is in L0, refused a request of DISK."""
         sid = 'sid=0x%x' % stream_id(disk.address)
@@ -314,9 +319,7 @@ class Outer:
 
     def vintf_lines(self, vintf, pattern=''):
         """What the CMDQV in L0 has traced of a VINTF (MACHINES in tests/nested/run)."""
-        pattern = re.compile(r'^tegra241_cmdqv_\w+ VINTF%s: .*%s' % (vintf, pattern))
-        with open(self.log, errors='replace') as log:
-            return [line.rstrip() for line in log if pattern.search(line)]
+        return self.traced(r'^tegra241_cmdqv_\w+ VINTF%s: .*%s' % (vintf, pattern))
 
     def vintfs(self, disk):
         """The VINTFs that have ever known the StreamID of DISK, the last one at the end."""
@@ -499,15 +502,11 @@ class Guest:
         self.qmp.command('quit')
         self.end(0)
 
-    def output(self):
-        """What the inner QEMU printed, without warnings."""
-        out = self.l1.run("grep -vE ': warning: |peer-to-peer' %s/qemu.log || true"
-                          % self.slot.dir)
-        return out.replace('qemu-system-aarch64: ', '').strip()
-
-    def log(self):
-        """All that the inner QEMU printed."""
-        return self.l1.run('cat %s/qemu.log' % self.slot.dir).strip()
+    def output(self, *expected):
+        """What the inner QEMU printed, but for lines with one of the texts EXPECTED."""
+        out = self.l1.run('cat %s/qemu.log' % self.slot.dir)
+        lines = out.replace('qemu-system-aarch64: ', '').strip().splitlines()
+        return '\n'.join(x for x in lines if not any(e in x for e in expected))
 
     def stop(self):
         if self.running:
@@ -538,14 +537,18 @@ class Guest:
 
     def interrupts(self, match):
         """Sum of the interrupts of L2 whose line in /proc/interrupts has MATCH."""
-        out = self.shell.run("grep -E '%s' /proc/interrupts || true" % match)
-        total = 0
-        for line in out.splitlines():
-            total += sum(int(n) for n in re.match(r'\s*\w+:((\s+\d+)+)', line).group(1).split())
-        return total
+        return interrupts_of(self.shell, match)
 
 
 # --- PCI devices of a machine, by its shell ----------------------------------------
+
+
+def interrupts_of(shell, match):
+    """Sum of the interrupts of a machine whose line in /proc/interrupts has MATCH."""
+    out = shell.run("grep -E '%s' /proc/interrupts || true" % match)
+    return sum(int(n) for line in out.splitlines()
+               for n in re.match(r'\s*\w+:((\s+\d+)+)', line).group(1).split())
+
 
 def find(shell, vendor, device):
     """The PCI address of the device with these IDs, or nothing."""
