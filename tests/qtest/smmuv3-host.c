@@ -776,10 +776,25 @@ static QTestState *start_limited(HostGuest *g, const char *ram,
     return qts;
 }
 
+/*
+ * A directory for a guest's files, its memory among them. VFIO maps files of a
+ * tmpfs, which /tmp may be, in another way than those of a disk, and a test is
+ * to see the same everywhere.
+ */
+static char *make_dir(void)
+{
+    char *dir = g_strdup("/var/tmp/smmuv3-host-XXXXXX");
+
+    if (!g_mkdtemp(dir)) {
+        g_error("%s: %s", dir, g_strerror(errno));
+    }
+    return dir;
+}
+
 char *host_guest_refused(const HostGuestConfig *config)
 {
     g_autofree HostGuest *g = g_new0(HostGuest, 1);
-    g_autofree char *dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
+    g_autofree char *dir = make_dir();
     g_autofree char *ini = g_build_filename(dir, "host.ini", NULL);
     g_autofree char *ram = g_build_filename(dir, "ram", NULL);
     g_autofree char *dtb = g_build_filename(dir, "dtb", NULL);
@@ -896,7 +911,7 @@ void host_guest_join(HostGuest *g, QTestState *qts, const HostHooks *hooks)
 
 HostGuest *host_guest_new(const HostGuestConfig *config)
 {
-    g_autofree char *dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
+    g_autofree char *dir = make_dir();
     g_autofree char *ram = g_build_filename(dir, "ram", NULL);
     g_autofree char *said = g_build_filename(dir, "stderr", NULL);
     g_autofree char *args = NULL, *all = NULL;
@@ -918,7 +933,7 @@ HostGuest *host_guest_emulated(const char *binary, const char *machine,
     g->config.n_vsmmus = 1;
     g->config.eventq_log2 = HOST_EVENTQ_LOG2;
     g->smmu[0].base = smmu;
-    g->dir = g_dir_make_tmp("smmuv3-host-XXXXXX", NULL);
+    g->dir = make_dir();
     ram = g_build_filename(g->dir, "ram", NULL);
     said = g_build_filename(g->dir, "stderr", NULL);
     memory = ram_argument(ram);
