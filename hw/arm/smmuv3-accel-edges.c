@@ -300,13 +300,13 @@ void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque)
     qemu_bh_schedule(s->accel_state->renumber);
 }
 
-void smmuv3_accel_ste_realize(SMMUv3State *s)
+void smmuv3_accel_edges_realize(SMMUv3State *s)
 {
     s->accel_state->retry = timer_new_ms(QEMU_CLOCK_REALTIME, retry_timer, s);
     s->accel_state->renumber = qemu_bh_new(renumber_bh, s);
 }
 
-void smmuv3_accel_ste_unrealize(SMMUv3State *s)
+void smmuv3_accel_edges_unrealize(SMMUv3State *s)
 {
     qemu_bh_delete(s->accel_state->renumber);
     timer_free(s->accel_state->retry);

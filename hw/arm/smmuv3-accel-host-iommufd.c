@@ -379,7 +379,8 @@ static void host_destroy(SMMUv3Host *host, uint32_t id)
     iommufd_backend_free_id(smmuv3_to_iommufd(host), id);
 }
 
-const SMMUv3HostOps smmuv3_iommufd_ops = {
+/* Each @dev is a HostIOMMUDeviceIOMMUFD, and each @host an IOMMUFDBackend */
+static const SMMUv3HostOps iommufd_ops = {
     .pci_type = TYPE_VFIO_PCI,
     .cmdqv = &smmuv3_iommufd_cmdqv_ops,
     .device = host_device,
@@ -401,4 +402,4 @@ const SMMUv3HostOps smmuv3_iommufd_ops = {
     .destroy = host_destroy,
 };
 
-const SMMUv3HostOps *smmuv3_host_ops = &smmuv3_iommufd_ops;
+const SMMUv3HostOps *smmuv3_host_ops = &iommufd_ops;

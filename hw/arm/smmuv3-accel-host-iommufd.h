@@ -19,6 +19,9 @@ static inline IOMMUFDBackend *smmuv3_to_iommufd(SMMUv3Host *host)
     return IOMMUFD_BACKEND(host);
 }
 
+/* Command queues in hardware (smmuv3-accel-host-iommufd-cmdqv.c) */
+extern const SMMUv3HostCmdqvOps smmuv3_iommufd_cmdqv_ops;
+
 /**
  * smmuv3_iommufd_call: make a call of linux/iommufd.h, and trace it
  * @iommufd: where

@@ -187,10 +187,6 @@ struct SMMUv3HostCmdqvOps {
     int (*errors_read)(SMMUv3Host *host, int fd);
 };
 
-/* On iommufd: @dev is a HostIOMMUDeviceIOMMUFD, @host an IOMMUFDBackend */
-extern const SMMUv3HostOps smmuv3_iommufd_ops;
-extern const SMMUv3HostCmdqvOps smmuv3_iommufd_cmdqv_ops;
-
 /*
  * The host of all SMMUs: iommufd, unless a test has put its own in place before
  * the first SMMU is created (hw/misc/smmuv3-testdev.c)

@@ -152,8 +152,8 @@ void smmuv3_accel_note_msi_fault(SMMUv3State *s, const SMMUv3HostEvent *event);
  * Streams (smmuv3-accel-edges.c)
  */
 
-void smmuv3_accel_ste_realize(SMMUv3State *s);
-void smmuv3_accel_ste_unrealize(SMMUv3State *s);
+void smmuv3_accel_edges_realize(SMMUv3State *s);
+void smmuv3_accel_edges_unrealize(SMMUv3State *s);
 
 /* Is @error temporary?  The host's EBUSY and EEXIST are. */
 bool smmuv3_accel_passes_by_itself(int error);

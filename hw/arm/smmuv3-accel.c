@@ -63,7 +63,7 @@ static void accel_destroy(SMMUv3State *s)
     smmuv3_accel_eventq_unrealize(s);
     smmuv3_accel_cmdq_unrealize(s);
     smmuv3_accel_drain_unrealize(s);
-    smmuv3_accel_ste_unrealize(s);
+    smmuv3_accel_edges_unrealize(s);
     g_free(accel->name);
     g_free(accel);
     s->accel_state = NULL;
@@ -97,7 +97,7 @@ bool smmuv3_accel_realize(SMMUv3State *s, const MemoryRegionOps *ops,
     accel->name = g_strdup_printf("arm-smmuv3 '%s'", name);
     smmuv3_accel_vsmmu_init(&accel->vsmmu, smmuv3_host_ops, accel->name);
     smmuv3_accel_caps_init(&accel->caps, &wishes);
-    smmuv3_accel_ste_realize(s);
+    smmuv3_accel_edges_realize(s);
     smmuv3_accel_drain_realize(s);
     smmuv3_accel_cmdq_realize(s);
     smmuv3_accel_eventq_realize(s);

@@ -135,13 +135,14 @@ static int rec_viommu_alloc(SMMUv3HostDevice *dev, uint32_t stage2,
     return fail(record(host, call, ret), "viommu", errp);
 }
 
-static bool sid_taken(SMMUv3Host *host, const RecObject *viommu, uint32_t sid)
+/* Does @viommu have a child of @kind; a vDEVICE with this @sid? */
+static bool has_child(SMMUv3Host *host, const RecObject *viommu, RecKind kind,
+                      uint32_t sid)
 {
     for (unsigned i = 0; i < host->objects->len; i++) {
         RecObject *obj = g_ptr_array_index(host->objects, i);
 
-        if (obj->kind == REC_VDEVICE && obj->parent == viommu &&
-            obj->sid == sid) {
+        if (obj->kind == kind && obj->parent == viommu && obj->sid == sid) {
             return true;
         }
     }
@@ -159,7 +160,7 @@ static int rec_vdevice_alloc(SMMUv3HostDevice *dev, uint32_t viommu,
     if (!ret && !parent) {
         ret = -ENOENT;
     }
-    if (!ret && (dev->vdevice || sid_taken(host, parent, sid))) {
+    if (!ret && (dev->vdevice || has_child(host, parent, REC_VDEVICE, sid))) {
         ret = -EEXIST;
     }
     if (!ret) {
@@ -276,7 +277,7 @@ static int cmd_error(SMMUv3Host *host, const RecObject *viommu,
     unsigned op = word & 0xff;
     bool names_stream = op == 0x05 || op == 0x06 || op == 0x40;
 
-    if (names_stream && !sid_taken(host, viommu, word >> 32)) {
+    if (names_stream && !has_child(host, viommu, REC_VDEVICE, word >> 32)) {
         return -EIO;
     }
     return host->cmd_error ? host->cmd_error(host, cmd, host->opaque) : 0;
@@ -349,18 +350,6 @@ static int rec_invalidate(SMMUv3Host *host, uint32_t viommu,
     return record(host, call, ret);
 }
 
-static bool has_events(const SMMUv3Host *host, const RecObject *viommu)
-{
-    for (unsigned i = 0; i < host->objects->len; i++) {
-        const RecObject *obj = g_ptr_array_index(host->objects, i);
-
-        if (obj->kind == REC_VEVENTQ && obj->parent == viommu) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int rec_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
                             uint32_t *id, int *fd, Error **errp)
 {
@@ -371,7 +360,7 @@ static int rec_events_alloc(SMMUv3Host *host, uint32_t viommu, uint32_t depth,
     if (!ret && !parent) {
         ret = -ENOENT;
     }
-    if (!ret && has_events(host, parent)) {
+    if (!ret && has_child(host, parent, REC_VEVENTQ, 0)) {
         ret = -EEXIST;
     }
     if (!ret) {
@@ -614,10 +603,11 @@ static const char *kind_name(const RecEvent *e)
            e->kind == REC_VEVENTQ ? "veventq" : rec_config_name(e->ste);
 }
 
-char *rec_story(const SMMUv3Host *host)
+char *rec_story(SMMUv3Host *host)
 {
     GString *s = g_string_new(NULL);
 
+    g_mutex_lock(&host->lock);
     for (unsigned i = 0; i < host->events->len; i++) {
         const RecEvent *e = &g_array_index(host->events, RecEvent, i);
 
@@ -643,6 +633,23 @@ char *rec_story(const SMMUv3Host *host)
             g_string_append_printf(s, "(%d)", e->ret);
         }
     }
+    g_mutex_unlock(&host->lock);
+    return g_string_free(s, false);
+}
+
+char *rec_commands(SMMUv3Host *host)
+{
+    GString *s = g_string_new(NULL);
+
+    g_mutex_lock(&host->lock);
+    for (unsigned i = 0; i < host->done->len; i++) {
+        const SMMUv3HostCmd *cmd = &g_array_index(host->done, SMMUv3HostCmd, i);
+
+        g_string_append_printf(s, "%s%" PRIx64 ":%" PRIx64, i ? " " : "",
+                               le64_to_cpu(cmd->word[0]),
+                               le64_to_cpu(cmd->word[1]));
+    }
+    g_mutex_unlock(&host->lock);
     return g_string_free(s, false);
 }
 

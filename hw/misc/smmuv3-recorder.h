@@ -153,7 +153,13 @@ const char *rec_config_name(const uint64_t ste[2]);
  * destroy:viommu, ...  The errno follows a call that failed.  The caller frees
  * the text.
  */
-char *rec_story(const SMMUv3Host *host);
+char *rec_story(SMMUv3Host *host);
+
+/*
+ * The commands that took effect since rec_forget(), in order, as WORD0:WORD1 in
+ * hex.  The caller frees the text.
+ */
+char *rec_commands(SMMUv3Host *host);
 
 /* Ready-made injection: only call number @nth from now on fails */
 typedef struct RecFailNth {

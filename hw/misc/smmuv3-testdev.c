@@ -14,8 +14,8 @@
  *
  * Properties of the host, by qom-get and qom-set:
  *   story      read: the calls since it was last written; see rec_story()
- *   commands   read: the invalidations that took effect since then, as
- *              WORD0:WORD1 in hex
+ *   commands   read: the invalidations that took effect since then; see
+ *              rec_commands()
  *   objects    read: how many there are, "viommu 1 vdevice 1 hwpt 1 veventq 1"
  *   fail       write: "CALL ERRNO TIMES": the next calls of that name fail
  *   slow       write: "CALL MS TIMES": the next calls of that name take so long
@@ -134,17 +134,7 @@ static void set_story(Object *obj, const char *value, Error **errp)
 
 static char *get_commands(Object *obj, Error **errp)
 {
-    GArray *done = SMMUV3_TEST_HOST(obj)->host->done;
-    GString *s = g_string_new(NULL);
-
-    for (unsigned i = 0; i < done->len; i++) {
-        const SMMUv3HostCmd *cmd = &g_array_index(done, SMMUv3HostCmd, i);
-
-        g_string_append_printf(s, "%s%" PRIx64 ":%" PRIx64, i ? " " : "",
-                               le64_to_cpu(cmd->word[0]),
-                               le64_to_cpu(cmd->word[1]));
-    }
-    return g_string_free(s, false);
+    return rec_commands(SMMUV3_TEST_HOST(obj)->host);
 }
 
 static char *get_objects(Object *obj, Error **errp)

@@ -62,7 +62,7 @@ static void bed_fini(Bed *bed)
     rec_host_free(bed->host);
 }
 
-static void expect_story(const SMMUv3Host *host, const char *want)
+static void expect_story(SMMUv3Host *host, const char *want)
 {
     g_autofree char *story = rec_story(host);
 
