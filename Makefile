@@ -57,8 +57,7 @@ OWN = if [ -n "$$SUDO_UID" ]; then chown -Rh --from=root "$$SUDO_UID:$$SUDO_GID"
 # qemu-system-arm and its companions, for this computer or another: make deb ARCH=arm64
 ARCH =
 deb: build/config.mak
-	@$(STEP) $(BASE)
-	@scripts/deb $(ARCH); status=$$?; $(OWN); exit $$status
+	@trap '$(OWN)' EXIT; $(STEP) $(BASE) && scripts/deb $(ARCH)
 
 # Suites that boot nothing nested need not wait for the emulated host, its kernel and an
 # arm64 QEMU.
@@ -81,8 +80,9 @@ check-libvirt:
 # No part of make check, because the packages take long to build: all of Debian's features and
 # pages of documentation.
 check-deb: deb
-	@$(STEP) model $(if $(filter arm64,$(ARCH)),$(filter-out arm64 libvirt-arm64,$(BED)),guest)
-	@DEB_ARCH=$(ARCH) scripts/check deb; status=$$?; $(OWN); exit $$status
+	@trap '$(OWN)' EXIT; \
+	$(STEP) model $(if $(filter arm64,$(ARCH)),$(filter-out arm64 libvirt-arm64,$(BED)),guest) && \
+	DEB_ARCH=$(ARCH) scripts/check deb
 
 check-series: build/config.mak
 	@$(STEP) $(BASE)
