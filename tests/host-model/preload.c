@@ -463,8 +463,8 @@ char *realpath(const char *path, char *resolved)
 }
 
 /*
- * ASan's allocator asks for the time, and dlsym() frees memory: so this is found
- * before the first call that uses it, and is a system call until then.
+ * ASan's allocator asks for the time, and dlsym() frees memory.  So this is
+ * looked up when the library is loaded.  A system call answers until then.
  */
 static __typeof__(clock_gettime) *real_clock_gettime;
 
