@@ -417,7 +417,7 @@ static void rec_destroy(SMMUv3Host *host, uint32_t id)
     }
     call.kind = obj->kind;
     if (obj->kind == REC_VEVENTQ) {
-        if (fcntl(obj->fd, F_GETFD) >= 0) {
+        if (obj->fd >= 0 && fcntl(obj->fd, F_GETFD) >= 0) {
             g_error("a vEVENTQ is destroyed with its fd open");
         }
         close(obj->feed);
@@ -441,6 +441,7 @@ static int rec_events_free(SMMUv3Host *host, uint32_t id, int fd, bool wait)
 {
     if (fd >= 0) {
         close(fd);
+        find(host, id)->fd = -1;
     }
     if (host->veventq_busy && !wait) {
         host->veventq_busy--;

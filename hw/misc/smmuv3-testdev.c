@@ -38,7 +38,7 @@
 typedef struct TestFault {
     RecCall call;
     int value;                  /* positive errno, or ms */
-    unsigned times;             /* 0: no more */
+    int times;                  /* atomic; 0 or less: no more */
 } TestFault;
 
 #define TYPE_SMMUV3_TEST_HOST "smmuv3-test-host"
@@ -104,7 +104,8 @@ static SMMUv3HostOps test_ops;
 
 static bool test_fault_due(TestFault *fault, const RecEvent *call)
 {
-    return fault->times && fault->call == call->call && fault->times--;
+    return fault->call == call->call && qatomic_read(&fault->times) > 0 &&
+           qatomic_fetch_dec(&fault->times) > 0;
 }
 
 static int test_inject(SMMUv3Host *host, const RecEvent *call, void *opaque)
@@ -152,12 +153,14 @@ static void set_fault(TestFault *fault, const char *text, Error **errp)
 {
     char name[16];
     int value;
-    unsigned times;
+    int times;
 
-    if (sscanf(text, "%15s %d %u", name, &value, &times) == 3 && value > 0) {
+    if (sscanf(text, "%15s %d %d", name, &value, &times) == 3 && value > 0) {
         for (int call = 0; call < REC__MAX; call++) {
             if (!strcmp(rec_call_name(call), name)) {
-                *fault = (TestFault) { call, value, times };
+                fault->call = call;
+                fault->value = value;
+                qatomic_set(&fault->times, times);
                 return;
             }
         }
