@@ -32,10 +32,24 @@ bool vfio_pci_is_flr(VFIOPCIDevice *vdev, uint32_t addr, uint32_t val, int len)
             (af && sets_bit(addr, val, len, af + PCI_AF_CTRL, 0)));
 }
 
+/* Linux leaves the function in D0, if it could reset it (drivers/pci/pci.c) */
+static void note_power_on(PCIDevice *pdev)
+{
+    unsigned ctrl = pdev->pm_cap + PCI_PM_CTRL;
+
+    if (pdev->pm_cap &&
+        !(vfio_pci_read_config(pdev, ctrl, 2) & PCI_PM_CTRL_STATE_MASK)) {
+        uint16_t val = pci_get_word(pdev->config + ctrl);
+
+        pci_default_write_config(pdev, ctrl, val & ~PCI_PM_CTRL_STATE_MASK, 2);
+    }
+}
+
 void vfio_pci_flr_written(VFIOPCIDevice *vdev, uint32_t addr, uint32_t val,
                           int len)
 {
     if (vfio_pci_is_flr(vdev, addr, val, len)) {
+        note_power_on(&vdev->pdev);
         for (int bar = 0; bar < PCI_ROM_SLOT; bar++) {
             vfio_region_map_again(&vdev->bars[bar].region);
         }

@@ -5,7 +5,8 @@
  *
  * The host's kernel carries out a function-level reset (PCIe, and Advanced
  * Features) within the write to configuration space.  Then it restores what the
- * guest has set there, so that nothing else tells of the reset.
+ * guest has set there, so that nothing else tells of the reset.  Only the power
+ * state is not as it was: the function is in D0.
  */
 #ifndef HW_VFIO_PCI_FLR_H
 #define HW_VFIO_PCI_FLR_H
