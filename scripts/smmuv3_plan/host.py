@@ -392,7 +392,7 @@ class Host:
 
     def group_of(self, device):
         """Addresses of the other devices of its IOMMU group.  QEMU counts bridges too
-        (iommufd_cdev_group_mates() in hw/vfio/iommufd.c)."""
+        (group_mates() in hw/vfio/iommufd-check.c)."""
         if device.group is None:
             return []
         names = self.names(f"/sys/kernel/iommu_groups/{device.group}/devices")

@@ -360,7 +360,7 @@ def known(m, host, _):
                        "put it on a root complex without accel=on")
 
 
-@rule("IOMMU group", "hw/vfio/iommufd.c: iommufd_cdev_check_group()")
+@rule("IOMMU group", "hw/vfio/iommufd-check.c: vfio_iommufd_check_group()")
 def groups(m, host, _):
     for smmu, _, below in accelerated(m):
         for device, real in hosted(m, host, below):
