@@ -340,7 +340,9 @@ unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
             return SMMUV3_ACCEL_FLUSH_AGAIN;
         }
     }
-    if (job->invalidated) {
+    /* A job does not make up for what was lost after it began */
+    if (job->invalidated &&
+        (job->error || job->vsmmu.losses == vsmmu->losses)) {
         smmuv3_accel_vsmmu_invalidated(vsmmu, job->error);
         if (job->error && !reported) {
             error_report("%s: the host SMMUv3 does not take invalidations "

@@ -244,29 +244,41 @@ static void complete_commands(SMMUv3State *s)
     }
     if (vsmmu->stale) {
         smmuv3_accel_refresh_all(s, SMMUV3_EDGE_RETRY);
-        smmuv3_accel_slow_restore(s);
+        smmuv3_accel_tell_sharers(s);
     }
 }
 
-void smmuv3_accel_cmdqv_hw_leave(SMMUv3State *s)
+/* Returns false if QEMU had the VCMDQs already */
+static bool take_back(SMMUv3State *s)
 {
     SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
 
     if (!cmdqv->hw) {
-        return;
+        return false;
     }
-    /* The guest waits for the BQL now, whatever it reads or writes */
+    /*
+     * Under KVM the guest waits for the BQL now, whatever it reads or writes.
+     * Under TCG a vCPU that has just found the page may still write there, and
+     * that is lost: no host with a CMDQV runs TCG, but for tests.
+     */
     map_page0(cmdqv, false, false);
     for (unsigned l = 0; l < vintf_of(s)->n_queues; l++) {
         stop_queue(s, l);
     }
     cmdqv->hw = false;
     smmuv3_accel_vintf_remove_queues(&s->accel_state->vsmmu);
-    complete_commands(s);
     set_uncached(s, false);
     smmuv3_accel_cmdqv_publish(cmdqv);
     map_page0(cmdqv, false, true);
     trace_smmuv3_accel_cmdqv_hw(s->accel_state->name, 0);
+    return true;
+}
+
+void smmuv3_accel_cmdqv_hw_leave(SMMUv3State *s)
+{
+    if (take_back(s)) {
+        complete_commands(s);
+    }
 }
 
 /*
@@ -333,7 +345,7 @@ void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s)
         return;
     }
     qemu_set_fd_handler(vintf->errors_fd, NULL, NULL, NULL);
-    smmuv3_accel_cmdqv_hw_leave(s);
+    take_back(s);
     /* The host may not have told of an error yet; and QEMU drains the rest */
     signal_errors(s);
     qemu_bh_schedule(s->accel_state->drain.bh);

@@ -251,6 +251,84 @@ void smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge)
     smmuv3_accel_slow_restore(s);
 }
 
+/*
+ * vSMMUs with share-stage2 have one VMID, and so all TLB entries in common.
+ * Those that one of them could not invalidate may hit for a stream of another.
+ */
+
+typedef struct Sharers {
+    SMMUv3State *s;
+    GSList *list;
+} Sharers;
+
+static int find_sharer(Object *obj, void *opaque)
+{
+    Sharers *sharers = opaque;
+    SMMUv3AccelVsmmu *mine = &sharers->s->accel_state->vsmmu, *other;
+    SMMUv3State *s;
+
+    if (!object_dynamic_cast(obj, TYPE_ARM_SMMUV3)) {
+        return 0;
+    }
+    s = ARM_SMMUV3(obj);
+    if (s == sharers->s || !s->accel_state) {
+        return 0;
+    }
+    other = &s->accel_state->vsmmu;
+    if (other->host == mine->host && other->stage2 == mine->stage2) {
+        sharers->list = g_slist_prepend(sharers->list, s);
+    }
+    return 0;
+}
+
+GSList *smmuv3_accel_sharers(SMMUv3State *s)
+{
+    Sharers sharers = { s };
+
+    object_child_foreach_recursive(object_get_root(), find_sharer, &sharers);
+    return sharers.list;
+}
+
+void smmuv3_accel_tell_sharers(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    g_autoptr(GSList) sharers = NULL;
+
+    if (!accel->vsmmu.stale || accel->vsmmu.told) {
+        return;
+    }
+    accel->vsmmu.told = true;
+    sharers = smmuv3_accel_sharers(s);
+    for (GSList *next = sharers; next; next = next->next) {
+        SMMUv3State *other = next->data;
+        SMMUv3AccelVsmmu *vsmmu = &other->accel_state->vsmmu;
+        bool was_stale = vsmmu->stale;
+
+        smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
+        vsmmu->told = true;
+        if (accel->vsmmu.slow) {
+            smmuv3_accel_slow_note_since(other, get_clock() -
+                                         SMMUV3_ACCEL_SLOW_CALL_NS);
+        }
+        if (!was_stale) {
+            smmuv3_accel_refresh_all(other, SMMUV3_EDGE_RETRY);
+        }
+    }
+}
+
+void smmuv3_accel_hear_of_sharers(SMMUv3State *s)
+{
+    g_autoptr(GSList) sharers = smmuv3_accel_sharers(s);
+
+    for (GSList *next = sharers; next; next = next->next) {
+        SMMUv3State *other = next->data;
+
+        if (other->accel_state->vsmmu.stale) {
+            smmuv3_accel_vsmmu_invalidated(&s->accel_state->vsmmu, -ETIMEDOUT);
+        }
+    }
+}
+
 void smmuv3_accel_do_gbpa(SMMUv3State *s)
 {
     if (!smmu_enabled(s)) {

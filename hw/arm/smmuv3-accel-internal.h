@@ -56,6 +56,7 @@ typedef struct SMMUv3AccelSlow {
     bool resync;                /* the job invalidates everything */
     bool resynced;              /* for the command at CMDQ_CONS */
     bool restore;               /* streams that wait for the job follow it */
+    bool failed;                /* the job: not even everything goes */
     uint32_t cons;              /* its CONS when the job is complete */
     int64_t started;            /* ns */
     GThread *thread;            /* while @busy and not @parking, if any */
@@ -182,6 +183,19 @@ void smmuv3_accel_retry_pending(SMMUv3State *s);
 
 /* The same now */
 void smmuv3_accel_refresh_pending(SMMUv3State *s);
+
+/* The SMMUs that share the stage 2 of @s, as a list that the caller frees */
+GSList *smmuv3_accel_sharers(SMMUv3State *s);
+
+/*
+ * The streams of @s are parked, if it is stale: let those that share its stage
+ * 2 invalidate everything before their streams go on.  Does so once, until @s
+ * is no longer stale.
+ */
+void smmuv3_accel_tell_sharers(SMMUv3State *s);
+
+/* The first stream of @s shares a stage 2: is one of the others stale? */
+void smmuv3_accel_hear_of_sharers(SMMUv3State *s);
 
 /* A bus has another number, which changes the StreamIDs of its devices */
 void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque);

@@ -173,8 +173,8 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
      * live on until VFIO frees them, or longer if another vSMMU shares them.
      * So leave no TLB entry behind.  A slow host is not called, because QEMU
      * may have waited for it already.  Then the next stream does not translate
-     * before the entries are gone.  With share-stage2 that would not be enough,
-     * because the entries may hit for streams of another vSMMU.
+     * before the entries are gone.  With share-stage2 it is called, because the
+     * entries may hit for streams of another vSMMU, which would have to stop.
      */
     if (vsmmu->n_streams == 1) {
         smmuv3_accel_cmdqv_host_gone(ep->smmu);
@@ -185,6 +185,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
         } else {
             smmuv3_accel_vsmmu_resync(vsmmu);
         }
+        smmuv3_accel_tell_sharers(ep->smmu);
         smmuv3_accel_eventq_stop(ep->smmu);
     }
     smmuv3_accel_stream_fini(stream);
@@ -243,6 +244,9 @@ static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
     }
     ep->hiod = hiod;
     object_ref(OBJECT(hiod));
+    if (accel->vsmmu.n_streams == 1) {
+        smmuv3_accel_hear_of_sharers(s);
+    }
     if (!attach_new(ep, errp)) {
         remove_endpoint(ep);
         return false;

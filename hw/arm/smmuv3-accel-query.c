@@ -70,29 +70,15 @@ static Smmuv3CapabilityList *query_caps(SMMUv3State *s)
  * The host
  */
 
-typedef struct Sharers {
-    SMMUv3State *s;
-    strList *list;
-} Sharers;
-
-static int find_sharer(Object *obj, void *opaque)
+static strList *query_sharers(SMMUv3State *s)
 {
-    Sharers *sharers = opaque;
-    SMMUv3AccelVsmmu *mine = &sharers->s->accel_state->vsmmu, *other;
-    SMMUv3State *s;
+    g_autoptr(GSList) sharers = smmuv3_accel_sharers(s);
+    strList *list = NULL;
 
-    if (!object_dynamic_cast(obj, TYPE_ARM_SMMUV3)) {
-        return 0;
+    for (GSList *next = sharers; next; next = next->next) {
+        QAPI_LIST_PREPEND(list, object_get_canonical_path(next->data));
     }
-    s = ARM_SMMUV3(obj);
-    if (s == sharers->s || !s->accel_state) {
-        return 0;
-    }
-    other = &s->accel_state->vsmmu;
-    if (other->host == mine->host && other->stage2 == mine->stage2) {
-        QAPI_LIST_PREPEND(sharers->list, object_get_canonical_path(obj));
-    }
-    return 0;
+    return list;
 }
 
 static Smmuv3Host *query_host(SMMUv3State *s)
@@ -100,7 +86,6 @@ static Smmuv3Host *query_host(SMMUv3State *s)
     SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
     SMMUv3AccelStream *first = QLIST_FIRST(&vsmmu->streams);
     Smmuv3Host *info = g_new0(Smmuv3Host, 1);
-    Sharers sharers = { s };
 
     info->iommufd = g_strdup(vsmmu->ops->host_id(vsmmu->ops->host(first->dev)));
     info->idr = smmuv3_query_idr(vsmmu->info.idr);
@@ -108,8 +93,7 @@ static Smmuv3Host *query_host(SMMUv3State *s)
     info->repeats_invalidations = vsmmu->info.repeat;
     info->stage2 = vsmmu->stage2;
     info->viommu = vsmmu->viommu;
-    object_child_foreach_recursive(object_get_root(), find_sharer, &sharers);
-    info->shares_stage2_with = sharers.list;
+    info->shares_stage2_with = query_sharers(s);
     info->slow = vsmmu->slow;
     info->stale = vsmmu->stale;
     return info;

@@ -211,6 +211,7 @@ static void job_ended(SMMUv3State *s)
         return;
     }
     slow->parking = true;
+    slow->failed = slow->job.invalidated && slow->job.error;
     if (slow->resync) {
         result &= ~SMMUV3_ACCEL_FLUSH_FAILED;
     }
@@ -240,12 +241,18 @@ static void slow_bh(void *opaque)
     if (!slow->parking) {
         return;
     }
+    /* The vSMMU became stale during the job, which is no reason to give up */
+    if (accel->vsmmu.stale && slow->restore && !slow->failed) {
+        start_job(s);
+        return;
+    }
     if (accel->vsmmu.stale && smmuv3_accel_park_next(&accel->vsmmu)) {
         qemu_bh_schedule(slow->bh);
         return;
     }
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
+        smmuv3_accel_tell_sharers(s);
     } else if (slow->restore) {
         smmuv3_accel_refresh_pending(s);
     }
@@ -297,7 +304,7 @@ static void recover_later(SMMUv3State *s)
         start_job(s);
         return;
     }
-    slow->busy = slow->parking = true;
+    slow->busy = slow->parking = slow->failed = true;
     slow->queue = accel->drain.queue;
     qemu_bh_schedule(slow->bh);
 }
@@ -331,6 +338,7 @@ static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
     }
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
+        smmuv3_accel_tell_sharers(s);
     }
     return error;
 }

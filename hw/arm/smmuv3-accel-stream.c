@@ -334,6 +334,8 @@ SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
 void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error)
 {
     vsmmu->stale = error != 0;
+    vsmmu->losses += vsmmu->stale;
+    vsmmu->told &= vsmmu->stale;
     stat64_add(&vsmmu->calls->everything, 1);
     trace_smmuv3_accel_resync(vsmmu->name, error);
 }

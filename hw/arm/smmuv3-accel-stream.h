@@ -65,6 +65,8 @@ struct SMMUv3AccelVsmmu {
      */
     const bool *cancelled;
     unsigned epoch;             /* changes when a vDEVICE goes */
+    unsigned losses;            /* changes when it becomes stale, or more so */
+    bool told;                  /* it is stale, and who shares @stage2 knows */
     uint32_t veventq;           /* smmuv3-accel-host-events.c; 0 without */
     uint32_t old_veventq;       /* closed, but the host still uses it; or 0 */
     int event_fd;
@@ -233,10 +235,14 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
                               const SMMUv3AccelDecision *decision,
                               Error **errp);
 
-/* The device may have translations of this stream in a cache of its own */
+/*
+ * The device may have translations of this stream in a cache of its own.  After
+ * a detach the host's STE permits no ATS.  The host detaches a device that it
+ * resets, and that would answer no ATC_INV.
+ */
 static inline bool smmuv3_accel_stream_caches(const SMMUv3AccelStream *stream)
 {
-    return FIELD_EX64(stream->now.ste[1], STE1, EATS);
+    return !stream->detached && FIELD_EX64(stream->now.ste[1], STE1, EATS);
 }
 
 /* The stream is not where the guest wants it: apply again */

@@ -585,6 +585,100 @@ static void test_shared_stage2(void)
     host_finish(g);
 }
 
+/*
+ * Two vSMMUs share a stage 2, and one cannot invalidate what the other may hit.
+ * The guest gives the ASID to another domain, behind the other one.  How the
+ * first one fails:
+ */
+static const struct {
+    const char *name;
+    const char *fail;           /* the calls that fail once it must invalidate */
+    bool slow;                  /* it is known that the host is slow */
+    bool leaves;                /* its last device leaves */
+    bool comes;                 /* the other one has its first device later */
+    bool both_fail;             /* the other one cannot invalidate either */
+} sharers[] = {
+    { "quick", ":1+2=ENOMEM" },
+    { "both", ":1+*=ENOMEM", .both_fail = true },
+    { "slow", ":1+2=ENOMEM", .slow = true },
+    { "leaves", ":1=ENOMEM", .leaves = true },
+    { "leaves-slowly", "~150000", .slow = true, .leaves = true },
+    { "comes", ":1+2=ENOMEM", .comes = true },
+};
+
+static void test_stale_sharer(const void *opaque)
+{
+    unsigned n = GPOINTER_TO_UINT(opaque);
+    HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 3,
+        .dev = { {}, { .vsmmu = 1, .hotplug = sharers[n].comes },
+                 { .vsmmu = 1, .hotplug = true } },
+        .smmu_args = ",share-stage2=on",
+    };
+    HostGuest *g;
+    uint64_t cd;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_enable(g, 1);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 7, host_new_page(g, 0xa))));
+    host_check_reads(g, 0, HOST_VA, 0xa);
+    if (!sharers[n].comes) {
+        host_set_ste(g, 1, STE_S1(host_one_page_cd(g, 1,
+                                                   host_new_page(g, 0xb))));
+        host_check_reads(g, 1, HOST_VA, 0xb);
+    }
+    if (sharers[n].slow) {
+        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
+        smmu_sync_ok(g, 0);
+        qobject_unref(host_control(g, "fail clear"));
+    }
+    qobject_unref(host_control(g, "zero"));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE%s",
+                               sharers[n].fail));
+    if (sharers[n].leaves) {
+        host_guest_unplug(g, 0);
+    } else {
+        host_expect(g, SAID_TAKES_NONE);
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(7));
+        g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+        smmu_ack(g, 0);
+        host_check_faults(g, 0, HOST_VA);
+        /* Nobody calls the host for this one */
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(7));
+        smmu_sync_ok(g, 0);
+    }
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE"), >, 0);
+    if (sharers[n].both_fail || (sharers[n].slow && !sharers[n].leaves)) {
+        host_expect(g, SAID_CANNOT_MOVE);
+    }
+    if (sharers[n].both_fail) {
+        host_check_faults(g, 1, HOST_VA);
+    } else if (!sharers[n].comes) {
+        /* It goes on by itself, after it has invalidated everything */
+        smmu_sync_ok(g, 1);
+        host_check_reads(g, 1, HOST_VA, 0xb);
+    }
+    qobject_unref(host_control(g, "fail clear"));
+
+    cd = host_one_page_cd(g, 7, host_new_page(g, 0xc));
+    if (sharers[n].comes) {
+        *smmu_ste(g, 1, host_sid(g, 1)) = cpu_to_le64(STE_S1(cd));
+        g_assert_null(host_guest_plug(g, 1));
+    } else {
+        host_set_ste(g, 1, STE_S1(cd));
+    }
+    host_check_reads(g, 1, HOST_VA, 0xc);
+    g_assert_null(host_guest_plug(g, 2));
+    host_set_ste(g, 2, STE_S1(cd));
+    host_check_reads(g, 2, HOST_VA, 0xc);
+    host_finish(g);
+}
+
 /* A device moves from one vSMMU to the other, and back again */
 static void test_comes_back(void)
 {
@@ -2236,6 +2330,12 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/unplug-order", test_unplug_order);
     qtest_add_func("/smmuv3-host/many-ports", test_many_ports);
     qtest_add_func("/smmuv3-host/shared-stage2", test_shared_stage2);
+    for (unsigned n = 0; n < ARRAY_SIZE(sharers); n++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-host/stale-sharer/%s",
+                                                sharers[n].name);
+
+        qtest_add_data_func(path, GUINT_TO_POINTER(n), test_stale_sharer);
+    }
     qtest_add_data_func("/smmuv3-host/surprise/request", "request",
                         test_surprise);
     qtest_add_data_func("/smmuv3-host/surprise/power", "power", test_surprise);
