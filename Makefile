@@ -52,7 +52,7 @@ build: build/config.mak
 	@$(STEP) $(BASE) x86
 
 # After sudo make, build/ is the user's again
-OWN = if [ -n "$$SUDO_UID" ]; then chown -Rh --from=root "$$SUDO_UID:$$SUDO_GID" build; fi
+OWN = if [ -n "$$SUDO_UID" ]; then chown -Rh "$$SUDO_UID:$$SUDO_GID" build; fi
 
 # qemu-system-arm and its companions, for this computer or another: make deb ARCH=arm64
 ARCH =
