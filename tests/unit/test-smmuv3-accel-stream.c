@@ -10,10 +10,12 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
+#include "qemu/bswap.h"
 #include "qapi/error.h"
 #include "hw/arm/smmuv3-accel-stream.h"
 #include "hw/misc/smmuv3-recorder.h"
 
+#define ATC_INV     0x40
 #define STE_S1(n)   (0xbull | (uint64_t)(n) << 12)      /* V, Config 0b101 */
 
 static const SMMUv3AccelDecision to_abort = {
@@ -709,6 +711,48 @@ static void test_failure_taken_back(void)
     bed_fini(&bed);
 }
 
+/* How many ATC_INVs are among the commands that invalidate everything */
+static unsigned n_atc_invs(SMMUv3AccelVsmmu *vsmmu)
+{
+    unsigned n, atc = 0;
+    g_autofree SMMUv3HostCmd *cmd = smmuv3_accel_vsmmu_everything(vsmmu, &n);
+
+    while (n--) {
+        atc += (le64_to_cpu(cmd[n].word[0]) & 0xff) == ATC_INV;
+    }
+    return atc;
+}
+
+/* A device that the host resets is detached, and would answer no ATC_INV */
+static void test_detached_caches_nothing(void)
+{
+    static const SMMUv3AccelDecision to_ats = {
+        .action = SMMUV3_ACCEL_TRANSLATE, .ste = { STE_S1(3), 0x100000d4 },
+    };
+    SMMUv3AccelStream *s0, *s1;
+    Bed bed;
+
+    bed_init(&bed);
+    s0 = new_stream(&bed, 0);
+    s1 = new_stream(&bed, 1);
+    apply(s0, 0x100, &to_ats);
+    apply(s1, 0x200, &to_ats);
+    g_assert_cmpuint(n_atc_invs(&bed.vsmmu), ==, 2);
+    bed.host->inject = no_attach;
+    g_assert_cmpint(smmuv3_accel_stream_apply(s0, 0x100, &to_bypass, NULL), ==,
+                    -EBUSY);
+    g_assert_null(bed.dev[0].attached);
+    g_assert_false(smmuv3_accel_stream_caches(s0));
+    g_assert_true(smmuv3_accel_stream_caches(s1));
+    g_assert_cmpuint(n_atc_invs(&bed.vsmmu), ==, 1);
+    bed.host->inject = NULL;
+    apply(s0, 0x100, &to_ats);
+    g_assert_cmpuint(n_atc_invs(&bed.vsmmu), ==, 2);
+    rec_stream_free(s0);
+    rec_stream_free(s1);
+    bed_fini(&bed);
+}
+
 static int no_detach(SMMUv3Host *host, const RecEvent *call, void *opaque)
 {
     return call->call == REC_DETACH ? -ENODEV : 0;
@@ -904,6 +948,8 @@ int main(int argc, char **argv)
                     test_new_no_attach);
     g_test_add_func("/smmuv3-accel/stream/failure-taken-back",
                     test_failure_taken_back);
+    g_test_add_func("/smmuv3-accel/stream/detached-caches-nothing",
+                    test_detached_caches_nothing);
     g_test_add_func("/smmuv3-accel/stream/detach-fails", test_detach_fails);
     g_test_add_func("/smmuv3-accel/stream/random", test_random);
     g_test_add_func("/smmuv3-accel/stream/find", test_find);
