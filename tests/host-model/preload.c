@@ -1026,7 +1026,9 @@ int closedir(DIR *dir)
 
 /*
  * Of a device, the BAR of memory can be mapped; no other, so that the model
- * sees every access.  Of an iommufd, what it has told an offset of can be.
+ * sees every access.  Of an iommufd, what it has told an offset of can be.  A
+ * mapping at a fixed address that fails by a rule leaves a gap there.  mmap(2)
+ * permits that.
  */
 
 static void *our_mmap(HmFile *file, void *addr, size_t len, int prot,
@@ -1036,6 +1038,10 @@ static void *our_mmap(HmFile *file, void *addr, size_t len, int prot,
 
     if (file->kind == HM_FILE_CTX) {
         ret = -hm_call("mmap");
+        if (ret && (flags & MAP_FIXED) && !REAL(munmap)(addr, len)) {
+            hm_iommufd_unmapped((uintptr_t)addr, len);
+            *hm_counter("mmap.gap") = (uintptr_t)addr;
+        }
         ret = ret ?: hm_iommufd_mmap(file->object, addr, len, prot, flags,
                                      offset);
         hm_log("mmap = %" PRId64, ret);

@@ -525,6 +525,28 @@ static const FailRow fail_rows[] = {
     { "second-queue", "IOMMU_HW_QUEUE_ALLOC:3=EIO", false },
 };
 
+/* Is memory mapped at the address @at of QEMU? */
+static bool is_mapped(HostGuest *g, uint64_t at)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
+                                            (int)qtest_pid(g->qts));
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", -1);
+    for (int i = 0; *lines[i]; i++) {
+        uint64_t begin, end;
+
+        g_assert_cmpint(sscanf(lines[i], "%" SCNx64 "-%" SCNx64, &begin, &end),
+                        ==, 2);
+        if (begin <= at && at < end) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void test_fail(const void *opaque)
 {
     const FailRow *row = opaque;
@@ -541,6 +563,13 @@ static void test_fail(const void *opaque)
     }
     cmdqv_on(bed);
     check_works(bed, 5, row->hardware);
+    if (g_str_equal(row->name, "map")) {
+        /* There is other memory in the place of the page */
+        uint64_t gap = host_counter(bed->g, "mmap.gap");
+
+        g_assert_cmphex(gap, !=, 0);
+        g_assert_true(is_mapped(bed->g, gap));
+    }
     /* The guest starts a queue anew, and the host is as it should be */
     restart_queue(bed, 1);
     check_works(bed, 5, row->hardware ||
