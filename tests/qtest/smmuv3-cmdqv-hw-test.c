@@ -472,6 +472,26 @@ static void test_hostile(void)
     cmdqv_bed_free(bed);
 }
 
+/* The machine's memory is that of two NUMA nodes */
+static void test_numa(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST, .numa = true,
+    });
+    /* A queue in each of them, which begins or ends the node */
+    bed->queue[0] = HOST_RAM_BASE + HOST_RAM_SIZE / 2 - (16 << LOG2);
+    bed->queue[1] = HOST_RAM_BASE + HOST_RAM_SIZE / 2;
+    g_assert_cmphex(bed->g->free_ram, <=, bed->queue[0]);
+    cmdqv_on(bed);
+    check_works(bed, 20, true);
+    cmdqv_bed_free(bed);
+}
+
 /* Memory that may be unmapped: the host would keep it, and VFIO could not */
 static void test_dimm(void)
 {
@@ -895,6 +915,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/illegal", test_illegal);
     qtest_add_func("/smmuv3-cmdqv-hw/halted", test_halted);
     qtest_add_func("/smmuv3-cmdqv-hw/hostile", test_hostile);
+    qtest_add_func("/smmuv3-cmdqv-hw/numa", test_numa);
     qtest_add_func("/smmuv3-cmdqv-hw/dimm", test_dimm);
     qtest_add_func("/smmuv3-cmdqv-hw/required", test_required);
     for (unsigned n = 0; n < ARRAY_SIZE(fail_rows); n++) {

@@ -645,6 +645,23 @@ static char *ram_argument(const char *path)
                            smmuv3_firmware(), (uint64_t)HOST_RAM_SIZE, path);
 }
 
+/* The same for a machine with a node for each half */
+static char *numa_argument(const char *path)
+{
+    uint64_t half = HOST_RAM_SIZE / 2;
+    GString *args = g_string_new(NULL);
+
+    g_string_append_printf(args, "-bios %s -m %" PRIu64 "M ",
+                           smmuv3_firmware(), (uint64_t)(HOST_RAM_SIZE / MiB));
+    for (unsigned n = 0; n < 2; n++) {
+        g_string_append_printf(args, "-object memory-backend-file,id=ram%u,"
+                               "size=%" PRIu64 ",offset=%" PRIu64
+                               ",mem-path=%s,share=on -numa node,memdev=ram%u ",
+                               n, half, n * half, path, n);
+    }
+    return g_string_free(args, FALSE);
+}
+
 static const char *properties(HostGuest *g, unsigned dev)
 {
     return g->config.dev[dev].properties ? g->config.dev[dev].properties : "";
@@ -673,12 +690,12 @@ static void add_switch(HostGuest *g, unsigned i, GString *args)
 static char *arguments(HostGuest *g, const char *ram)
 {
     const HostGuestConfig *c = &g->config;
-    g_autofree char *memory = ram_argument(ram);
+    g_autofree char *memory = c->numa ? numa_argument(ram) : ram_argument(ram);
     GString *args = g_string_new(NULL);
 
-    g_string_append_printf(args, "-machine " SMMUV3_MACHINE
-                           ",memory-backend=ram -cpu cortex-a57 -nic none "
-                           "%s %s ", memory,
+    g_string_append_printf(args, "-machine " SMMUV3_MACHINE "%s -cpu "
+                           "cortex-a57 -nic none %s %s ",
+                           c->numa ? "" : ",memory-backend=ram", memory,
                            c->no_iommufd ? "" : c->iommufd_by_fd ?
                            "-object iommufd,id=iommufd0,fd="
                            stringify(HOST_IOMMUFD) :

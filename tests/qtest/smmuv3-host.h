@@ -50,6 +50,7 @@ typedef struct HostGuestConfig {
     const char *fail;           /* HOST_MODEL_FAIL, or NULL */
     bool no_iommufd;            /* the test creates the object iommufd0 */
     unsigned eventq_log2;       /* of event queues; 0: HOST_EVENTQ_LOG2 */
+    bool numa;                  /* the memory is that of two nodes, halves */
     bool no_smmu;               /* the test writes -device arm-smmuv3, if any */
     bool iommufd_by_fd;         /* iommufd0 gets an open /dev/iommu */
     uint64_t memlock;           /* bytes, for another user; 0: as the test */
