@@ -419,6 +419,27 @@ static void test_illegal(void)
     cmdqv_bed_free(bed);
 }
 
+/* The user names the SMMU behind its device: all is as usual */
+static void test_order(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .host = HOST, .no_smmu = true,
+        .args = "-device arm-smmuv3,id=s0,accel=on,primary-bus=pcie.0" ON,
+    });
+    cmdqv_on(bed);
+    check_works(bed, 5, true);
+    cmdqv_set_edge(bed);
+    cmdqv_take_irq(bed);
+    check_halts(bed, 0, CMD_CFGI_ALL);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
 /* The queues come back while one of them halts, and stay until it goes on */
 static void test_halted(void)
 {
@@ -913,6 +934,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/plug", test_plug);
     qtest_add_func("/smmuv3-cmdqv-hw/reset", test_reset);
     qtest_add_func("/smmuv3-cmdqv-hw/illegal", test_illegal);
+    qtest_add_func("/smmuv3-cmdqv-hw/order", test_order);
     qtest_add_func("/smmuv3-cmdqv-hw/halted", test_halted);
     qtest_add_func("/smmuv3-cmdqv-hw/hostile", test_hostile);
     qtest_add_func("/smmuv3-cmdqv-hw/numa", test_numa);
