@@ -755,6 +755,72 @@ static void test_contiguous(void)
     cmdqv_bed_free(bed);
 }
 
+/*
+ * QEMU has found an error, and has not reported it.  The hardware knows nothing
+ * of it, so QEMU keeps the queues until then.  @opaque: "atc" is an error of the
+ * next CMD_SYNC, and a thread finds "illegal".
+ */
+static void test_error_in_qemu(const void *opaque)
+{
+    bool atc = g_str_equal(opaque, "atc");
+    uint32_t at;
+    uint64_t *ste;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 1, .smmu_args = ON, .host = HOST,
+        .device = "ats=on\ndead_atc=on",
+    });
+    host_expect(bed->g, SOFTWARE_SAYS);
+    cmdqv_control(bed, "contiguous 128");
+    cmdqv_on(bed);
+    check_works(bed, 5, false);
+    if (atc) {
+        ste = smmu_ste(bed->g, 0, host_sid(bed->g, 0));
+        ste[1] = cpu_to_le64(1ull << 28);   /* EATS */
+        host_set_ste(bed->g, 0, le64_to_cpu(ste[0]));
+        cmdqv_put(bed, 0, CMD_ATC_INV(host_sid(bed->g, 0), 0, 52));
+        g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
+        at = bed->prod[0];
+        cmdqv_control(bed, "contiguous 0");
+        restart_queue(bed, 1);
+        g_assert_false(in_hardware(bed));
+        cmdqv_put(bed, 0, CMD_SYNC);
+    } else {
+        cmdqv_make_slow(bed);
+        /* The batch, then the first command alone */
+        cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1=EIO");
+        cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:2=EIO");
+        cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~hold");
+        at = bed->prod[0];
+        cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(1));
+        cmdqv_put(bed, 0, CMD_SYNC);
+        cmdqv_set_q(bed, 0, PROD, bed->prod[0]);
+        cmdqv_wait_until_held(bed);
+        cmdqv_control(bed, "contiguous 0");
+        restart_queue(bed, 1);
+        g_assert_false(in_hardware(bed));
+        cmdqv_control(bed, "release");
+    }
+    for (int n = 0; !cmdqv_halted(bed, 0); n++) {
+        g_assert_cmpint(n, <, 100000);
+        cmdqv_set_q(bed, 0, PROD, bed->prod[0]);
+        g_usleep(10);
+    }
+    g_assert_cmphex(cmdqv_q(bed, 0, CONS), ==,
+                    at | (atc ? SMMU_CERROR_ATC : SMMU_CERROR_ILL) << 24);
+    g_assert_false(in_hardware(bed));
+    cmdqv_check_error_maps(bed, 1);
+    cmdqv_control(bed, "fail clear");
+    cmdqv_control(bed, "atc dma0 alive");
+    cmdqv_skip_error(bed, 0);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
 /* The hardware does not start */
 static void test_dead(void)
 {
@@ -952,6 +1018,10 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/rest", test_rest);
     qtest_add_func("/smmuv3-cmdqv-hw/unreadable", test_unreadable);
     qtest_add_func("/smmuv3-cmdqv-hw/contiguous", test_contiguous);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/error-in-qemu/atc", "atc",
+                        test_error_in_qemu);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/error-in-qemu/illegal", "illegal",
+                        test_error_in_qemu);
     qtest_add_func("/smmuv3-cmdqv-hw/room", test_room);
     qtest_add_func("/smmuv3-cmdqv-hw/slow", test_slow);
     qtest_add_func("/smmuv3-cmdqv-hw/stuck", test_stuck);
