@@ -891,6 +891,44 @@ static void test_between_fails(void)
     cmdqv_bed_free(bed);
 }
 
+/*
+ * The same, and another vSMMU shares the stage 2.  What QEMU could not
+ * invalidate may hit there, and the host invalidates nothing for it either.
+ */
+static void test_between_fails_shared(void)
+{
+    uint64_t cd;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_vsmmus = 2, .n_devs = 2, .dev[1].vsmmu = 1,
+        .smmu_args = ON ",share-stage2=on", .host = HOST,
+    });
+    cmdqv_on(bed);
+    g_assert_true(in_hardware(bed));
+    host_enable(bed->g, 1);
+    cd = host_one_page_cd(bed->g, 2, host_new_page(bed->g, TAG(2)));
+    host_set_ste(bed->g, 1, STE_S1(cd));
+    host_check_reads(bed->g, 1, HOST_VA, TAG(2));
+
+    host_expect(bed->g, SAID_CANNOT_MOVE);
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=EIO");
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    host_check_faults(bed->g, 0, HOST_VA);
+    host_check_faults(bed->g, 1, HOST_VA);
+    cmdqv_control(bed, "fail clear");
+    for (unsigned dev = 0; dev < 2; dev++) {
+        smmu_cmd(bed->g, dev, CMD_CFGI_STE(host_sid(bed->g, dev)));
+        smmu_sync_ok(bed->g, dev);
+    }
+    host_check_reads(bed->g, 1, HOST_VA, TAG(2));
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
 /* A slow host: QEMU does not wait for it, and nothing translates until then */
 static void test_slow(void)
 {
@@ -1031,5 +1069,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/dead", test_dead);
     qtest_add_func("/smmuv3-cmdqv-hw/between", test_between);
     qtest_add_func("/smmuv3-cmdqv-hw/between-fails", test_between_fails);
+    qtest_add_func("/smmuv3-cmdqv-hw/between-fails-shared",
+                   test_between_fails_shared);
     return g_test_run();
 }

@@ -294,7 +294,8 @@ CmdqvBed *cmdqv_bed_new(HostGuestConfig config)
 {
     CmdqvBed *bed = g_new0(CmdqvBed, 1);
 
-    config.n_vsmmus = config.n_psmmus = 1;
+    config.n_vsmmus = MAX(config.n_vsmmus, 1);
+    config.n_psmmus = 1;
     bed->g = host_guest_new(&config);
     /* If the host's CMDQV reads a queue of the guest in small pages */
     host_allow(bed->g, SAID_SHORT_QUEUES);
