@@ -305,8 +305,54 @@ static void test_off(void)
     cmdqv_bed_free(bed);
 }
 
-/* The last device goes and comes: the queues go on where they are */
-static void test_plug(void)
+/* The host is slow, which QEMU notes at one call; the hardware is as before */
+static void make_slow(CmdqvBed *bed)
+{
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~150000");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(bed->g, 0);
+    cmdqv_control(bed, "fail clear");
+    check_works(bed, 5, true);
+}
+
+static void wait_for_hardware(CmdqvBed *bed)
+{
+    for (int n = 0; !host_has_region(bed->g, "arm-smmuv3-vintf"); n++) {
+        g_assert_cmpint(n, <, 10000);
+        g_usleep(1000);
+    }
+}
+
+/* The CPU time of QEMU until now, in ms; the resolution is mostly 10 ms */
+static uint64_t cpu_ms(HostGuest *g)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat",
+                                            (int)qtest_pid(g->qts));
+    g_autofree char *text = NULL;
+    unsigned long user, system;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    /* Behind the name, which ends with the last ')' */
+    g_assert_cmpint(sscanf(strrchr(text, ')'), ") %*c %*s %*s %*s %*s %*s %*s "
+                           "%*s %*s %*s %*s %lu %lu", &user, &system), ==, 2);
+    return (user + system) * 1000 / sysconf(_SC_CLK_TCK);
+}
+
+/* Nothing happens, so QEMU sleeps */
+static void check_sleeps(HostGuest *g)
+{
+    uint64_t before = cpu_ms(g);
+
+    g_usleep(500000);
+    g_assert_cmpuint(cpu_ms(g) - before, <, 100);
+}
+
+/*
+ * The last device goes and comes: the queues go on where they are.  QEMU
+ * invalidates everything once when it goes, which also completes what the
+ * hardware has read.  @slow: it does not wait for a slow host.
+ */
+static void test_plug(const void *slow)
 {
     CmdqvBed *bed;
 
@@ -314,16 +360,27 @@ static void test_plug(void)
         return;
     }
     bed = bed_new_on();
+    if (slow) {
+        make_slow(bed);
+    }
     for (unsigned n = 0; n < 10; n++) {
         char *error;
 
         check_works(bed, 5, true);
+        cmdqv_control(bed, "zero");
         host_guest_unplug(bed->g, 0);
+        g_assert_cmpuint(host_counter(bed->g, INVALIDATE), ==, !slow);
         g_assert_false(in_hardware(bed));
         cmdqv_run_ok(bed, n % N_QUEUES, CMD_TLBI_NH_ASID(1));
+        if (!n) {
+            check_sleeps(bed->g);
+        }
         error = host_guest_plug(bed->g, 0);
         g_assert_cmpstr(error, ==, NULL);
         /* The guest does nothing for that */
+        if (slow) {
+            wait_for_hardware(bed);
+        }
         g_assert_true(in_hardware(bed));
         host_setup_device(bed->g, 0);
     }
@@ -938,11 +995,7 @@ static void test_slow(void)
         return;
     }
     bed = bed_new_on();
-    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~150000");
-    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(bed->g, 0);
-    cmdqv_control(bed, "fail clear");
-    check_works(bed, 5, true);
+    make_slow(bed);
     cmdqv_control(bed, "zero");
     cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~hold");
     host_expect(bed->g, SAID_CANNOT_MOVE);
@@ -953,10 +1006,7 @@ static void test_slow(void)
     host_check_faults(bed->g, 0, HOST_VA);
     cmdqv_control(bed, "fail clear");
     cmdqv_control(bed, "release");
-    for (int n = 0; !host_has_region(bed->g, "arm-smmuv3-vintf"); n++) {
-        g_assert_cmpint(n, <, 10000);
-        g_usleep(1000);
-    }
+    wait_for_hardware(bed);
     check_works(bed, 5, true);
     cmdqv_bed_free(bed);
 }
@@ -1038,7 +1088,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/size", test_size);
     qtest_add_func("/smmuv3-cmdqv-hw/control", test_control);
     qtest_add_func("/smmuv3-cmdqv-hw/off", test_off);
-    qtest_add_func("/smmuv3-cmdqv-hw/plug", test_plug);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/plug", NULL, test_plug);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/plug-slow", "slow", test_plug);
     qtest_add_func("/smmuv3-cmdqv-hw/reset", test_reset);
     qtest_add_func("/smmuv3-cmdqv-hw/illegal", test_illegal);
     qtest_add_func("/smmuv3-cmdqv-hw/order", test_order);
