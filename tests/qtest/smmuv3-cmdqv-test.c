@@ -322,6 +322,37 @@ static void test_bridge(const void *opaque)
  * Errors
  */
 
+/* The numbers are crossed: each map has the number that it is about */
+static void test_crossed(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new();
+    cmdqv_on(bed);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_set(bed->g, ALLOC(q), ALLOC_LVCMDQ(!q) | ALLOC_ALLOCATED);
+    }
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_queue_off(bed, q);
+        cmdqv_queue_on(bed, q);
+    }
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_put(bed, q, CMD_CFGI_ALL);
+        g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_ILL);
+        g_assert_cmphex(cmdqv_get(bed->g, VINTF_ERR_MAP), ==, 1);
+        g_assert_cmphex(cmdqv_get(bed->g, LVCMDQ_ERR_MAP), ==, 1u << q);
+        g_assert_cmphex(cmdqv_get(bed->g, CMDQ_ERR_MAP), ==, 1u << !q);
+        cmdqv_skip_error(bed, q);
+        g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
+        cmdqv_check_error_maps(bed, 0);
+        cmdqv_remap(bed, q, CMD_TLBI_NH_VA(1, HOST_VA, 1), !q);
+    }
+    cmdqv_bed_free(bed);
+}
+
 static void test_illegal(void)
 {
     static const uint8_t legal[] = { 0x11, 0x12, 0x40, 0x46 };
@@ -1026,6 +1057,7 @@ int main(int argc, char **argv)
                         test_bridge);
     qtest_add_data_func("/smmuv3-cmdqv/bridge/asid", GINT_TO_POINTER(1),
                         test_bridge);
+    qtest_add_func("/smmuv3-cmdqv/crossed", test_crossed);
     qtest_add_func("/smmuv3-cmdqv/illegal", test_illegal);
     qtest_add_data_func("/smmuv3-cmdqv/itself/memory", ON, test_itself);
     qtest_add_data_func("/smmuv3-cmdqv/itself/exit", ON_EXITS, test_itself);
