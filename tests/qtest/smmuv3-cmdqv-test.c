@@ -13,6 +13,7 @@
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qemu/units.h"
+#include "qobject/qlist.h"
 #include "smmuv3-cmdqv.h"
 
 #define INVALIDATE      "IOMMU_HWPT_INVALIDATE"
@@ -579,12 +580,41 @@ static void test_size(void)
     cmdqv_bed_free(bed);
 }
 
+/* What QEMU has counted: its drains, and commands of all queues */
+typedef struct Stats {
+    uint64_t drains, tlbis, syncs;
+} Stats;
+
+static Stats stats(CmdqvBed *bed)
+{
+    QDict *smmu = host_query(bed->g, 0);
+    const QDict *dict = qdict_get_qdict(qdict_get_qdict(smmu, "accel"),
+                                        "stats");
+    const QDict *tlbi = host_find(dict, "commands", "name", "TLBI_NH_VA");
+    const QDict *sync = host_find(dict, "commands", "name", "SYNC");
+    const QListEntry *e;
+    Stats s = {
+        .tlbis = tlbi ? qdict_get_int(tlbi, "count") : 0,
+        .syncs = sync ? qdict_get_int(sync, "count") : 0,
+    };
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(dict, "drains"), e) {
+        s.drains += qdict_get_int(qobject_to(QDict, qlist_entry_obj(e)),
+                                  "count");
+    }
+    qobject_unref(smmu);
+    return s;
+}
+
 /* A PROD further ahead than there are entries, and one behind CONS */
 static void test_overfull(void)
 {
     static const HostGuestConfig config = {
         .n_devs = 1, .smmu_args = ON ",x-drain-us=1",
     };
+    enum { N = (2 << 16) - 1, N_SYNCS = N / 16 };
+    Stats before, after;
+    unsigned own = 0;
     CmdqvBed *bed;
     uint64_t big, *slot;
 
@@ -593,6 +623,7 @@ static void test_overfull(void)
     }
     bed = cmdqv_bed_new(config);
     cmdqv_on(bed);
+    before = stats(bed);
     big = host_alloc(bed->g, 16 << 19);
     slot = host_ram(bed->g, big);
     for (unsigned n = 0; n < 1u << 16; n++) {
@@ -611,9 +642,15 @@ static void test_overfull(void)
         qtest_qmp_assert_success(bed->g->qts, "{ 'execute': 'query-status' }");
         if (n % 64 == 0) {
             smmu_sync_ok(bed->g, 0);
+            own++;
         }
     }
     g_assert_false(cmdqv_halted(bed, 0));
+    after = stats(bed);
+    g_assert_cmpuint(after.syncs - before.syncs, ==, N_SYNCS + own);
+    g_assert_cmpuint(after.tlbis - before.tlbis, ==, N - N_SYNCS);
+    /* A CMD_SYNC takes longer than a drain may; some share one nevertheless */
+    g_assert_cmpuint(after.drains - before.drains, >, N_SYNCS / 4);
     cmdqv_bed_free(bed);
 }
 
