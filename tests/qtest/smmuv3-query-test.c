@@ -39,6 +39,11 @@ static HostGuest *start_translating(const char *host, const char *smmu_args)
     return g;
 }
 
+static void fail(HostGuest *g, const char *rule)
+{
+    qobject_unref(host_control(g, "fail %s", rule));
+}
+
 static const QDict *accel_of(const QDict *smmu)
 {
     const QDict *accel = qobject_to(QDict, qdict_get(smmu, "accel"));
@@ -489,23 +494,34 @@ static void test_reads(void)
  * Events of QMP
  */
 
-static void check_event(HostGuest *g, const char *name, const char *device,
-                        const char *error)
+/* Wait for the event; returns its data, to be freed by the caller */
+static QDict *wait_for_event(HostGuest *g, const char *name)
 {
     QDict *event = qtest_qmp_eventwait_ref(g->qts, name);
-    const QDict *data = qdict_get_qdict(event, "data");
+    QDict *data = qobject_ref(qdict_get_qdict(event, "data"));
 
     check_str(data, "qom-path", "/machine/peripheral/s0");
-    check_str(data, "device", device);
-    if (error) {
-        g_assert_nonnull(strstr(qdict_get_str(data, "error"), error));
-    }
     qobject_unref(event);
+    return data;
 }
 
-static void fail(HostGuest *g, const char *rule)
+static void check_stream_error(HostGuest *g, const char *error)
 {
-    qobject_unref(host_control(g, "fail %s", rule));
+    QDict *data = wait_for_event(g, "SMMUV3_STREAM_ERROR");
+
+    check_str(data, "device", "/machine/peripheral/dev0");
+    g_assert_cmphex(qdict_get_int(data, "stream-id"), ==, host_sid(g, 0));
+    g_assert_nonnull(strstr(qdict_get_str(data, "error"), error));
+    qobject_unref(data);
+}
+
+/* @overflow: the guest reads its queue too slowly; else nobody could know */
+static void check_events_lost(HostGuest *g, bool overflow)
+{
+    QDict *data = wait_for_event(g, "SMMUV3_EVENTS_LOST");
+
+    g_assert_cmpint(qdict_get_bool(data, "overflow"), ==, overflow);
+    qobject_unref(data);
 }
 
 /* The host refuses to move a stream; then it does not */
@@ -523,8 +539,7 @@ static void test_stream_error(void)
     host_expect(g, SAID_CANNOT_MOVE);
     fail(g, ATTACH ":1=EIO");
     host_set_ste(g, 0, STE_BYPASS);
-    check_event(g, "SMMUV3_STREAM_ERROR", "/machine/peripheral/dev0",
-                "to bypass");
+    check_stream_error(g, "to bypass");
     smmu = host_query(g, 0);
     stream = stream_of(smmu, "dev0");
     check_str(stream, "attached", "abort");
@@ -551,6 +566,15 @@ static void test_stream_error(void)
     smmu = host_query(g, 0);
     g_assert_true(qdict_haskey(stream_of(smmu, "dev0"), "last-error"));
     qobject_unref(smmu);
+
+    /* The host knows it by a StreamID that the guest has given up */
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    qobject_unref(host_control(g, "advance 11000000"));
+    fail(g, ATTACH ":1+*=EIO");
+    host_set_bus(g, 0, g->dev[0].bus + 7);
+    smmu_sync_ok(g, 0);
+    check_stream_error(g, "to abort");
+    fail(g, "clear");
     host_finish(g);
 }
 
@@ -570,8 +594,7 @@ static void test_one_error(void)
             host_set_ste(g, 0, STE_BYPASS);
             qobject_unref(host_control(g, "advance 11000000"));
         }
-        check_event(g, "SMMUV3_STREAM_ERROR", "/machine/peripheral/dev0",
-                    "to bypass");
+        check_stream_error(g, "to bypass");
         qtest_qmp_assert_success(g->qts, "{'execute': 'query-status'}");
         g_assert_null(qtest_qmp_event_ref(g->qts, "SMMUV3_STREAM_ERROR"));
         g_assert_cmpuint(host_said(g, SAID_CANNOT_MOVE), ==, n);
@@ -599,7 +622,7 @@ static void test_invalidations(void)
     fail(g, INVALIDATE ":1+*=ENOMEM");
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
     g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
-    check_event(g, "SMMUV3_INVALIDATIONS_LOST", NULL, NULL);
+    qobject_unref(wait_for_event(g, "SMMUV3_INVALIDATIONS_LOST"));
     smmu = host_query(g, 0);
     stream = stream_of(smmu, "dev0");
     check_str(stream, "attached", "abort");
@@ -658,7 +681,7 @@ static void test_events(void)
     raise_events(g, slots);
     wait_for_source(g, "paused");
     host_set_ste(g, 0, STE_CONFIG(6));
-    check_event(g, "SMMUV3_EVENTS_LOST", NULL, NULL);
+    check_events_lost(g, true);
     smmu = host_query(g, 0);
     g_assert_cmpuint(counter(stats_of(smmu), "events", "F_TRANSLATION"), ==,
                      slots);
@@ -690,7 +713,7 @@ static void test_no_events(void)
     fail(g, "IOMMU_VEVENTQ_ALLOC:1+*=ENOSPC");
     host_enable(g, 0);
     wait_for_source(g, "refused");
-    check_event(g, "SMMUV3_EVENTS_LOST", NULL, NULL);
+    check_events_lost(g, false);
     host_finish(g);
 
     g = start(NULL, NULL);
@@ -701,7 +724,65 @@ static void test_no_events(void)
     fail(g, "veventq.read:1=EIO");
     raise_events(g, 1);
     wait_for_source(g, "failed");
-    check_event(g, "SMMUV3_EVENTS_LOST", NULL, NULL);
+    check_events_lost(g, false);
+    host_finish(g);
+}
+
+/* The host has no room, while the machine is stopped and the guest has some */
+static void test_host_loses_events(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .eventq_log2 = 13,
+    };
+    HostGuest *g;
+    QDict *smmu;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    wait_for_source(g, "open");
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    /* It keeps 4096 of them */
+    raise_events(g, 5000);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    check_events_lost(g, false);
+    smmu = host_query(g, 0);
+    g_assert_cmpuint(qdict_get_int(stats_of(smmu), "events-lost"), ==, 1);
+    g_assert_cmpuint(qdict_get_int(stats_of(smmu), "overflows"), ==, 0);
+    qobject_unref(smmu);
+    host_finish(g);
+}
+
+/* A guest that has not mapped the host's MSI window */
+static void test_msi_faults(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start_translating(NULL, NULL);
+    host_expect(g, "the guest gets no interrupts of it");
+    host_enable_msix(g, 0, HOST_MSI_WINDOW + 0x40);
+    for (unsigned n = 0; n <= 2; n++) {
+        for (int i = 0; ; i++) {
+            QDict *smmu = host_query(g, 0);
+            unsigned seen = qdict_get_int(stats_of(smmu), "msi-faults");
+
+            g_assert_cmpint(qdict_get_bool(stream_of(smmu, "dev0"),
+                                           "msi-faults"), ==, seen > 0);
+            qobject_unref(smmu);
+            if (seen == n) {
+                break;
+            }
+            g_assert_cmpint(i, <, 10000);
+            g_usleep(1000);
+        }
+        qobject_unref(host_control(g, "msix dma0 0"));
+    }
     host_finish(g);
 }
 
@@ -794,6 +875,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-query/invalidations", test_invalidations);
     qtest_add_func("/smmuv3-query/events", test_events);
     qtest_add_func("/smmuv3-query/no-events", test_no_events);
+    qtest_add_func("/smmuv3-query/host-loses-events", test_host_loses_events);
+    qtest_add_func("/smmuv3-query/msi-faults", test_msi_faults);
     qtest_add_func("/smmuv3-query/human", test_human);
     qtest_add_func("/smmuv3-query/emulated", test_emulated);
     return g_test_run();
