@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "qobject/qnum.h"
@@ -63,6 +64,16 @@ static const QDict *stream_of(const QDict *smmu, const char *id)
 
     g_assert_nonnull(stream);
     return stream;
+}
+
+static uint32_t idr(const QDict *dict, unsigned n)
+{
+    const QListEntry *e = qlist_first(qdict_get_qlist(dict, "idr"));
+
+    while (n--) {
+        e = qlist_next(e);
+    }
+    return qnum_get_uint(qobject_to(QNum, qlist_entry_obj(e)));
 }
 
 static void check_str(const QDict *dict, const char *key, const char *want)
@@ -320,13 +331,7 @@ static void test_capabilities(const void *opaque)
         check_str(cap, "reason", c->cap[i].reason);
     }
     for (unsigned i = 0; i < 6; i++) {
-        const QListEntry *e = qlist_first(qdict_get_qlist(smmu, "idr"));
-
-        for (unsigned n = 0; n < i; n++) {
-            e = qlist_next(e);
-        }
-        g_assert_cmphex(qnum_get_uint(qobject_to(QNum, qlist_entry_obj(e))),
-                        ==, smmu_read(g, 0, SMMU_IDR0 + 4 * i));
+        g_assert_cmphex(idr(smmu, i), ==, smmu_read(g, 0, SMMU_IDR0 + 4 * i));
     }
     qobject_unref(smmu);
     host_finish(g);
@@ -372,6 +377,112 @@ static void test_share(void)
         qobject_unref(smmu[1]);
         host_finish(g);
     }
+}
+
+/* An emulated SMMU beside it is none of those */
+static void test_beside(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        .smmu_args = ",share-stage2=on",
+        .args = "-device pxb-pcie,id=e,bus_nr=200 "
+                "-device arm-smmuv3,id=e0,primary-bus=e",
+    };
+    QDict *smmu, *rsp;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    smmu = host_query(g, 0);
+    g_assert_true(qlist_empty(qdict_get_qlist(
+        qdict_get_qdict(accel_of(smmu), "host"), "shares-stage2-with")));
+    qobject_unref(smmu);
+    rsp = qtest_qmp(g->qts, "{'execute': 'query-smmuv3'}");
+    smmu = host_find(rsp, "return", "id", "e0");
+    g_assert_nonnull(smmu);
+    g_assert_false(qdict_haskey(smmu, "accel"));
+    qobject_unref(rsp);
+    host_finish(g);
+}
+
+/* What the host is, and not what the guest is given of it */
+static void test_host(void)
+{
+    static const struct {
+        const char *host, *smmu_args;
+        unsigned address_bits;
+        bool ril, repeats;
+    } rows[] = {
+        { "profile=grace", ",ril=off", 48, true, false },
+        { "profile=noril", NULL, 48, false, false },
+        { "profile=tegra264", NULL, 48, true, true },
+        { "profile=oas32", NULL, 32, true, false },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        const QDict *host;
+        HostGuest *g;
+        QDict *smmu;
+
+        if (host_skipped()) {
+            return;
+        }
+        g = start(rows[i].host, rows[i].smmu_args);
+        host_allow(g, "(SVA)");
+        smmu = host_query(g, 0);
+        host = qdict_get_qdict(accel_of(smmu), "host");
+        g_assert_cmpuint(qdict_get_int(host, "address-bits"), ==,
+                         rows[i].address_bits);
+        g_assert_cmpint(idr(host, 3) >> 10 & 1, ==, rows[i].ril);
+        g_assert_cmpint(qdict_get_bool(host, "repeats-invalidations"), ==,
+                        rows[i].repeats);
+        g_assert_false(qdict_get_bool(host, "slow"));
+        g_assert_false(qdict_get_bool(host, "stale"));
+        qobject_unref(smmu);
+        host_finish(g);
+    }
+}
+
+/* ATS of the device, and whether the guest has enabled it */
+static void test_ats(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+        .dev[0].keys = "ats=on",
+    };
+    static const struct {
+        uint64_t word1;
+        bool translates, enabled;
+    } steps[] = {
+        { 0, true, false }, { 1ull << 28, true, true },
+        { 1ull << 28, false, false }, { 1ull << 28, true, true },
+    };
+    uint64_t cd;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    cd = host_one_page_cd(g, 1, host_new_page(g, 1));
+    for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
+        QDict *smmu;
+
+        host_set_ste(g, 0, 0);
+        smmu_ste(g, 0, host_sid(g, 0))[1] = cpu_to_le64(steps[i].word1);
+        host_set_ste(g, 0, steps[i].translates ? STE_S1(cd) : STE_ABORT);
+        smmu = host_query(g, 0);
+        g_assert_true(qdict_get_bool(stream_of(smmu, "dev0"), "ats"));
+        g_assert_cmpint(qdict_get_bool(stream_of(smmu, "dev0"), "ats-enabled"),
+                        ==, steps[i].enabled);
+        g_assert_false(qdict_get_bool(stream_of(smmu, "dev1"), "ats"));
+        g_assert_false(qdict_get_bool(stream_of(smmu, "dev1"), "ats-enabled"));
+        qobject_unref(smmu);
+    }
+    host_finish(g);
 }
 
 /*
@@ -455,6 +566,32 @@ static void test_commands(void)
     g_assert_cmpuint(qdict_get_int(a, "jobs"), ==, 0);
     qobject_unref(before);
     qobject_unref(after);
+    host_finish(g);
+}
+
+/* A host that is slow once, and a thread that calls it from then on */
+static void test_slow(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start_translating(NULL, NULL);
+    for (unsigned jobs = 0; jobs < 3; jobs++) {
+        QDict *smmu;
+
+        if (!jobs) {
+            fail(g, INVALIDATE "~150000");
+        }
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+        smmu = host_query(g, 0);
+        g_assert_cmpuint(qdict_get_int(stats_of(smmu), "jobs"), ==, jobs);
+        g_assert_true(qdict_get_bool(qdict_get_qdict(accel_of(smmu), "host"),
+                                     "slow"));
+        qobject_unref(smmu);
+    }
     host_finish(g);
 }
 
@@ -603,6 +740,37 @@ static void test_one_error(void)
         check_stream(g, "bypass", "ste", "cfgi-ste");
         host_set_ste(g, 0, STE_ABORT);
     }
+    host_finish(g);
+}
+
+/* It is busy, and QEMU tries again by itself */
+static void test_retries(void)
+{
+    HostGuest *g;
+    QDict *smmu;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(NULL, NULL);
+    host_enable(g, 0);
+    fail(g, ATTACH ":1=EBUSY");
+    host_set_ste(g, 0, STE_BYPASS);
+    for (int i = 0; ; i++) {
+        bool pending;
+
+        smmu = host_query(g, 0);
+        pending = qdict_get_bool(stream_of(smmu, "dev0"), "pending");
+        if (!pending) {
+            break;
+        }
+        qobject_unref(smmu);
+        g_assert_cmpint(i, <, 10000);
+        g_usleep(1000);
+    }
+    g_assert_cmpuint(qdict_get_int(stats_of(smmu), "retries"), ==, 1);
+    qobject_unref(smmu);
+    check_stream(g, "bypass", "ste", "retry");
     host_finish(g);
 }
 
@@ -868,10 +1036,15 @@ int main(int argc, char **argv)
         qtest_add_data_func(path, &cases[i], test_capabilities);
     }
     qtest_add_func("/smmuv3-query/share", test_share);
+    qtest_add_func("/smmuv3-query/beside", test_beside);
+    qtest_add_func("/smmuv3-query/host", test_host);
+    qtest_add_func("/smmuv3-query/ats", test_ats);
     qtest_add_func("/smmuv3-query/commands", test_commands);
+    qtest_add_func("/smmuv3-query/slow", test_slow);
     qtest_add_func("/smmuv3-query/reads", test_reads);
     qtest_add_func("/smmuv3-query/stream-error", test_stream_error);
     qtest_add_func("/smmuv3-query/one-error", test_one_error);
+    qtest_add_func("/smmuv3-query/retries", test_retries);
     qtest_add_func("/smmuv3-query/invalidations", test_invalidations);
     qtest_add_func("/smmuv3-query/events", test_events);
     qtest_add_func("/smmuv3-query/no-events", test_no_events);
