@@ -27,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
@@ -1098,6 +1099,31 @@ void *mmap64(void *addr, size_t len, int prot, int flags, int fd,
              off64_t offset)
 {
     return OUR_MMAP(mmap64, addr, len, prot, flags, fd, offset);
+}
+
+/* A file that the program maps is one of huge pages, if the test says so. */
+
+#define HUGETLBFS_MAGIC     0x958458f6
+
+#define FSTATFS(name, fd, fs) ({ \
+        const char *huge_ = hm_active() ? g_getenv("HOST_MODEL_HUGE_PAGES") \
+                                        : NULL; \
+        int ret_ = REAL(name)(fd, fs); \
+        if (!ret_ && huge_) { \
+            (fs)->f_type = HUGETLBFS_MAGIC; \
+            (fs)->f_bsize = g_ascii_strtoull(huge_, NULL, 0); \
+        } \
+        ret_; \
+    })
+
+int fstatfs(int fd, struct statfs *fs)
+{
+    return FSTATFS(fstatfs, fd, fs);
+}
+
+int fstatfs64(int fd, struct statfs64 *fs)
+{
+    return FSTATFS(fstatfs64, fd, fs);
 }
 
 /* Like a host whose limit of processes is reached. */

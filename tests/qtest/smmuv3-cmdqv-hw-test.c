@@ -216,6 +216,34 @@ static void test_size(void)
     cmdqv_bed_free(bed);
 }
 
+/* Huge pages permit long queues; the host has such runs of memory then */
+static void test_huge_pages(void)
+{
+    const unsigned log2 = 17;           /* 16 bytes each, in 2 MiB */
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    g_setenv("HOST_MODEL_HUGE_PAGES", "0x200000", true);
+    bed = bed_new(ON);
+    g_unsetenv("HOST_MODEL_HUGE_PAGES");
+    g_assert_cmpuint(extract32(smmu_read(bed->g, 0, SMMU_IDR1), 21, 5), ==,
+                     log2);
+    g_assert_cmpuint(host_said(bed->g, SAID_SHORT_QUEUES), ==, 0);
+    cmdqv_control(bed, "contiguous 0x200000");
+    cmdqv_on(bed);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        bed->queue[q] = host_alloc(bed->g, 16 << log2);
+        cmdqv_queue_off(bed, q);
+        cmdqv_set_q(bed, q, CONS, 0);
+        cmdqv_set_base(bed, q, bed->queue[q] | log2);
+        cmdqv_queue_enable(bed, q);
+    }
+    check_works(bed, 10, true);
+    cmdqv_bed_free(bed);
+}
+
 /*
  * There and back
  */
@@ -1086,6 +1114,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/bridge", test_bridge);
     qtest_add_func("/smmuv3-cmdqv-hw/registers", test_registers);
     qtest_add_func("/smmuv3-cmdqv-hw/size", test_size);
+    qtest_add_func("/smmuv3-cmdqv-hw/huge-pages", test_huge_pages);
     qtest_add_func("/smmuv3-cmdqv-hw/control", test_control);
     qtest_add_func("/smmuv3-cmdqv-hw/off", test_off);
     qtest_add_data_func("/smmuv3-cmdqv-hw/plug", NULL, test_plug);
