@@ -50,7 +50,7 @@ bool hm_memory_init(HmDevice *dev, uint64_t size)
         hm_bug("a BAR cannot be mapped: %s", strerror(errno));
     }
     dev->memory = memory;
-    dev->bar_size[HM_MEMORY_BAR] = size;
+    dev->bar_size[dev->memory_bar] = size;
     return true;
 }
 
@@ -59,7 +59,7 @@ int64_t hm_memory_mmap(HmDevice *dev, unsigned bar, void *addr, uint64_t len,
 {
     uint64_t size = MAX(dev->bar_size[bar], HM_PAGE);
 
-    if (bar != HM_MEMORY_BAR || !dev->memory ||
+    if (bar != dev->memory_bar || !dev->memory ||
         (flags & MAP_TYPE) == MAP_PRIVATE || offset > size ||
         len > size - offset) {
         return -EINVAL;
@@ -147,12 +147,12 @@ int hm_dmabuf_feature(HmDevice *dev, uint32_t flags, uint64_t arg,
         return -ENODEV;
     }
     /* The other BARs are no memory in the model. */
-    if (get.region_index != HM_MEMORY_BAR) {
+    if (get.region_index != dev->memory_bar) {
         return -EOPNOTSUPP;
     }
     buf = g_new0(HmDmaBuf, 1);
     buf->n_ranges = get.nr_ranges;
-    ret = load_ranges(buf, arg + sizeof(get), dev->bar_size[HM_MEMORY_BAR]);
+    ret = load_ranges(buf, arg + sizeof(get), dev->bar_size[dev->memory_bar]);
     if (ret) {
         g_free(buf);
         return ret;

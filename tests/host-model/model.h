@@ -442,6 +442,7 @@ struct HmDevice {
     unsigned open_count;                /* open VFIO device fds */
     uint8_t *memory;                    /* dmabuf.c: its BAR of memory; or NULL */
     int memory_fd;                      /* of the same */
+    unsigned memory_bar;                /* which BAR that is */
     uint32_t msix_at;                   /* where MSI-X is there; 0: in BAR 2 */
     GPtrArray *dmabufs;                 /* of HmDmaBuf, alive; or NULL */
     int msix_fd[HM_MSIX_MAX];           /* eventfds of VFIO_DEVICE_SET_IRQS */
@@ -495,7 +496,6 @@ void hm_pci_write(HmDevice *dev, unsigned at, uint8_t value);
  * dmabuf.c: a BAR that is memory, and dma-bufs of parts of it
  */
 
-#define HM_MEMORY_BAR 4
 #define HM_MEMORY_NAME "host-model-bar" /* of its memfd */
 
 /* False if @size is no power of two, or too small for a BAR */

@@ -95,9 +95,9 @@ static void init_config(HmDevice *dev, HmVfio *vfio)
     c[CAP_MSIX + 1] = CAP_EXP;
     put16(c + CAP_MSIX + PCI_MSIX_FLAGS, dev->n_msix - 1);
     put32(c + CAP_MSIX + PCI_MSIX_TABLE,
-          dev->msix_at ? dev->msix_at | HM_MEMORY_BAR : MSIX_BAR);
+          dev->msix_at ? dev->msix_at | dev->memory_bar : MSIX_BAR);
     put32(c + CAP_MSIX + PCI_MSIX_PBA, MSIX_SIZE(dev->n_msix) / 2 |
-          (dev->msix_at ? dev->msix_at | HM_MEMORY_BAR : MSIX_BAR));
+          (dev->msix_at ? dev->msix_at | dev->memory_bar : MSIX_BAR));
 
     c[CAP_EXP] = PCI_CAP_ID_EXP;
     put16(c + CAP_EXP + PCI_EXP_FLAGS, 2 | PCI_EXP_TYPE_ENDPOINT << 4);
@@ -197,15 +197,21 @@ HmDevice *hm_device_new(const char *name, GKeyFile *file, char **error)
         return NULL;
     }
     dev->bar_size[MSIX_BAR] = MSIX_SIZE(dev->n_msix);
+    dev->msix_at = key(file, group, "msix_at", 0);
+    dev->memory_bar = key(file, group, "memory_bar", 4);
+    if (dev->memory_bar % 2 || dev->memory_bar > 4 ||
+        (dev->memory_bar == MSIX_BAR && !dev->msix_at)) {
+        *error = g_strdup("memory_bar= is no place for the memory");
+        return NULL;
+    }
     memory = key(file, group, "memory", 0);
     if (memory && !hm_memory_init(dev, memory)) {
         *error = g_strdup("memory= is no power of two, or too small");
         return NULL;
     }
-    dev->msix_at = key(file, group, "msix_at", 0);
     if (dev->msix_at &&
         (dev->msix_at % MSIX_SIZE(dev->n_msix) ||
-         dev->msix_at >= dev->bar_size[HM_MEMORY_BAR])) {
+         dev->msix_at >= dev->bar_size[dev->memory_bar])) {
         *error = g_strdup("msix_at= is no place in the BAR of memory");
         return NULL;
     }
@@ -281,6 +287,7 @@ int hm_device_reset(HmDevice *dev, bool begin)
     vfio->host_resets = begin;
     if (begin) {
         HM_COUNT("device.reset");
+        wake_up(dev);
         hm_iommufd_reset_prepare(dev);
     } else {
         reset_function(dev);
@@ -818,7 +825,7 @@ static int get_region_info(HmDevice *dev, uint64_t arg)
     if (info.size) {
         info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
     }
-    if (info.index == HM_MEMORY_BAR && dev->memory) {
+    if (info.index == dev->memory_bar && dev->memory) {
         info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
     }
     return hm_copy_to_user(arg, &info, minsz);
@@ -998,7 +1005,7 @@ static ssize_t bar_rw(HmDevice *dev, unsigned bar, uint8_t *buf, size_t len,
     if (!decodes(dev)) {
         return -EIO;
     }
-    if (bar == HM_MEMORY_BAR && dev->memory) {
+    if (bar == dev->memory_bar && dev->memory) {
         memcpy(is_write ? dev->memory + at : buf,
                is_write ? buf : dev->memory + at, len);
         return len;
