@@ -3,20 +3,27 @@
  * (hw/vfio/dma-file.c, hw/vfio/pci-flr.c)
  *
  * Runs on the host model. One device has a BAR of memory there, in which both
- * the CPU and other devices read and write.
+ * the CPU and other devices read and write. RAM that has a file behind it is
+ * mapped by the same means.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include "hw/pci/pci_regs.h"
+#include "qemu/atomic.h"
+#include "qemu/bswap.h"
 #include "qemu/units.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "standard-headers/linux/virtio_mem.h"
+#include "standard-headers/linux/virtio_pci.h"
+#include "standard-headers/linux/virtio_ring.h"
 #include "smmuv3-host.h"
 #include "smmuv3-test-util.h"
 
 #define MEMORY      0x10000u            /* bytes of the BAR */
-#define MEMORY_BAR  (PCI_BASE_ADDRESS_0 + 4 * 4)
 #define ROUNDS      1000
+#define WAYS        5                   /* of off_and_on() */
 #define CAN_MEMORY  "memory=0x10000\n"
 #define PM_D3       3
 
@@ -26,12 +33,17 @@ static uint64_t memory_of(HostGuest *g, unsigned dev)
     return g->dev[dev].bar + 0x20000;
 }
 
+static void place_bar(HostGuest *g, unsigned dev, unsigned bar, uint64_t at)
+{
+    uint64_t reg = host_device_config(g, dev) + PCI_BASE_ADDRESS_0 + 4 * bar;
+
+    qtest_writel(g->qts, reg, at);
+    qtest_writel(g->qts, reg + 4, at >> 32);
+}
+
 static void place_memory(HostGuest *g, unsigned dev, uint64_t at)
 {
-    uint64_t config = host_device_config(g, dev);
-
-    qtest_writel(g->qts, config + MEMORY_BAR, at);
-    qtest_writel(g->qts, config + MEMORY_BAR + 4, at >> 32);
+    place_bar(g, dev, 4, at);
 }
 
 /* Decoding of the BARs, and with it the rest of the Command register */
@@ -112,7 +124,7 @@ static void check_reaches_all(HostGuest *g, unsigned from, unsigned to)
     host_check_faults(g, from, memory_of(g, to) + MEMORY);
 }
 
-/* The four ways in which a function stops to decode, and begins again */
+/* The ways in which a function stops to decode, and begins again */
 
 static void off_and_on(HostGuest *g, unsigned dev, unsigned how, uint64_t at)
 {
@@ -137,6 +149,12 @@ static void off_and_on(HostGuest *g, unsigned dev, unsigned how, uint64_t at)
         decode(g, dev, true);
         host_check_faults(g, !dev, at);
         set_power(g, dev, 0);
+        break;
+    case 4:
+        /* The reset wakes it up, too */
+        set_power(g, dev, PM_D3);
+        host_check_faults(g, !dev, at);
+        reset_alone(g, dev);
         break;
     }
 }
@@ -249,7 +267,7 @@ static void test_revoked(void)
     host_enable(g, 0);
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 7, at)));
     for (unsigned i = 0; i < ROUNDS; i++) {
-        off_and_on(g, 1, i % 4, HOST_VA);
+        off_and_on(g, 1, i % WAYS, HOST_VA);
         check_reaches(g, 0, HOST_VA, at, 0x5a5a000000000000 + i);
     }
     g_assert_cmpuint(host_counter(g, "dmabuf.revoked"), >=, ROUNDS);
@@ -269,6 +287,31 @@ static void test_revoked(void)
     host_finish(g);
 }
 
+/* Memory that is another BAR, in place of the registers or of MSI-X's tables */
+static void test_bars(void)
+{
+    static const char *const keys[] = { [0] = CAN_MEMORY "memory_bar=0\n",
+        [2] = CAN_MEMORY "memory_bar=2\nmsix_at=0x4000\n" };
+
+    if (host_skipped()) {
+        return;
+    }
+    for (unsigned bar = 0; bar <= 2; bar += 2) {
+        HostGuest *g = start(&(HostGuestConfig) { .dev[1].keys = keys[bar],
+                                                  .device = "ats=off\n" },
+                             1, 2);
+        uint64_t at = memory_of(g, 1);
+
+        place_bar(g, 1, bar, at);
+        for (unsigned how = 0; how < WAYS; how++) {
+            off_and_on(g, 1, how, at);
+            check_reaches(g, 0, at, at, how);
+            check_reaches(g, 0, at + 0x5000, at + 0x5000, how);
+        }
+        host_finish(g);
+    }
+}
+
 /* An ATC must not keep what was revoked, and gets it again */
 static void test_atc(void)
 {
@@ -284,7 +327,7 @@ static void test_atc(void)
     host_enable(g, 0);
     smmu_ste(g, 0, host_sid(g, 0))[1] = 1ull << 28;     /* EATS: full ATS */
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 9, at)));
-    for (unsigned how = 0; how < 4; how++) {
+    for (unsigned how = 0; how < WAYS; how++) {
         g_assert_cmphex(host_ats_request(g, 0, HOST_VA, true), ==,
                         HOST_ATS_SUCCESS | HOST_ATS_READ | HOST_ATS_WRITE);
         qtest_writeq(g->qts, at, how);
@@ -393,7 +436,7 @@ static void test_old_hosts(void)
         host_check_faults(g, 0, memory_of(g, 1));
         qtest_writeq(g->qts, memory_of(g, 1), 5);
         g_assert_cmphex(qtest_readq(g->qts, memory_of(g, 1)), ==, 5);
-        for (unsigned n = 0; n < 4; n++) {
+        for (unsigned n = 0; n < WAYS; n++) {
             off_and_on(g, 0, n, memory_of(g, 0));
         }
         g_assert_cmpuint(host_said(g, SAID), ==, h->said ? 2 : 0);
@@ -470,6 +513,213 @@ static void test_ram(void)
     }
 }
 
+/*
+ * The bytes themselves: RAM whose file begins elsewhere, and virtio-mem, whose
+ * blocks are mapped one by one.  There is no SMMU.
+ */
+
+#define DIMM        0x80000000ull
+#define DIMM_SIZE   (64 * MiB)
+#define FILE_OFFSET (2 * MiB)           /* of the DIMM in its file */
+#define BLOCKS      0x90000000ull       /* of virtio-mem */
+#define BLOCK       (2 * MiB)
+#define VMEM_SLOT   4
+#define VMEM_CONFIG (VIRT_ECAM_BASE + (VMEM_SLOT << 15))
+#define VMEM_BAR    (VIRT_PCIE_MMIO_BASE + 0x9000000)
+
+/* A file of @size bytes of shmem, open; its path must be unlinked */
+static int shm_file(char *path, uint64_t size)
+{
+    int fd = g_mkstemp(path);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, size), ==, 0);
+    return fd;
+}
+
+static HostGuest *start_without_smmu(const char *args)
+{
+    return host_guest_new(&(HostGuestConfig) {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .no_smmu = true,
+        .args = args,
+    });
+}
+
+/* A driver of virtio-mem: one queue of two descriptors, and one request */
+typedef struct Vmem {
+    struct vring_desc desc[2];
+    struct vring_avail avail;
+    uint16_t ring[2];
+    struct vring_used used QEMU_ALIGNED(8);
+    struct vring_used_elem used_ring[2];
+    struct virtio_mem_req req;
+    struct virtio_mem_resp resp;
+} Vmem;
+
+static uint64_t vmem_part(HostGuest *g, unsigned type)
+{
+    unsigned at = qtest_readb(g->qts, VMEM_CONFIG + PCI_CAPABILITY_LIST);
+
+    while (qtest_readb(g->qts, VMEM_CONFIG + at) != PCI_CAP_ID_VNDR ||
+           qtest_readb(g->qts, VMEM_CONFIG + at + VIRTIO_PCI_CAP_CFG_TYPE) !=
+           type) {
+        at = qtest_readb(g->qts, VMEM_CONFIG + at + PCI_CAP_LIST_NEXT);
+        g_assert_cmpuint(at, !=, 0);
+    }
+    return VMEM_BAR + qtest_readl(g->qts, VMEM_CONFIG + at +
+                                  VIRTIO_PCI_CAP_OFFSET);
+}
+
+/* Returns: the guest-physical address of its Vmem */
+static uint64_t vmem_begin(HostGuest *g)
+{
+    uint64_t at = host_alloc(g, 4096), common;
+    unsigned status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
+
+    qtest_writel(g->qts, VMEM_CONFIG + PCI_BASE_ADDRESS_4, VMEM_BAR);
+    qtest_writel(g->qts, VMEM_CONFIG + PCI_BASE_ADDRESS_5, 0);
+    qtest_writew(g->qts, VMEM_CONFIG + PCI_COMMAND,
+                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    common = vmem_part(g, VIRTIO_PCI_CAP_COMMON_CFG);
+    qtest_writeb(g->qts, common + VIRTIO_PCI_COMMON_STATUS, status);
+    qtest_writel(g->qts, common + VIRTIO_PCI_COMMON_GFSELECT, 0);
+    qtest_writel(g->qts, common + VIRTIO_PCI_COMMON_GF,
+                 1u << VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
+    qtest_writel(g->qts, common + VIRTIO_PCI_COMMON_GFSELECT, 1);
+    qtest_writel(g->qts, common + VIRTIO_PCI_COMMON_GF,
+                 1u << (VIRTIO_F_VERSION_1 - 32));
+    status |= VIRTIO_CONFIG_S_FEATURES_OK;
+    qtest_writeb(g->qts, common + VIRTIO_PCI_COMMON_STATUS, status);
+    qtest_writew(g->qts, common + VIRTIO_PCI_COMMON_Q_SELECT, 0);
+    qtest_writew(g->qts, common + VIRTIO_PCI_COMMON_Q_SIZE, 2);
+    qtest_writel(g->qts, common + VIRTIO_PCI_COMMON_Q_DESCLO,
+                 at + offsetof(Vmem, desc));
+    qtest_writel(g->qts, common + VIRTIO_PCI_COMMON_Q_AVAILLO,
+                 at + offsetof(Vmem, avail));
+    qtest_writel(g->qts, common + VIRTIO_PCI_COMMON_Q_USEDLO,
+                 at + offsetof(Vmem, used));
+    qtest_writew(g->qts, common + VIRTIO_PCI_COMMON_Q_ENABLE, 1);
+    qtest_writeb(g->qts, common + VIRTIO_PCI_COMMON_STATUS,
+                 status | VIRTIO_CONFIG_S_DRIVER_OK);
+    return at;
+}
+
+/* Plug or unplug @count blocks from block @n on */
+static void vmem_request(HostGuest *g, uint64_t at, unsigned type, unsigned n,
+                         unsigned count)
+{
+    Vmem *v = host_ram(g, at);
+    uint16_t idx = le16_to_cpu(v->avail.idx) + 1;
+
+    v->req.type = cpu_to_le16(type);
+    v->req.u.plug.addr = cpu_to_le64(BLOCKS + n * BLOCK);
+    v->req.u.plug.nb_blocks = cpu_to_le16(count);
+    v->resp.type = cpu_to_le16(VIRTIO_MEM_RESP_ERROR);
+    v->desc[0] = (struct vring_desc) {
+        cpu_to_le64(at + offsetof(Vmem, req)), cpu_to_le32(sizeof(v->req)),
+        cpu_to_le16(VRING_DESC_F_NEXT), cpu_to_le16(1),
+    };
+    v->desc[1] = (struct vring_desc) {
+        cpu_to_le64(at + offsetof(Vmem, resp)), cpu_to_le32(sizeof(v->resp)),
+        cpu_to_le16(VRING_DESC_F_WRITE),
+    };
+    qatomic_set(&v->avail.idx, cpu_to_le16(idx));
+    qtest_writew(g->qts, vmem_part(g, VIRTIO_PCI_CAP_NOTIFY_CFG), 0);
+    for (int i = 0; qatomic_read(&v->used.idx) != cpu_to_le16(idx); i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_usleep(100);
+    }
+    g_assert_cmphex(le16_to_cpu(v->resp.type), ==, VIRTIO_MEM_RESP_ACK);
+}
+
+/* What the CPU writes the device reads at the same address, and vice versa */
+static void check_ram(HostGuest *g, const uint64_t *at, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        qtest_writeq(g->qts, at[i], 0xabc000 + i);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        host_check_reads(g, 0, at[i], 0xabc000 + i);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        g_assert_true(host_dma_write64(g, 0, at[i], 0xdef000 + i));
+    }
+    for (unsigned i = 0; i < n; i++) {
+        g_assert_cmphex(qtest_readq(g->qts, at[i]), ==, 0xdef000 + i);
+    }
+}
+
+static void check_ram_bytes(const char *kind)
+{
+    static const uint64_t at[] = {
+        DIMM, DIMM + 0x1000, DIMM + FILE_OFFSET, DIMM + DIMM_SIZE - 8,
+        BLOCKS, BLOCKS + BLOCK - 8, BLOCKS + 3 * BLOCK, BLOCKS + 30 * BLOCK,
+        BLOCKS + 31 * BLOCK + 0x1000, BLOCKS + 32 * BLOCK - 8,
+    };
+    char path[] = "/dev/shm/smmuv3-peer-XXXXXX";
+    int fd = shm_file(path, FILE_OFFSET + DIMM_SIZE);
+    g_autofree char *args = g_strdup_printf(
+        "-m 256M,maxmem=2G,slots=2 -object memory-backend-file,id=m0,share=on,"
+        "size=64M,mem-path=%s,offset=2M -device pc-dimm,memdev=m0,"
+        "addr=0x%llx -object memory-backend-%s,id=m1,size=64M "
+        "-device virtio-mem-pci,bus=pcie.0,addr=%u,memdev=m1,block-size=2M,"
+        "memaddr=0x%llx,requested-size=64M",
+        path, DIMM, kind, VMEM_SLOT, BLOCKS);
+    HostGuest *g = start_without_smmu(args);
+    uint64_t vmem = vmem_begin(g), value = 0;
+
+    unlink(path);
+    vmem_request(g, vmem, VIRTIO_MEM_REQ_PLUG, 30, 2);
+    vmem_request(g, vmem, VIRTIO_MEM_REQ_PLUG, 0, 1);
+    vmem_request(g, vmem, VIRTIO_MEM_REQ_PLUG, 3, 1);
+    check_ram(g, at, G_N_ELEMENTS(at));
+    g_assert_cmpint(pread(fd, &value, 8, FILE_OFFSET), ==, 8);
+    g_assert_cmphex(le64_to_cpu(value), ==, 0xdef000);
+    host_check_faults(g, 0, BLOCKS + BLOCK);
+    vmem_request(g, vmem, VIRTIO_MEM_REQ_UNPLUG, 3, 1);
+    host_check_faults(g, 0, BLOCKS + 3 * BLOCK);
+    check_ram(g, at, 6);
+    host_finish(g);
+    close(fd);
+}
+
+static void test_ram_bytes(void)
+{
+    if (!host_skipped()) {
+        check_ram_bytes("memfd");
+        check_ram_bytes("ram");
+    }
+}
+
+/* No device writes to what the guest cannot write to */
+static void test_readonly(void)
+{
+    char path[] = "/dev/shm/smmuv3-peer-XXXXXX";
+    const uint64_t tag = 0x600df00d12345678;
+    g_autofree char *args = NULL;
+    uint64_t value = 0;
+    HostGuest *g;
+    int fd;
+
+    if (host_skipped()) {
+        return;
+    }
+    fd = shm_file(path, DIMM_SIZE);
+    g_assert_cmpint(pwrite(fd, &tag, 8, 0x3000), ==, 8);
+    args = g_strdup_printf("-machine nvdimm=on -m 256M,maxmem=2G,slots=2 "
+                           "-object memory-backend-file,id=m0,size=64M,"
+                           "share=on,readonly=on,mem-path=%s -device nvdimm,"
+                           "memdev=m0,unarmed=on,addr=0x%llx", path, DIMM);
+    g = start_without_smmu(args);
+    unlink(path);
+    host_check_reads(g, 0, DIMM + 0x3000, tag);
+    g_assert_false(host_dma_write64(g, 0, DIMM + 0x3000, ~tag));
+    g_assert_cmpint(pread(fd, &value, 8, 0x3000), ==, 8);
+    g_assert_cmphex(value, ==, tag);
+    host_finish(g);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -478,11 +728,14 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3/peer/small", test_small);
     qtest_add_func("/smmuv3/peer/translated", test_translated);
     qtest_add_func("/smmuv3/peer/revoked", test_revoked);
+    qtest_add_func("/smmuv3/peer/bars", test_bars);
     qtest_add_func("/smmuv3/peer/atc", test_atc);
     qtest_add_func("/smmuv3/peer/system-reset", test_system_reset);
     qtest_add_func("/smmuv3/peer/plug", test_plug);
     qtest_add_func("/smmuv3/peer/old-hosts", test_old_hosts);
     qtest_add_func("/smmuv3/peer/no-mmap", test_no_mmap);
     qtest_add_func("/smmuv3/peer/ram", test_ram);
+    qtest_add_func("/smmuv3/peer/ram-bytes", test_ram_bytes);
+    qtest_add_func("/smmuv3/peer/readonly", test_readonly);
     return g_test_run();
 }
