@@ -441,6 +441,58 @@ static void test_group(void)
     host_finish(g);
 }
 
+/* Saves the guest for a reboot of the host; returns how that ended */
+static char *save_for_reboot(HostGuest *g)
+{
+    char *status = NULL;
+
+    qtest_qmp_assert_success(g->qts, "{'execute': 'migrate-set-parameters', "
+                             "'arguments': {'mode': 'cpr-reboot'}}");
+    qtest_qmp_assert_success(g->qts, "{'execute': 'migrate', 'arguments': "
+                             "{'uri': 'exec:cat >/dev/null'}}");
+    for (int n = 0; !status; n++) {
+        QDict *rsp = qtest_qmp_assert_success_ref(
+            g->qts, "{'execute': 'query-migrate'}");
+        const char *now = qdict_get_try_str(rsp, "status");
+
+        if (!g_strcmp0(now, "completed") || !g_strcmp0(now, "failed")) {
+            status = g_strdup(now);
+        }
+        qobject_unref(rsp);
+        g_assert_cmpint(n, <, 3000);
+        g_usleep(10000);
+    }
+    return status;
+}
+
+/* Devices that have gone have no say in it, and one that is there has */
+static void test_save_for_reboot(void)
+{
+    static const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .no_smmu = true,
+        .dev[0].hotplug = true,
+    };
+    g_autofree char *first = NULL, *second = NULL;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_allow(g, "only supports cpr-reboot for runstate suspended");
+    for (unsigned n = 0; n < 2; n++) {
+        g_assert_null(host_guest_plug(g, 0));
+        host_guest_unplug(g, 0);
+    }
+    g_assert_null(host_guest_plug(g, 0));
+    first = save_for_reboot(g);
+    g_assert_cmpstr(first, ==, "failed");
+    host_guest_unplug(g, 0);
+    second = save_for_reboot(g);
+    g_assert_cmpstr(second, ==, "completed");
+    host_finish(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -450,5 +502,6 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-function/plug", test_plug);
     qtest_add_func("/smmuv3-function/switch", test_switch);
     qtest_add_func("/smmuv3-function/group", test_group);
+    qtest_add_func("/smmuv3-function/save-for-reboot", test_save_for_reboot);
     return g_test_run();
 }
