@@ -428,6 +428,28 @@ static void test_ignored_reset(void)
     host_finish(g);
 }
 
+/* After a reset no message goes to where the last guest wanted it */
+static void test_messages(void)
+{
+    static const unsigned regs[] = { SMMU_EVENTQ_IRQ_CFG,
+                                     SMMU_GERROR_IRQ_CFG };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&one);
+    for (int i = 0; i < ARRAY_SIZE(regs); i++) {
+        uint64_t at = g->smmu[0].base + regs[i];
+
+        smmu_write64(g, 0, regs[i], 0xa5a5a5a5a5a4ull);
+        g_assert_cmphex(qtest_readq(g->qts, at), ==, 0xa5a5a5a5a5a4ull);
+        qtest_system_reset(g->qts);
+        g_assert_cmphex(qtest_readq(g->qts, at), ==, 0);
+    }
+    host_finish(g);
+}
+
 /* @error names both devices, and says what to do about the mate */
 static void check_group_error(const char *error, unsigned mate, bool bridge)
 {
@@ -520,6 +542,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-reset/for-ever", test_for_ever);
     qtest_add_func("/smmuv3-reset/soak", test_soak);
     qtest_add_func("/smmuv3-reset/ignored", test_ignored_reset);
+    qtest_add_func("/smmuv3-reset/messages", test_messages);
     qtest_add_func("/smmuv3-reset/group", test_group);
     qtest_add_func("/smmuv3-reset/group-cold", test_group_cold);
     return g_test_run();
