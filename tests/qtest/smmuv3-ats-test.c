@@ -663,6 +663,7 @@ static const BridgeRow bridge_rows[] = {
       F_STREAM_DISABLED },
     { "terminate-3", S1CDMAX(1), 3, CD, BY_EVENT, F_STREAM_DISABLED },
     { "bypass", S1CDMAX(20), S1DSS_BYPASS, CD, BY_PASS },
+    { "bypass-one", S1CDMAX(0), S1DSS_BYPASS },
     { "too-many", S1CDMAX(21), S1DSS_SSID0, CD, BY_EVENT, C_BAD_STE },
     { "all-ones", S1CDMAX(31), 3, CD, BY_EVENT, C_BAD_STE },
 };
@@ -692,6 +693,41 @@ static void test_bridge_range(void)
     smmu_sync_ok(g, 0);
     host_turn_slot_off(g);
     g_assert_cmphex(qatomic_read(target), ==, 0);
+    host_guest_free(g);
+}
+
+/* With IDR5.VAX the bridge's VAs have 52 bits, by a granule of 64K */
+static void test_bridge_vax(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = "profile=lpa2",
+    };
+    const uint64_t va = HOST_VA | 1ull << 51;
+    uint64_t page, root, cd;
+    uint32_t sid;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    g_assert_cmpuint(extract32(smmu_read(g, 0, SMMU_IDR5), 10, 2), ==, 1);
+    host_enable(g, 0);
+    sid = host_port_sid(g);
+    page = host_alloc(g, 64 * KiB);
+    root = host_alloc(g, 64 * KiB);
+    cd = host_alloc(g, 64);
+    *host_pte(g, root, 16, 12, va, 3, true) =
+        cpu_to_le64(host_leaf(3, page, PTE_DATA));
+    host_write_cd(g, cd, &(HostCd) {
+        .asid = 1, .ttb = { root }, .txsz = { 12 }, .granule_shift = 16,
+    });
+    *smmu_ste(g, 0, sid) = cpu_to_le64(STE_S1(cd));
+    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+    smmu_sync_ok(g, 0);
+    host_enable_port_msi(g, va);
+    host_turn_slot_off(g);
+    g_assert_cmphex(le32_to_cpu(*(uint32_t *)host_ram(g, page)), ==, 0xabcd);
     host_guest_free(g);
 }
 
@@ -807,6 +843,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-ats/no-ats", test_no_ats);
     qtest_add_func("/smmuv3-ats/disabled", test_disabled);
     qtest_add_func("/smmuv3-ats/bridge-range", test_bridge_range);
+    qtest_add_func("/smmuv3-ats/bridge-vax", test_bridge_vax);
     for (int i = 0; i < ARRAY_SIZE(bridge_rows); i++) {
         g_autofree char *path = g_strdup_printf("/smmuv3-ats/bridge/%s",
                                                 bridge_rows[i].name);
