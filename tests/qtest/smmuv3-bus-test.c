@@ -190,16 +190,22 @@ static void test_renumbered(const void *opaque)
     }
 }
 
-/* Where port 1 has capability @id */
-static uint64_t find_cap(Guest *g, int id)
+/* Where the device at @config has capability @id */
+static uint64_t find_cap_of(Guest *g, uint64_t config, int id)
 {
-    int at = qtest_readb(g->qts, ecam(0, 1, PCI_CAPABILITY_LIST));
+    int at = qtest_readb(g->qts, config + PCI_CAPABILITY_LIST);
 
-    while (qtest_readb(g->qts, ecam(0, 1, at)) != id) {
-        at = qtest_readb(g->qts, ecam(0, 1, at + 1));
+    while (qtest_readb(g->qts, config + at) != id) {
+        at = qtest_readb(g->qts, config + at + 1);
         g_assert_cmpint(at, !=, 0);
     }
-    return ecam(0, 1, at);
+    return config + at;
+}
+
+/* The same of port 1 */
+static uint64_t find_cap(Guest *g, int id)
+{
+    return find_cap_of(g, ecam(0, 1, 0), id);
 }
 
 /* Port 1 signals what happens in its slot by a message to DMA_TARGET */
@@ -276,6 +282,54 @@ static void test_switch_removed(const void *opaque)
     }
 }
 
+/*
+ * A port of a switch signals by a message to DMA_TARGET. Its bus gets a number
+ * whose STE aborts, and nothing else happens: the next message is lost.
+ */
+static void test_port_renumbered(const void *opaque)
+{
+    uint64_t port = ecam(2, 0, 0), msi, slot;
+    Guest g;
+
+    start(&g, opaque, PORT(1)
+          " -device x3130-upstream,id=up,bus=rp1"
+          " -device xio3130-downstream,id=d0,bus=up,addr=0.0,chassis=8"
+          " -device x3130-upstream,id=up2,bus=d0");
+    set_bus(&g, 0, 1, 1, 6);
+    set_bus(&g, 1, 0, 2, 6);
+    set_bus(&g, 2, 0, 3, 3);
+    enable_smmu(&g);
+    set_ste(&g, 0x200, STE_BYPASS);
+    set_ste(&g, 0x400, STE_ABORT);
+    command(&g, CMD_CFGI_STE_RANGE(0), 31);
+
+    msi = find_cap_of(&g, port, PCI_CAP_ID_MSI);
+    qtest_writew(g.qts, port + PCI_COMMAND, PCI_COMMAND_MASTER);
+    qtest_writel(g.qts, msi + PCI_MSI_ADDRESS_LO, DMA_TARGET);
+    qtest_writel(g.qts, msi + PCI_MSI_ADDRESS_HI, 0);
+    qtest_writew(g.qts, msi + PCI_MSI_DATA_64, 0xabcd);
+    qtest_writew(g.qts, msi + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE);
+    slot = find_cap_of(&g, port, PCI_CAP_ID_EXP) - port + PCI_EXP_SLTCTL;
+    qtest_writew(g.qts, port + slot, PCI_EXP_SLTCTL_ABPE | PCI_EXP_SLTCTL_HPIE);
+    qtest_qmp_assert_success(g.qts, "{ 'execute': 'device_del', "
+                             "'arguments': { 'id': 'up2' } }");
+    g_assert_cmphex(qtest_readl(g.qts, DMA_TARGET), ==, 0xabcd);
+    qtest_writew(g.qts, port + slot + PCI_EXP_SLTSTA - PCI_EXP_SLTCTL,
+                 PCI_EXP_SLTSTA_ABP);
+
+    set_bus(&g, 1, 0, 4, 6);
+    port = ecam(4, 0, 0);
+    qtest_writel(g.qts, DMA_TARGET, 0);
+    qtest_writew(g.qts, port + slot, PCI_EXP_SLTCTL_PDCE |
+                 PCI_EXP_SLTCTL_HPIE | PCI_EXP_SLTCTL_PCC |
+                 PCI_EXP_SLTCTL_PWR_IND_OFF);
+    g_assert_cmphex(qtest_readw(g.qts, port + slot + PCI_EXP_SLTSTA -
+                                PCI_EXP_SLTCTL) & PCI_EXP_SLTSTA_PDC, ==,
+                    PCI_EXP_SLTSTA_PDC);
+    g_assert_cmphex(qtest_readl(g.qts, DMA_TARGET), ==, 0);
+    qtest_quit(g.qts);
+}
+
 /* A bus that comes takes over what one that went has left behind */
 static void test_bus_again(const void *opaque)
 {
@@ -331,6 +385,7 @@ int main(int argc, char **argv)
         const Row *row = &rows[i];
 
         add("switch-removed", row, test_switch_removed);
+        add("port-renumbered", row, test_port_renumbered);
         /* accel=on has no emulated device behind it */
         if (!row->accel) {
             add("renumbered", row, test_renumbered);
