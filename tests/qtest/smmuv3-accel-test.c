@@ -119,6 +119,26 @@ static const Row refusals[] = {
     { "oas-without-accel", false,
       "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,oas=48",
       "are for an accelerated SMMU: add accel=on, or leave them out" },
+    { "ats-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,ats=on",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
+    { "cmdqv-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,cmdqv=on",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
+    { "ssidsize-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,ssidsize=1",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
+    { "share-stage2-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,share-stage2=on",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
+    { "cmdqv-backend-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,"
+      "x-cmdqv-backend=software",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
+    { "cmdqv-poll-without-accel", false,
+      "-nic none -device arm-smmuv3,id=s0,primary-bus=pcie.0,"
+      "cmdqv-poll-us=1000",
+      "are for an accelerated SMMU: add accel=on, or leave them out" },
 };
 
 static void test_refusal(const void *opaque)
@@ -370,6 +390,71 @@ static void test_iort(void)
     qtest_quit(qts);
 }
 
+/*
+ * PCI Firmware Specification, 4.6.5: by function 5 of _DSM a host bridge tells
+ * the guest to keep its bus numbers. The maps of the IORT rely on them.
+ */
+
+/* What _DSM of bridge @name does once it has seen its UUID */
+static const uint8_t *find_dsm(const uint8_t *dsdt, size_t len,
+                               const char *name)
+{
+    static const uint8_t uuid[] = {
+        0xd0, 0x37, 0xc9, 0xe5, 0x53, 0x35, 0x7a, 0x4d,
+        0x91, 0x17, 0xea, 0x4d, 0x19, 0xc3, 0x43, 0x4d,
+    };
+    g_autofree char *begin = g_strconcat(name, "\x08_HID", NULL);
+    const uint8_t *at = memmem(dsdt, len, begin, strlen(begin));
+
+    g_assert_nonnull(at);
+    at = memmem(at, dsdt + len - at, uuid, sizeof(uuid));
+    g_assert_nonnull(at);
+    return at + sizeof(uuid);
+}
+
+static void check_dsm(const uint8_t *dsdt, size_t len, const char *name,
+                      bool keeps)
+{
+    /* If (Arg2 == 0) { Return (Buffer (1) { functions 0 and 5 }) } */
+    static const uint8_t kept[] = {
+        0xa0, 9, 0x93, 0x6a, 0, 0xa4, 0x11, 3, 1, 1 << 0 | 1 << 5,
+        /* If (Arg2 == 5) { Return (Zero) } */
+        0xa0, 7, 0x93, 0x6a, 0x0a, 5, 0xa4, 0,
+    };
+    /* The same with no function, and then Return (Buffer (1) { 0 }) */
+    static const uint8_t free[] = {
+        0xa0, 9, 0x93, 0x6a, 0, 0xa4, 0x11, 3, 1, 0, 0xa4, 0x11, 3, 1, 0,
+    };
+    const uint8_t *dsm = find_dsm(dsdt, len, name);
+
+    if (keeps) {
+        g_assert_cmpmem(dsm, sizeof(kept), kept, sizeof(kept));
+    } else {
+        g_assert_cmpmem(dsm, sizeof(free), free, sizeof(free));
+    }
+}
+
+static void test_dsm(void)
+{
+    for (int smmus = 0; smmus < 4; smmus++) {
+        g_autofree char *args = g_strdup_printf(
+            "-device pxb-pcie,id=pxb1,bus_nr=8,bus=pcie.0 "
+            "-device pxb-pcie,id=pxb2,bus_nr=16,bus=pcie.0 "
+            "-device arm-smmuv3,primary-bus=pxb2 %s %s",
+            smmus & 1 ? ACCEL : "",
+            smmus & 2 ? "-device arm-smmuv3,primary-bus=pxb1,accel=on" : "");
+        QTestState *qts = start(args);
+        size_t len;
+        g_autofree uint8_t *dsdt = smmuv3_acpi_table(qts, "DSDT", &len);
+
+        g_assert(dsdt);
+        check_dsm(dsdt, len, "PCI0", smmus & 1);
+        check_dsm(dsdt, len, "PC08", smmus & 2);
+        check_dsm(dsdt, len, "PC10", false);
+        qtest_quit(qts);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -391,5 +476,6 @@ int main(int argc, char **argv)
     qtest_add_func("smmuv3-accel/migrate", test_migrate);
     qtest_add_func("smmuv3-accel/load", test_load);
     qtest_add_func("smmuv3-accel/iort", test_iort);
+    qtest_add_func("smmuv3-accel/dsm", test_dsm);
     return g_test_run();
 }
