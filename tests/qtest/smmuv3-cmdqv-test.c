@@ -927,37 +927,56 @@ static uint32_t word_at(const uint8_t *p)
     return ldl_le_p(p);
 }
 
-/* The device in the DSDT, found by its SMMU's identifier */
+/*
+ * The device of a CMDQV in the DSDT has its SMMU's identifier, and by that a
+ * name of its own.
+ */
+static const uint8_t *find_acpi_device(const uint8_t *dsdt, size_t len,
+                                       uint8_t identifier)
+{
+    g_autofree char *head = g_strdup_printf("CQ%02X\x08_HID\x0dNVDA200C",
+                                            identifier);
+    const uint8_t uid[] = { 0, 0x08, '_', 'U', 'I', 'D', 0x0a, identifier };
+    const uint8_t *at = memmem(dsdt, len, head, strlen(head));
+
+    g_assert_nonnull(at);
+    at += strlen(head);
+    g_assert_cmpmem(at, sizeof(uid), uid, sizeof(uid));
+    return at;
+}
+
 static void test_acpi(void)
 {
-    static const uint8_t uid[] = "\x08_UID\x0a\xc8";
+    static const uint8_t ids[] = { 200, 17 };
     static const uint8_t memory[] = { 0x86, 9, 0, 1 };
     static const uint8_t irq[] = { 0x89, 6, 0, 0x03, 1 };
     g_autofree char *args = g_strdup_printf(
         "-machine " SMMUV3_MACHINE " -bios %s -nic none "
-        "-device pxb-pcie,id=pxb1,bus_nr=8 "
+        "-device pxb-pcie,id=pxb1,bus_nr=8,bus=pcie.0 "
+        "-device pxb-pcie,id=pxb2,bus_nr=16,bus=pcie.0 "
         "-device arm-smmuv3,primary-bus=pcie.0,accel=on "
-        "-device arm-smmuv3,primary-bus=pxb1,accel=on,cmdqv=on,identifier=200",
+        "-device arm-smmuv3,primary-bus=pxb1,accel=on,cmdqv=on,identifier=200 "
+        "-device arm-smmuv3,primary-bus=pxb2,accel=on,cmdqv=on,identifier=17",
         smmuv3_firmware());
     QTestState *qts = qtest_init(args);
     g_autofree uint8_t *dsdt = NULL;
-    const uint8_t *at, *p;
     size_t len;
 
     dsdt = smmuv3_acpi_table(qts, "DSDT", &len);
-    at = memmem(dsdt, len, "NVDA200C", 8);
-    g_assert(at);
-    len -= at - dsdt;
-    g_assert_null(memmem(at + 1, len - 1, "NVDA200C", 8));
-    g_assert_nonnull(memmem(at, len, uid, sizeof(uid) - 1));
-    p = memmem(at, len, memory, sizeof(memory));
-    g_assert_nonnull(p);
-    g_assert_cmphex(word_at(p + 4), ==, CMDQV);
-    g_assert_cmphex(word_at(p + 8), ==, CMDQV_SIZE);
-    g_assert_cmphex(qtest_readl(qts, word_at(p + 4) + PARAM), ==, 0x11);
-    p = memmem(at, len, irq, sizeof(irq));
-    g_assert_nonnull(p);
-    g_assert_cmpuint(word_at(p + 5), ==, GSIV_CMDQV + 4);
+    for (unsigned i = 0; i < ARRAY_SIZE(ids); i++) {
+        const uint8_t *at = find_acpi_device(dsdt, len, ids[i]), *p;
+        size_t left = dsdt + len - at;
+
+        p = memmem(at, left, memory, sizeof(memory));
+        g_assert_nonnull(p);
+        g_assert_cmphex(word_at(p + 4), ==, CMDQV + i * CMDQV_STRIDE);
+        g_assert_cmphex(word_at(p + 8), ==, CMDQV_SIZE);
+        g_assert_cmphex(qtest_readl(qts, word_at(p + 4) + PARAM), ==, 0x11);
+        p = memmem(at, left, irq, sizeof(irq));
+        g_assert_nonnull(p);
+        g_assert_cmpuint(word_at(p + 5), ==, GSIV_CMDQV + 4 + GSIVS * i);
+    }
+    g_assert_null(memmem(dsdt, len, "CQ00", 4));
     qtest_quit(qts);
 }
 
