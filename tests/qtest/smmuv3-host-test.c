@@ -592,7 +592,7 @@ static void test_shared_stage2(void)
  */
 static const struct {
     const char *name;
-    const char *fail;           /* the calls that fail once it must invalidate */
+    const char *fail;           /* the calls that fail from then on */
     bool slow;                  /* it is known that the host is slow */
     bool leaves;                /* its last device leaves */
     bool comes;                 /* the other one has its first device later */
@@ -676,6 +676,66 @@ static void test_stale_sharer(const void *opaque)
     g_assert_null(host_guest_plug(g, 2));
     host_set_ste(g, 2, STE_S1(cd));
     host_check_reads(g, 2, HOST_VA, 0xc);
+    host_finish(g);
+}
+
+/*
+ * SMMU 1 waits for a slow host while SMMU 0, which shares its stage 2, loses
+ * invalidations. What SMMU 1 waits for does not make up for them, even if it is
+ * the invalidation of everything (@everything): the host may have taken that
+ * before. So SMMU 1 invalidates everything once more. Then its stream goes on
+ * by itself.
+ */
+static void test_stale_meanwhile(const void *everything)
+{
+    unsigned first = everything ? 2 : 1;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&(HostGuestConfig) {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2, .dev = { {}, { 1 } },
+        .smmu_args = ",share-stage2=on",
+    });
+    for (unsigned i = 0; i < 2; i++) {
+        host_enable(g, i);
+        host_set_ste(g, i, STE_S1(host_one_page_cd(g, 1 + i,
+                                                   host_new_page(g, 0xa + i))));
+        host_check_reads(g, i, HOST_VA, 0xa + i);
+    }
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
+    smmu_cmd(g, 1, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(g, 1);
+
+    qobject_unref(host_control(g, "fail clear"));
+    qobject_unref(host_control(g, "zero"));
+    if (everything) {
+        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=ENOMEM"));
+    }
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:%u~hold", first));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:%u+2=ENOMEM",
+                               first + 1));
+    smmu_cmd(g, 1, CMD_TLBI_NH_ASID(2));
+    smmu_kick(g, 1);
+    for (int i = 0; !host_counter(g, "held"); i++) {
+        g_assert_cmpint(i, <, 100000);
+        g_usleep(100);
+    }
+    host_expect(g, SAID_TAKES_NONE);
+    host_expect(g, SAID_CANNOT_MOVE);
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        host_check_faults(g, i, HOST_VA);
+    }
+    qobject_unref(host_control(g, "release"));
+    smmu_sync_ok(g, 1);
+    host_check_reads(g, 1, HOST_VA, 0xb);
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE"), ==,
+                     first + 3);
+    qobject_unref(host_control(g, "fail clear"));
     host_finish(g);
 }
 
@@ -2336,6 +2396,10 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, GUINT_TO_POINTER(n), test_stale_sharer);
     }
+    qtest_add_data_func("/smmuv3-host/stale-meanwhile/pages", NULL,
+                        test_stale_meanwhile);
+    qtest_add_data_func("/smmuv3-host/stale-meanwhile/everything", "everything",
+                        test_stale_meanwhile);
     qtest_add_data_func("/smmuv3-host/surprise/request", "request",
                         test_surprise);
     qtest_add_data_func("/smmuv3-host/surprise/power", "power", test_surprise);
