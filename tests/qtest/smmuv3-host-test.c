@@ -573,6 +573,8 @@ static void test_shared_stage2(void)
             g_assert_cmpuint(host_objects(g, "hwpt_paging"), ==, 1);
             check_objects(g);
             host_check_reads(g, dev, HOST_VA, tag);
+            /* It does DMA until it is detached */
+            host_probe_begin(g, dev, HOST_VA, tag, tag);
             host_guest_unplug(g, dev);
             /* The guest unmaps the page after the device has gone */
             *pte = 0;
