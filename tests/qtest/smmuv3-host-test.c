@@ -1749,6 +1749,38 @@ static void test_bridge_msi(void)
 }
 
 /*
+ * QEMU carries out what a command says of its own caches while one of the two
+ * has an entry. @config: the one of configurations, else that of translations
+ */
+static void test_bridge_cache(const void *config)
+{
+    uint32_t *target, sid;
+    uint64_t *pte;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_start(1, 1);
+    host_enable(g, 0);
+    target = host_map_port_msi(g, 1, &pte);
+    sid = host_port_sid(g);
+    smmu_cmd(g, 0, config ? CMD_TLBI_NSNH_ALL : CMD_CFGI_STE(sid));
+    smmu_sync_ok(g, 0);
+    if (config) {
+        *smmu_ste(g, 0, sid) = cpu_to_le64(STE_ABORT);
+        smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+    } else {
+        qatomic_set(pte, 0);
+        smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+    }
+    smmu_sync_ok(g, 0);
+    host_turn_slot_off(g);
+    g_assert_cmphex(qatomic_read(target), ==, 0);
+    host_guest_free(g);
+}
+
+/*
  * Hosts: what the ID registers report for each, and which are refused
  */
 
@@ -2430,6 +2462,10 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/drain-pauses", test_drain_rests);
     qtest_add_func("/smmuv3-host/abort", test_abort);
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
+    qtest_add_data_func("/smmuv3-host/bridge-cache/translation", NULL,
+                        test_bridge_cache);
+    qtest_add_data_func("/smmuv3-host/bridge-cache/config", "config",
+                        test_bridge_cache);
     qtest_add_func("/smmuv3-host/asid16", test_asid16);
     qtest_add_func("/smmuv3-host/narrow-host", test_narrow_host);
     qtest_add_func("/smmuv3-host/erratum", test_erratum);
