@@ -1539,6 +1539,38 @@ static void test_drain_rests(void)
     host_finish(g);
 }
 
+/* Commands that are one for the host take time, too */
+static void test_drain_merged(void)
+{
+    enum { QUEUE_LOG2 = 15, COMMANDS = 1 << 14 };
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
+    };
+    uint64_t queue, *slot, calls;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    queue = host_alloc(g, 16ull << QUEUE_LOG2);
+    slot = host_ram(g, queue);
+    for (unsigned n = 0; n < COMMANDS; n++) {
+        slot[2 * n] = cpu_to_le64(CMD_TLBI_NH_ALL.word[0]);
+    }
+    smmu_use_cmdq(g, 0, queue, QUEUE_LOG2);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
+    g->smmu[0].prod = COMMANDS;
+    kick_stopped(g, COMMANDS);
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE") - calls, >,
+                     1);
+    host_check_reads(g, 0, HOST_VA, 1);
+    host_finish(g);
+}
+
 /*
  * No command reaches the host after a later CMD_SYNC has completed. The TLBIs
  * are numbered, the message of a CMD_SYNC is the number of the last TLBI before
@@ -2460,6 +2492,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/main-loop", "0", test_linear);
     qtest_add_func("/smmuv3-host/drain-pauses", test_drain_rests);
+    qtest_add_func("/smmuv3-host/drain-merged", test_drain_merged);
     qtest_add_func("/smmuv3-host/abort", test_abort);
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_data_func("/smmuv3-host/bridge-cache/translation", NULL,
