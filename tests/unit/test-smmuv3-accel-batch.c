@@ -1252,6 +1252,35 @@ static void test_recovery_stops_if_slow(void)
     bed_fini(&bed);
 }
 
+/* A recovery that stops reports an ATC that has not answered until then */
+static void test_atc_timeout_stops(void)
+{
+    static const unsigned want[] = {
+        SMMUV3_ACCEL_FLUSH_AGAIN | SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT,
+        SMMUV3_ACCEL_FLUSH_AGAIN, SMMUV3_ACCEL_FLUSH_OK,
+    };
+    uint64_t silent = sid_of(0);
+    uint32_t cons = UNTOUCHED;
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, ATC_INV | silent << 32, 52, 1);
+    add(&bed, NH_ASID | 1ull << 48, 0, 2);
+    add(&bed, NH_ASID | 2ull << 48, 0, 3);
+    bed.host->inject = slow_and_refused;
+    bed.host->cmd_error = no_answer;
+    bed.host->opaque = &silent;
+    g_assert_false(smmuv3_accel_batch_try(&bed.vsmmu, &bed.batch));
+    for (unsigned n = 0; n < ARRAY_SIZE(want); n++) {
+        g_assert_cmpuint(smmuv3_accel_batch_recover(&bed.vsmmu, &bed.batch,
+                                                    &cons), ==, want[n]);
+    }
+    g_assert_true(was_done(&bed, NH_ASID | 1ull << 48));
+    g_assert_true(was_done(&bed, NH_ASID | 2ull << 48));
+    g_assert_cmphex(cons, ==, UNTOUCHED);
+    bed_fini(&bed);
+}
+
 /* While the host is slow, a move of a stream does not invalidate by itself */
 static void test_slow_host(void)
 {
@@ -1963,6 +1992,8 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/batch/atc-timeout", test_atc_timeout);
     g_test_add_func("/smmuv3-accel/batch/atc-timeout-then-illegal",
                     test_atc_timeout_then_illegal);
+    g_test_add_func("/smmuv3-accel/batch/atc-timeout-stops",
+                    test_atc_timeout_stops);
     g_test_add_func("/smmuv3-accel/batch/timeout-without-atc",
                     test_timeout_without_atc);
     g_test_add_func("/smmuv3-accel/batch/job", test_job);
