@@ -188,6 +188,20 @@ static void close_said(HostGuest *g)
     close(g->said);
 }
 
+unsigned host_cpu_time(HostGuest *g)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat",
+                                            (int)qtest_pid(g->qts));
+    g_autofree char *text = NULL;
+    unsigned user, system;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    /* Behind the name, which may hold anything: utime and stime */
+    g_assert_cmpint(sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u"
+                           " %*u %*u %*u %*u %u %u", &user, &system), ==, 2);
+    return (user + system) * 1000 / sysconf(_SC_CLK_TCK);
+}
+
 /*
  * PCI, through ECAM
  */

@@ -200,6 +200,9 @@ char *host_said_text(HostGuest *g);
 /* Check it; host_guest_free() does that too, after the end of QEMU */
 void host_check_said(HostGuest *g);
 
+/* Milliseconds of the CPU that QEMU has used, for a test that it rests */
+unsigned host_cpu_time(HostGuest *g);
+
 /* Memory */
 
 /* The address in the test of guest-physical @gpa, which must be in RAM */

@@ -101,6 +101,11 @@ static void wait_until_held(Bed *bed, unsigned n)
     }
 }
 
+static uint64_t calls(Bed *bed)
+{
+    return host_counter(bed->g, "call." INVALIDATE);
+}
+
 static uint32_t cons(Bed *bed)
 {
     return smmu_read(bed->g, 0, SMMU_CMDQ_CONS) & 0xfffff;
@@ -444,9 +449,37 @@ static void test_unplug_last(void)
     bed_free(bed);
 }
 
-static uint64_t calls(Bed *bed)
+/*
+ * The last device leaves while QEMU looks for the command that the host has
+ * refused, with a slow call for each. That search ends, and leaves nothing.
+ */
+static void test_unplug_last_soon(void)
 {
-    return host_counter(bed->g, "call." INVALIDATE);
+    enum { COMMANDS = 60 };
+    unsigned before;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    host_guest_unplug(bed->g, 1);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1=EIO");
+    control(bed, "fail " INVALIDATE ":1+*~100000");
+    for (unsigned n = 0; n < COMMANDS; n++) {
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5 + n));
+    }
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    host_guest_unplug(bed->g, 0);
+    wait_until_consumed(bed);
+    g_assert_cmpuint(calls(bed), <, COMMANDS / 2);
+    before = host_cpu_time(bed->g);
+    g_usleep(1000 * 1000);
+    g_assert_cmpuint(host_cpu_time(bed->g) - before, <, 100);
+    g_assert_cmpuint(calls(bed), <, COMMANDS / 2);
+    bed_free(bed);
 }
 
 /*
@@ -1041,6 +1074,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/unplug", test_unplug);
     qtest_add_func("/smmuv3-slow/unplug-named", test_unplug_named);
     qtest_add_func("/smmuv3-slow/unplug-last", test_unplug_last);
+    qtest_add_func("/smmuv3-slow/unplug-last-soon", test_unplug_last_soon);
     qtest_add_func("/smmuv3-slow/unplug-last-uncalled",
                    test_unplug_last_uncalled);
     qtest_add_func("/smmuv3-slow/unplug-last-quick", test_unplug_last_quick);
