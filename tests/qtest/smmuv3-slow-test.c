@@ -616,6 +616,44 @@ static void test_no_thread(void)
     bed_free(bed);
 }
 
+static unsigned mappings(Bed *bed)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
+                                            (int)qtest_pid(bed->g->qts));
+    g_autofree char *text = NULL;
+    unsigned n = 0;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    for (const char *p = text; (p = strchr(p, '\n')); p++) {
+        n++;
+    }
+    return n;
+}
+
+/* Each thread gives its stack back */
+static void test_threads_end(void)
+{
+    enum { FIRST = 20, THREADS = 100 };
+    unsigned before = 0;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, true);
+    control(bed, "zero");
+    for (unsigned n = 0; n < FIRST + THREADS; n++) {
+        if (n == FIRST) {
+            before = mappings(bed);
+        }
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+        smmu_sync_ok(bed->g, 0);
+    }
+    g_assert_cmpuint(calls(bed), >=, FIRST + THREADS);
+    g_assert_cmpuint(mappings(bed), <, before + THREADS / 2);
+    bed_free(bed);
+}
+
 /*
  * A batch without an ATC_INV that has timed out holds no command to be found:
  * each further try may take a second
@@ -1093,6 +1131,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/unplug-last-quick", test_unplug_last_quick);
     qtest_add_func("/smmuv3-slow/first-slow-call", test_first_slow_call);
     qtest_add_func("/smmuv3-slow/no-thread", test_no_thread);
+    qtest_add_func("/smmuv3-slow/threads-end", test_threads_end);
     qtest_add_func("/smmuv3-slow/timeout-once", test_timeout_once);
     qtest_add_func("/smmuv3-slow/plug", test_plug);
     qtest_add_func("/smmuv3-slow/reset", test_reset);
