@@ -896,6 +896,70 @@ static void test_stale(const void *enable)
     bed_free(bed);
 }
 
+/* Two edges want the same of the host, which gets one call for both */
+static void test_stale_both(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = stale_bed();
+    host_expect(bed->g, SAID_CANNOT_MOVE);
+    control(bed, "fail clear");
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1+*~hold");
+    smmu_disable(bed->g, 0);
+    smmu_enable(bed->g, 0);
+    wait_until_held(bed, 1);
+    g_assert_null(host_guest_plug(bed->g, 1));
+    query(bed);
+    g_usleep(20 * 1000);
+    g_assert_cmpuint(calls(bed), ==, 1);
+    release(bed);
+    smmu_sync_ok(bed->g, 0);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        host_check_reads(bed->g, dev, HOST_VA, TAG(dev));
+    }
+    bed_free(bed);
+}
+
+/*
+ * A host that has failed at once is slow at the next attempt, which the guest
+ * causes. QEMU waits for that call, and has a thread for the next one.
+ */
+static void test_stale_slow(void)
+{
+    QDict *info, *host;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    host_expect(bed->g, SAID_TAKES_NONE);
+    host_expect(bed->g, SAID_CANNOT_MOVE);
+    control(bed, "fail " INVALIDATE ":1+*=ENOMEM");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(bed->g, 0);
+    control(bed, "fail clear");
+    control(bed, "fail " INVALIDATE ":1+2=ETIMEDOUT");
+    control(bed, "fail " INVALIDATE ":1+2~110000");
+    smmu_disable(bed->g, 0);
+    control(bed, "zero");
+    smmu_enable(bed->g, 0);
+    info = host_query(bed->g, 0);
+    host = qdict_get_qdict(qdict_get_qdict(info, "accel"), "host");
+    g_assert_true(qdict_get_bool(host, "slow"));
+    qobject_unref(info);
+    smmu_sync_ok(bed->g, 0);
+    g_assert_cmpuint(calls(bed), <=, 2);
+    control(bed, "fail clear");
+    translate(bed);
+    bed_free(bed);
+}
+
 /* The threads that QEMU wants for an unmap, none of which it gets */
 static unsigned unmap_threads(Bed *bed)
 {
@@ -1141,6 +1205,8 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/illegal-behind", test_illegal_behind);
     qtest_add_data_func("/smmuv3-slow/stale/plug", NULL, test_stale);
     qtest_add_data_func("/smmuv3-slow/stale/enable", "enable", test_stale);
+    qtest_add_func("/smmuv3-slow/stale/both", test_stale_both);
+    qtest_add_func("/smmuv3-slow/stale/slow", test_stale_slow);
     qtest_add_func("/smmuv3-slow/stale/later", test_stale_later);
     qtest_add_func("/smmuv3-slow/plug-dead", test_plug_dead);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
