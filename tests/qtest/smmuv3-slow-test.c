@@ -1047,6 +1047,7 @@ static void test_dead(const void *opaque)
     bool known = opaque;
     uint32_t at;
     uint64_t calls;
+    QDict *event;
     HostGuest *g;
     Bed *bed;
 
@@ -1079,6 +1080,11 @@ static void test_dead(const void *opaque)
     }
     g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS), ==,
                     SMMU_CERROR_ABT << 24 | at);
+    /* QMP was told before, so that an answer comes after that */
+    query(bed);
+    event = qtest_qmp_event_ref(g->qts, "SMMUV3_INVALIDATIONS_LOST");
+    g_assert_nonnull(event);
+    qobject_unref(event);
     for (unsigned dev = 0; dev < N_DEVS; dev++) {
         host_check_faults(g, dev, HOST_VA);
     }
