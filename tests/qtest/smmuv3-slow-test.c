@@ -1118,15 +1118,16 @@ static void test_dead(const void *opaque)
 
 /*
  * Events before a CMD_SYNC: QEMU is in a call, and the main loop cannot read
- * the event meanwhile
+ * the event meanwhile. Nor can it afterwards, because another call follows the
+ * CMD_SYNC. @ste: not by a command about a CD
  */
-static void *sync_msi(void *opaque)
+static void *kick(void *opaque)
 {
-    smmu_sync_msi(opaque, 0);
+    smmu_kick(opaque, 0);
     return NULL;
 }
 
-static void test_events(void)
+static void test_events(const void *ste)
 {
     static const HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
@@ -1149,20 +1150,30 @@ static void test_events(void)
         uint32_t *record = host_ram(g, g->smmu[0].eventq + 32 * events++);
 
         control(&bed, "zero");
-        control(&bed, "fail " INVALIDATE "~hold");
+        control(&bed, "fail " INVALIDATE ":1~hold");
+        /* A CFGI_STE comes after a call, and causes one */
+        control(&bed, ste && !n ? "fail " INVALIDATE ":3~hold"
+                                : "fail " INVALIDATE ":2~hold");
         smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
         if (!n) {
-            smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0)));
+            smmu_cmd(g, 0, ste ? CMD_CFGI_STE(host_sid(g, 0))
+                               : CMD_CFGI_CD_ALL(host_sid(g, 0)));
         }
-        guest = g_thread_new("guest", sync_msi, g);
+        smmu_cmd(g, 0, CMD_SYNC);
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(2));
+        smmu_cmd(g, 0, CMD_SYNC);
+        guest = g_thread_new("guest", kick, g);
         wait_until_held(&bed, 1);
         qobject_unref(host_control(g, "event dma0 0x%x 0 0x%x 0",
                                    F_TRANSLATION, 0x1000));
         g_assert_cmphex(qatomic_read(record), ==, 0);
-        release(&bed);
-        g_thread_join(guest);
+        control(&bed, "release");
+        wait_until_held(&bed, 2);
         g_assert_cmphex(le32_to_cpu(qatomic_read(record)) & 0xff, ==,
                         F_TRANSLATION);
+        release(&bed);
+        g_thread_join(guest);
+        wait_until_consumed(&bed);
         g_assert_cmphex(smmu_read(g, 0, SMMU_EVENTQ_PROD), ==, events);
     }
     host_finish(g);
@@ -1217,6 +1228,9 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/plug-dead", test_plug_dead);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
     qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
-    qtest_add_func("/smmuv3-slow/events-before-sync", test_events);
+    qtest_add_data_func("/smmuv3-slow/events-before-sync/cd", NULL,
+                        test_events);
+    qtest_add_data_func("/smmuv3-slow/events-before-sync/ste", "ste",
+                        test_events);
     return g_test_run();
 }
