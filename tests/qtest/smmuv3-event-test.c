@@ -188,6 +188,32 @@ static void drain_queue(HostGuest *g, unsigned want)
 }
 
 /*
+ * While the guest's queue is full, and events wait in the host, QEMU does not
+ * look at them again and again.
+ */
+static void test_full(void)
+{
+    unsigned before;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    raise_events(g, 0, F_TRANSLATION, 0, EVENTQ_SLOTS + 10);
+    for (int n = 0; smmu_read(g, 0, SMMU_EVENTQ_PROD) != EVENTQ_SLOTS; n++) {
+        g_assert_cmpint(n, <, 10000);
+        g_usleep(1000);
+    }
+    before = host_cpu_time(g);
+    g_usleep(1000 * 1000);
+    g_assert_cmpuint(host_cpu_time(g) - before, <, 100);
+    drain_queue(g, EVENTQ_SLOTS + 10);
+    g_assert_false(smmu_event_overflow(g, 0));
+    host_finish(g);
+}
+
+/*
  * Events that do not fit into the full queue wait in the host, which has room
  * for 4096. More events are an overflow, which is no global error.
  */
@@ -1401,6 +1427,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/fault", test_fault);
     qtest_add_func("/smmuv3-event/substream", test_substream);
     qtest_add_func("/smmuv3-event/types", test_types);
+    qtest_add_func("/smmuv3-event/full", test_full);
     qtest_add_func("/smmuv3-event/overflow", test_overflow);
     qtest_add_func("/smmuv3-event/stopped", test_stopped);
     qtest_add_func("/smmuv3-event/bad-indexes", test_nonsense);
