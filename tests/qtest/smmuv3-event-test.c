@@ -1098,7 +1098,7 @@ static void test_irq_disable(void)
     const HostGuestConfig config = {
         .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2, .dev = { {}, { 1 } },
     };
-    uint64_t gerror, registers;
+    uint64_t gerror, eventq, registers;
     HostGuest *g;
 
     if (host_skipped()) {
@@ -1122,6 +1122,23 @@ static void test_irq_disable(void)
                         smmu_read(g, 0, SMMU_GERRORN), ==, 1);
         g_assert_cmphex(take_message(g, gerror), ==, enabled ? 2 : 0);
         smmu_ack(g, 0);
+        g_assert_cmphex(smmu_read(g, 1, SMMU_GERROR), ==, 0);
+    }
+    /* The same with the interrupt of the event queue */
+    smmu_write(g, 0, SMMU_IRQ_CTRL, 0);
+    eventq = host_alloc(g, 4096);
+    smmu_write64(g, 0, SMMU_EVENTQ_IRQ_CFG, eventq);
+    smmu_write(g, 0, SMMU_EVENTQ_IRQ_CFG + 8, 3);
+    *smmu_ste(g, 0, host_sid(g, 0)) = cpu_to_le64(STE_V | 6ull << 1);
+    for (unsigned enabled = 0; enabled < 2; enabled++) {
+        smmu_write(g, 0, SMMU_IRQ_CTRL, 1 << 2);
+        smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
+        smmu_cmd(g, 1, CMD_SYNC_MSI(registers + SMMU_CMDQ_PROD,
+                                    g->smmu[0].prod));
+        smmu_cmd(g, 1, CMD_SYNC_MSI(registers + SMMU_IRQ_CTRL, enabled << 2));
+        smmu_sync_ok(g, 1);
+        expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+        g_assert_cmphex(take_message(g, eventq), ==, enabled ? 3 : 0);
         g_assert_cmphex(smmu_read(g, 1, SMMU_GERROR), ==, 0);
     }
     host_finish(g);
