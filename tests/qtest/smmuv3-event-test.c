@@ -1438,6 +1438,37 @@ static void test_hostile_msi(void)
     host_finish(g);
 }
 
+/* A message into the SMMU's own registers, also from QEMU's main loop */
+static void test_own_registers(const void *smmu_args)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = smmu_args,
+    };
+    static const unsigned regs[] = {
+        SMMU_CR2, SMMU_GBPA, SMMU_IRQ_CTRL, SMMU_STRTAB_BASE,
+        SMMU_EVENTQ_BASE, SMMU_CMDQ_BASE, SMMU_CMDQ_PROD, SMMU_CR0,
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    for (unsigned n = 0; n < ARRAY_SIZE(regs); n++) {
+        uint32_t value = smmu_read(g, 0, regs[n]);
+
+        smmu_cmd(g, 0, CMD_SYNC_MSI(g->smmu[0].base + regs[n], ~value));
+        smmu_sync_ok(g, 0);
+        g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR) ^
+                        smmu_read(g, 0, SMMU_GERRORN), ==, 1 << 4);
+        smmu_write(g, 0, SMMU_GERRORN, smmu_read(g, 0, SMMU_GERROR));
+        g_assert_cmphex(smmu_read(g, 0, regs[n]), ==,
+                        regs[n] == SMMU_CMDQ_PROD ? g->smmu[0].prod : value);
+    }
+    host_finish(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -1455,6 +1486,10 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/slow-free", test_slow_free);
     qtest_add_func("/smmuv3-event/msi", test_msi);
     qtest_add_func("/smmuv3-event/hostile-msi", test_hostile_msi);
+    qtest_add_data_func("/smmuv3-event/own-registers/trap", NULL,
+                        test_own_registers);
+    qtest_add_data_func("/smmuv3-event/own-registers/main-loop",
+                        ",x-drain-us=0", test_own_registers);
     qtest_add_func("/smmuv3-event/wires", test_wires);
     qtest_add_func("/smmuv3-event/irq-enable", test_irq_enable);
     qtest_add_func("/smmuv3-event/irq-disable", test_irq_disable);
