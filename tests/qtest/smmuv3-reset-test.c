@@ -326,6 +326,53 @@ static void test_for_ever(void)
 }
 
 /*
+ * A device is busy for so long that QEMU tries seldom. Another one, which is
+ * busy for a moment only, does not wait for that.
+ */
+static void test_two(void)
+{
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2, .device = "ats=1",
+    };
+    uint64_t got = 0;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_expect(g, SAID_CANNOT_MOVE);
+    host_enable(g, 0);
+    for (unsigned dev = 0; dev < 2; dev++) {
+        host_set_ste(g, dev, STE_S1(host_one_page_cd(g, 1 + dev,
+                                                     host_new_page(g, dev))));
+    }
+    host_resets(g, "dma0", true);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 3, host_new_page(g, 3))));
+    for (int n = 0; n < 10; n++) {
+        uint64_t tries = host_counter(g, "group.busy");
+
+        qobject_unref(host_control(g, "advance 6000000"));
+        for (int i = 0; host_counter(g, "group.busy") == tries; i++) {
+            g_assert_cmpint(i, <, 10000);
+            smmu_read(g, 0, SMMU_GERRORN);
+            g_usleep(1000);
+        }
+    }
+    host_resets(g, "dma1", true);
+    host_set_ste(g, 1, STE_S1(host_one_page_cd(g, 4, host_new_page(g, 4))));
+    host_resets(g, "dma1", false);
+    for (int n = 0; !host_dma_read64(g, 1, HOST_VA, &got); n++) {
+        g_assert_cmpint(n, <, 300);
+        g_usleep(10 * 1000);
+    }
+    g_assert_cmphex(got, ==, 4);
+    host_resets(g, "dma0", false);
+    comes_to_read(g, 0, HOST_VA, 3);
+    host_finish(g);
+}
+
+/*
  * Many resets by the host, at any moment, against as many STEs of the guest
  * and resets by the guest
  */
@@ -540,6 +587,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-reset/smmuen", test_smmuen);
     qtest_add_func("/smmuv3-reset/plug", test_plug);
     qtest_add_func("/smmuv3-reset/for-ever", test_for_ever);
+    qtest_add_func("/smmuv3-reset/two", test_two);
     qtest_add_func("/smmuv3-reset/soak", test_soak);
     qtest_add_func("/smmuv3-reset/ignored", test_ignored_reset);
     qtest_add_func("/smmuv3-reset/messages", test_messages);
