@@ -171,7 +171,7 @@ static void fixture_free(Fixture *f)
 static bool is_slow(Fixture *f)
 {
     QDict *smmu = host_query(f->g, 0);
-    QDict *host = qdict_get_qdict(smmu, "host");
+    QDict *host = qdict_get_qdict(qdict_get_qdict(smmu, "accel"), "host");
     bool slow = host && qdict_get_bool(host, "slow");
 
     qobject_unref(smmu);

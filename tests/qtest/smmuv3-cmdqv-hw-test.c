@@ -351,30 +351,6 @@ static void wait_for_hardware(CmdqvBed *bed)
     }
 }
 
-/* The CPU time of QEMU until now, in ms; the resolution is mostly 10 ms */
-static uint64_t cpu_ms(HostGuest *g)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat",
-                                            (int)qtest_pid(g->qts));
-    g_autofree char *text = NULL;
-    unsigned long user, system;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    /* Behind the name, which ends with the last ')' */
-    g_assert_cmpint(sscanf(strrchr(text, ')'), ") %*c %*s %*s %*s %*s %*s %*s "
-                           "%*s %*s %*s %*s %lu %lu", &user, &system), ==, 2);
-    return (user + system) * 1000 / sysconf(_SC_CLK_TCK);
-}
-
-/* Nothing happens, so QEMU sleeps */
-static void check_sleeps(HostGuest *g)
-{
-    uint64_t before = cpu_ms(g);
-
-    g_usleep(500000);
-    g_assert_cmpuint(cpu_ms(g) - before, <, 100);
-}
-
 /*
  * The last device goes and comes: the queues go on where they are.  QEMU
  * invalidates everything once when it goes, which also completes what the
@@ -401,7 +377,7 @@ static void test_plug(const void *slow)
         g_assert_false(in_hardware(bed));
         cmdqv_run_ok(bed, n % N_QUEUES, CMD_TLBI_NH_ASID(1));
         if (!n) {
-            check_sleeps(bed->g);
+            host_check_rests(bed->g);
         }
         error = host_guest_plug(bed->g, 0);
         g_assert_cmpstr(error, ==, NULL);

@@ -193,7 +193,6 @@ static void drain_queue(HostGuest *g, unsigned want)
  */
 static void test_full(void)
 {
-    unsigned before;
     HostGuest *g;
 
     if (host_skipped()) {
@@ -205,9 +204,7 @@ static void test_full(void)
         g_assert_cmpint(n, <, 10000);
         g_usleep(1000);
     }
-    before = host_cpu_time(g);
-    g_usleep(1000 * 1000);
-    g_assert_cmpuint(host_cpu_time(g) - before, <, 100);
+    host_check_rests(g);
     drain_queue(g, EVENTQ_SLOTS + 10);
     g_assert_false(smmu_event_overflow(g, 0));
     host_finish(g);

@@ -188,7 +188,8 @@ static void close_said(HostGuest *g)
     close(g->said);
 }
 
-unsigned host_cpu_time(HostGuest *g)
+/* In milliseconds, mostly a multiple of 10 */
+static unsigned cpu_time(HostGuest *g)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/stat",
                                             (int)qtest_pid(g->qts));
@@ -200,6 +201,14 @@ unsigned host_cpu_time(HostGuest *g)
     g_assert_cmpint(sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u"
                            " %*u %*u %*u %*u %u %u", &user, &system), ==, 2);
     return (user + system) * 1000 / sysconf(_SC_CLK_TCK);
+}
+
+void host_check_rests(HostGuest *g)
+{
+    unsigned before = cpu_time(g);
+
+    g_usleep(1000 * 1000);
+    g_assert_cmpuint(cpu_time(g) - before, <, 100);
 }
 
 /*
