@@ -821,8 +821,8 @@ static void test_contiguous(void)
 
 /*
  * QEMU has found an error, and has not reported it.  The hardware knows nothing
- * of it, so QEMU keeps the queues until then.  @opaque: "atc" is an error of the
- * next CMD_SYNC, and a thread finds "illegal".
+ * of it, so QEMU keeps the queues until then.  @opaque: "atc" is an error of
+ * the next CMD_SYNC, and a thread finds "illegal".
  */
 static void test_error_in_qemu(const void *opaque)
 {
