@@ -323,6 +323,13 @@ bool smmuv3_accel_job_run(SMMUv3AccelJob *job)
             invalidate_everything(job));
 }
 
+void smmuv3_accel_vsmmu_report_lost(const SMMUv3AccelVsmmu *vsmmu, int error)
+{
+    error_report("%s: the host SMMUv3 does not take invalidations (%s): its "
+                 "streams abort until the guest configures them again; see the "
+                 "host's log", vsmmu->name, strerror(-error));
+}
+
 unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
                               uint32_t *cons)
 {
@@ -345,10 +352,7 @@ unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
         (job->error || job->vsmmu.losses == vsmmu->losses)) {
         smmuv3_accel_vsmmu_invalidated(vsmmu, job->error);
         if (job->error && !reported) {
-            error_report("%s: the host SMMUv3 does not take invalidations "
-                         "(%s): its streams abort until the guest configures "
-                         "them again; see the host's log", vsmmu->name,
-                         strerror(-job->error));
+            smmuv3_accel_vsmmu_report_lost(vsmmu, job->error);
         }
     }
     if (job->result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {

@@ -244,7 +244,9 @@ static void complete_commands(SMMUv3State *s)
     }
     if (vsmmu->stale) {
         smmuv3_accel_refresh_all(s, SMMUV3_EDGE_RETRY);
-        smmuv3_accel_tell_sharers(s);
+        while (smmuv3_accel_tell_sharers(s)) {
+            /* another call to the host */
+        }
     }
 }
 

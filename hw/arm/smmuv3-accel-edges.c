@@ -289,31 +289,57 @@ GSList *smmuv3_accel_sharers(SMMUv3State *s)
     return sharers.list;
 }
 
-void smmuv3_accel_tell_sharers(SMMUv3State *s)
+/* Returns false if @other is stale from now on: it must not translate then */
+static bool resync_sharer(SMMUv3State *other)
+{
+    SMMUv3Accel *accel = other->accel_state;
+    int64_t start = get_clock();
+    int ret = smmuv3_accel_vsmmu_resync(&accel->vsmmu);
+
+    smmuv3_accel_slow_note_since(other, start);
+    if (ret) {
+        smmuv3_accel_vsmmu_report_lost(&accel->vsmmu, ret);
+        smmuv3_accel_tell_invalidations_lost(other);
+        smmuv3_accel_cmdq_note(&accel->cmdq, SMMUV3_ACCEL_FLUSH_FAILED);
+    }
+    return !ret;
+}
+
+/*
+ * @s is stale and parked.  If another vSMMU can invalidate everything, it does
+ * so for the VMID, and nothing stale is left that could hit.  Each that cannot
+ * is parked as well.  A job of one that was stale before may have begun too
+ * early to count.
+ */
+bool smmuv3_accel_tell_sharers(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
     g_autoptr(GSList) sharers = NULL;
 
     if (!accel->vsmmu.stale || accel->vsmmu.told) {
-        return;
+        return false;
     }
-    accel->vsmmu.told = true;
     sharers = smmuv3_accel_sharers(s);
     for (GSList *next = sharers; next; next = next->next) {
         SMMUv3State *other = next->data;
         SMMUv3AccelVsmmu *vsmmu = &other->accel_state->vsmmu;
-        bool was_stale = vsmmu->stale;
 
-        smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
-        vsmmu->told = true;
-        if (accel->vsmmu.slow) {
-            smmuv3_accel_slow_note_since(other, get_clock() -
-                                         SMMUV3_ACCEL_SLOW_CALL_NS);
+        if (!vsmmu->stale && resync_sharer(other)) {
+            accel->vsmmu.told = true;
+            return false;
         }
-        if (!was_stale) {
-            smmuv3_accel_refresh_all(other, SMMUV3_EDGE_RETRY);
+        if (smmuv3_accel_park_next(vsmmu)) {
+            return true;
         }
     }
+    for (GSList *next = sharers; next; next = next->next) {
+        SMMUv3State *other = next->data;
+
+        other->accel_state->vsmmu.losses++;
+        other->accel_state->vsmmu.told = true;
+    }
+    accel->vsmmu.told = true;
+    return false;
 }
 
 void smmuv3_accel_hear_of_sharers(SMMUv3State *s)
@@ -325,6 +351,10 @@ void smmuv3_accel_hear_of_sharers(SMMUv3State *s)
 
         if (other->accel_state->vsmmu.stale) {
             smmuv3_accel_vsmmu_invalidated(&s->accel_state->vsmmu, -ETIMEDOUT);
+        }
+        if (other->accel_state->vsmmu.slow) {
+            smmuv3_accel_slow_note_since(s, get_clock() -
+                                         SMMUV3_ACCEL_SLOW_CALL_NS);
         }
     }
 }

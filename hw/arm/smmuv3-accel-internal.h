@@ -188,11 +188,13 @@ void smmuv3_accel_refresh_pending(SMMUv3State *s);
 GSList *smmuv3_accel_sharers(SMMUv3State *s);
 
 /*
- * The streams of @s are parked, if it is stale: let those that share its stage
- * 2 invalidate everything before their streams go on.  Does so once, until @s
- * is no longer stale.
+ * If @s is stale, its streams are parked: see that nothing which it could not
+ * invalidate hits for those that share its stage 2.  Makes one call to the host
+ * at most.  Does so once, until @s is no longer stale.
+ *
+ * Returns: whether there is more to do, so that the caller must call again.
  */
-void smmuv3_accel_tell_sharers(SMMUv3State *s);
+bool smmuv3_accel_tell_sharers(SMMUv3State *s);
 
 /* The first stream of @s shares a stage 2: is one of the others stale? */
 void smmuv3_accel_hear_of_sharers(SMMUv3State *s);

@@ -179,13 +179,15 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
     if (vsmmu->n_streams == 1) {
         smmuv3_accel_cmdqv_host_gone(ep->smmu);
         smmuv3_accel_slow_cancel(ep->smmu);
-        vsmmu->ops->detach(stream->dev, NULL);
+        stream->detached = !vsmmu->ops->detach(stream->dev, NULL);
         if (vsmmu->slow && !ep->smmu->accel_props.share_stage2) {
             smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
         } else {
             smmuv3_accel_vsmmu_resync(vsmmu);
         }
-        smmuv3_accel_tell_sharers(ep->smmu);
+        while (smmuv3_accel_tell_sharers(ep->smmu)) {
+            /* another call to the host */
+        }
         smmuv3_accel_eventq_stop(ep->smmu);
     }
     smmuv3_accel_stream_fini(stream);

@@ -241,18 +241,19 @@ static void slow_bh(void *opaque)
     if (!slow->parking) {
         return;
     }
-    /* The vSMMU became stale during the job, which is no reason to give up */
-    if (accel->vsmmu.stale && slow->restore && !slow->failed) {
+    /* Something was lost during the job, which is no reason to give up */
+    if (accel->vsmmu.stale && !slow->failed &&
+        (slow->restore || slow->resync)) {
         start_job(s);
         return;
     }
-    if (accel->vsmmu.stale && smmuv3_accel_park_next(&accel->vsmmu)) {
+    if (accel->vsmmu.stale && (smmuv3_accel_park_next(&accel->vsmmu) ||
+                               smmuv3_accel_tell_sharers(s))) {
         qemu_bh_schedule(slow->bh);
         return;
     }
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
-        smmuv3_accel_tell_sharers(s);
     } else if (slow->restore) {
         smmuv3_accel_refresh_pending(s);
     }
@@ -309,6 +310,20 @@ static void recover_later(SMMUv3State *s)
     qemu_bh_schedule(slow->bh);
 }
 
+/* Returns false if it takes too long for now */
+static bool tell_sharers_now(SMMUv3State *s, bool finish)
+{
+    int64_t start = get_clock();
+
+    while (smmuv3_accel_tell_sharers(s)) {
+        if (!finish && smmuv3_accel_vsmmu_must_stop(&s->accel_state->vsmmu,
+                                                    start)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
 {
     SMMUv3Accel *accel = s->accel_state;
@@ -331,14 +346,13 @@ static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
             note_time(accel, get_clock(), SMMUV3_ACCEL_SLOW_CALL_NS);
         }
     } while (finish && result & SMMUV3_ACCEL_FLUSH_AGAIN);
-    if (result & SMMUV3_ACCEL_FLUSH_AGAIN) {
+    if (result & SMMUV3_ACCEL_FLUSH_AGAIN || !tell_sharers_now(s, finish)) {
         queue->error = error;
         recover_later(s);
         return SMMU_CERROR_NONE;
     }
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
-        smmuv3_accel_tell_sharers(s);
     }
     return error;
 }

@@ -155,7 +155,10 @@ int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
 SMMUv3HostCmd *smmuv3_accel_vsmmu_everything(SMMUv3AccelVsmmu *vsmmu,
                                              unsigned *n);
 
-/* All of these were issued, or one failed with @error, so @vsmmu is stale */
+/*
+ * All of these were issued; or one failed, or will not be tried for now, with
+ * @error, so @vsmmu is stale
+ */
 void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error);
 
 /**

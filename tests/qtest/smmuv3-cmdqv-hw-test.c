@@ -977,9 +977,12 @@ static void test_between_fails_shared(void)
 
     host_expect(bed->g, SAID_CANNOT_MOVE);
     cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=EIO");
+    host_expect(bed->g, SAID_TAKES_NONE);
     cmdqv_set(bed->g, VINTF_INT_MASK, 0);
     host_check_faults(bed->g, 0, HOST_VA);
     host_check_faults(bed->g, 1, HOST_VA);
+    g_assert_cmpuint(smmu_sync(bed->g, 1), ==, SMMU_CERROR_ABT);
+    smmu_ack(bed->g, 1);
     cmdqv_control(bed, "fail clear");
     for (unsigned dev = 0; dev < 2; dev++) {
         smmu_cmd(bed->g, dev, CMD_CFGI_STE(host_sid(bed->g, dev)));
