@@ -244,9 +244,7 @@ static void complete_commands(SMMUv3State *s)
     }
     if (vsmmu->stale) {
         smmuv3_accel_refresh_all(s, SMMUV3_EDGE_RETRY);
-        while (smmuv3_accel_tell_sharers(s)) {
-            /* another call to the host */
-        }
+        smmuv3_accel_tell_sharers(s, true);
     }
 }
 

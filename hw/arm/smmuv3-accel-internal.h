@@ -184,26 +184,33 @@ void smmuv3_accel_retry_pending(SMMUv3State *s);
 /* The same now */
 void smmuv3_accel_refresh_pending(SMMUv3State *s);
 
-/* The SMMUs that share the stage 2 of @s, as a list that the caller frees */
-GSList *smmuv3_accel_sharers(SMMUv3State *s);
-
-/*
- * If @s is stale, its streams are parked: see that nothing which it could not
- * invalidate hits for those that share its stage 2.  Makes one call to the host
- * at most.  Does so once, until @s is no longer stale.
- *
- * Returns: whether there is more to do, so that the caller must call again.
- */
-bool smmuv3_accel_tell_sharers(SMMUv3State *s);
-
-/* The first stream of @s shares a stage 2: is one of the others stale? */
-void smmuv3_accel_hear_of_sharers(SMMUv3State *s);
-
 /* A bus has another number, which changes the StreamIDs of its devices */
 void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque);
 
 /* Move the streams of renumbered buses, before a command takes effect */
 void smmuv3_accel_refresh_renumbered(SMMUv3State *s);
+
+/*
+ * vSMMUs that share a stage 2 (smmuv3-accel-sharers.c)
+ */
+
+/* The SMMUs that share the stage 2 of @s, as a list that the caller frees */
+GSList *smmuv3_accel_sharers(SMMUv3State *s);
+
+/**
+ * smmuv3_accel_tell_sharers: nothing that @s could not invalidate may hit
+ * @s: if it is stale, its streams are parked
+ * @finish: however long it takes
+ *
+ * Sees to that for those that share its stage 2.  Does so once, until @s is no
+ * longer stale.  Without @finish no call to the host follows after 100 ms.
+ *
+ * Returns: false if there is more to do, so that the caller must call again.
+ */
+bool smmuv3_accel_tell_sharers(SMMUv3State *s, bool finish);
+
+/* The first stream of @s shares a stage 2: is one of the others stale? */
+void smmuv3_accel_hear_of_sharers(SMMUv3State *s);
 
 /*
  * The command queue (smmuv3-accel-cmdq.c)

@@ -185,9 +185,7 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
         } else {
             smmuv3_accel_vsmmu_resync(vsmmu);
         }
-        while (smmuv3_accel_tell_sharers(ep->smmu)) {
-            /* another call to the host */
-        }
+        smmuv3_accel_tell_sharers(ep->smmu, true);
         smmuv3_accel_eventq_stop(ep->smmu);
     }
     smmuv3_accel_stream_fini(stream);

@@ -248,7 +248,7 @@ static void slow_bh(void *opaque)
         return;
     }
     if (accel->vsmmu.stale && (smmuv3_accel_park_next(&accel->vsmmu) ||
-                               smmuv3_accel_tell_sharers(s))) {
+                               !smmuv3_accel_tell_sharers(s, false))) {
         qemu_bh_schedule(slow->bh);
         return;
     }
@@ -310,20 +310,6 @@ static void recover_later(SMMUv3State *s)
     qemu_bh_schedule(slow->bh);
 }
 
-/* Returns false if it takes too long for now */
-static bool tell_sharers_now(SMMUv3State *s, bool finish)
-{
-    int64_t start = get_clock();
-
-    while (smmuv3_accel_tell_sharers(s)) {
-        if (!finish && smmuv3_accel_vsmmu_must_stop(&s->accel_state->vsmmu,
-                                                    start)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
 {
     SMMUv3Accel *accel = s->accel_state;
@@ -346,7 +332,8 @@ static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
             note_time(accel, get_clock(), SMMUV3_ACCEL_SLOW_CALL_NS);
         }
     } while (finish && result & SMMUV3_ACCEL_FLUSH_AGAIN);
-    if (result & SMMUV3_ACCEL_FLUSH_AGAIN || !tell_sharers_now(s, finish)) {
+    if (result & SMMUV3_ACCEL_FLUSH_AGAIN ||
+        !smmuv3_accel_tell_sharers(s, finish)) {
         queue->error = error;
         recover_later(s);
         return SMMU_CERROR_NONE;
