@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A table of all opcodes: which are legal, which are forwarded, which of their
- * bits the host accepts, and what each bit depends on.  What a command does is
- * in smmuv3-accel-cmdq.c.
+ * bits the host accepts, and what each bit depends on.  The fields of a guest's
+ * own range invalidations too.  What a command does is in smmuv3-accel-cmdq.c.
  */
 
 #include "qemu/osdep.h"

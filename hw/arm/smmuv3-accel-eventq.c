@@ -5,7 +5,8 @@
  *
  * Records come from QEMU itself and from the host.  The host keeps its records
  * in a vEVENTQ while EVENTQEN is set.  QEMU reads none while the guest's queue
- * is full, or while the machine is stopped.  A loss sets EVENTQ_PROD.OVFLG.
+ * is full, or while the machine is stopped.  What is lost while the guest's
+ * queue is full toggles EVENTQ_PROD.OVFLG; of any other loss the user is told.
  * IHI 0070 7.2 and 7.4.
  */
 

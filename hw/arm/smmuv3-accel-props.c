@@ -2,6 +2,9 @@
  * Accelerated SMMUv3: properties, and which combinations are valid
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * All faults of a configuration are found and said at once, before the SMMU
+ * is realized.  What a host must have for it is in smmuv3-accel-caps.c.
  */
 
 #include "qemu/osdep.h"

@@ -14,7 +14,7 @@
  * So the guest's doorbell gets the address of the window.  Then stage 1 maps
  * the window one to one, and the write finds the physical doorbell.  Neither
  * guest nor host takes notice: both learn addresses from ACPI or the device
- * tree.
+ * tree.  virt-smmuv3-acpi.c describes the window to the guest, as RMRs.
  *
  *              without               with
  * distributor  0x08000000            0x08080000
