@@ -11,25 +11,31 @@
 #include "qapi/error.h"
 #include "iommufd-check.h"
 
-bool vfio_iommufd_check_iommu(const char *sysfs_path, Error **errp)
+void vfio_iommufd_explain_open(Error **errp, const VFIODevice *vbasedev)
 {
-    g_autofree char *group = g_strdup_printf("%s/iommu_group", sysfs_path);
-    g_autofree char *file = g_strdup_printf("%s/name", group);
+    g_autofree char *group = g_build_filename(vbasedev->sysfsdev,
+                                              "iommu_group", NULL);
+    g_autofree char *file = g_build_filename(group, "name", NULL);
+    g_autofree char *vfio_dev = g_build_filename(vbasedev->sysfsdev, "vfio-dev",
+                                                 NULL);
     g_autofree char *name = NULL;
 
+    if (vbasedev->mdev) {
+        return;
+    }
     if (access(group, F_OK)) {
-        error_setg(errp, "the device has no IOMMU in the host: %s has no "
-                   "iommu_group; is the SMMU off in the host's firmware "
-                   "settings, or its driver not in the kernel?", sysfs_path);
-        return false;
+        error_prepend(errp, "the device has no IOMMU in the host: %s has no "
+                      "iommu_group; is the SMMU off in the host's firmware "
+                      "settings, or its driver not in the kernel? ",
+                      vbasedev->sysfsdev);
+    } else if (g_file_get_contents(file, &name, NULL, NULL) &&
+               g_str_has_prefix(name, "vfio-noiommu")) {
+        error_prepend(errp, "the device has no IOMMU in the host: its group is "
+                      "'vfio-noiommu', which cannot be assigned: ");
+    } else if (access(vfio_dev, F_OK)) {
+        error_prepend(errp, "is the device bound to vfio-pci, and does the "
+                      "host's kernel have CONFIG_VFIO_DEVICE_CDEV? ");
     }
-    if (g_file_get_contents(file, &name, NULL, NULL) &&
-        g_str_has_prefix(name, "vfio-noiommu")) {
-        error_setg(errp, "the device has no IOMMU in the host: its group is "
-                   "'vfio-noiommu', which cannot be assigned");
-        return false;
-    }
-    return true;
 }
 
 void vfio_iommufd_explain_bind(Error **errp, int err)

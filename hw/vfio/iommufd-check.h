@@ -12,13 +12,14 @@
 typedef struct VFIODevice VFIODevice;
 
 /**
- * vfio_iommufd_check_iommu: has a device an IOMMU?
- * @sysfs_path: the device's directory in sysfs
- * @errp: what to look for in the host
+ * vfio_iommufd_explain_open: say why a device may have no file to open
+ * @errp: of the attempt; prepended to
+ * @vbasedev: the device, named by its directory in sysfs
  *
- * VFIO can give a device a group without one (vfio-noiommu).
+ * VFIO can give a device a group without an IOMMU.  It does so for each
+ * mediated device, which needs none.  Of that nothing is said.
  */
-bool vfio_iommufd_check_iommu(const char *sysfs_path, Error **errp);
+void vfio_iommufd_explain_open(Error **errp, const VFIODevice *vbasedev);
 
 /**
  * vfio_iommufd_explain_bind: say why the kernel may have refused to bind

@@ -198,27 +198,42 @@ static const HostErrorRow host_error_rows[] = {
     { "mediated-last", "", "", "", "fd=100,sysfsdev=%s/mdev " SMMU ",accel=on",
       { "vfio-pci 'v0' is a mediated device, which has no stage 1 in the "
         "host's IOMMU: put it on a root complex without accel=on" } },
+    { "mediated-by-sysfs", "", "", "", "sysfsdev=%s/mdev",
+      { ": vfio mdev: vfio /",
+        "/mdev/vfio-dev: Failed to open /dev/vfio/devices/vfio65535" } },
     { "sysfs-no-cdev", "", "", NULL, "sysfsdev=%s/nocdev",
       { "is the device bound to vfio-pci, and does the host's kernel have "
         "CONFIG_VFIO_DEVICE_CDEV?" } },
 };
 
-/* Four devices as sysfs shows them; the model has none of these files */
+/*
+ * Four devices as sysfs shows them; the model has none of these files.  Linux
+ * puts each mediated device into a group of this name, too
+ * (vfio_register_emulated_iommu_dev()).
+ */
 static void make_sysfs(const char *dir)
 {
+    static const char noiommu[] = "vfio-noiommu\n";
     g_autofree char *plain = g_build_filename(dir, "plain", NULL);
     g_autofree char *fake = g_build_filename(dir, "noiommu/iommu_group", NULL);
     g_autofree char *name = g_build_filename(fake, "name", NULL);
     g_autofree char *group = g_build_filename(dir, "nocdev/iommu_group", NULL);
     g_autofree char *mdev = g_build_filename(dir, "mdev/iommu_group", NULL);
     g_autofree char *bus = g_build_filename(dir, "mdev/subsystem", NULL);
+    g_autofree char *mdev_name = g_build_filename(mdev, "name", NULL);
+    g_autofree char *cdev = g_build_filename(dir, "mdev/vfio-dev/vfio65535",
+                                             NULL);
+    g_autofree char *number = g_build_filename(cdev, "dev", NULL);
 
     g_assert(!g_mkdir_with_parents(plain, 0755) &&
              !g_mkdir_with_parents(fake, 0755) &&
              !g_mkdir_with_parents(group, 0755) &&
              !g_mkdir_with_parents(mdev, 0755) &&
+             !g_mkdir_with_parents(cdev, 0755) &&
              !symlink("/sys/bus/mdev", bus) &&
-             g_file_set_contents(name, "vfio-noiommu\n", -1, NULL));
+             g_file_set_contents(number, "511:65535\n", -1, NULL) &&
+             g_file_set_contents(name, noiommu, -1, NULL) &&
+             g_file_set_contents(mdev_name, noiommu, -1, NULL));
 }
 
 static void remove_tree(const char *dir)
