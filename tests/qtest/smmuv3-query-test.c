@@ -81,6 +81,18 @@ static void check_str(const QDict *dict, const char *key, const char *want)
     g_assert_cmpstr(qdict_get_try_str(dict, key), ==, want);
 }
 
+/* `info smmuv3` says so to a person, too; \n as the monitor's end of a line */
+static void human_says(HostGuest *g, const char *want)
+{
+    g_autofree char *text = qtest_hmp(g->qts, "info smmuv3");
+    g_auto(GStrv) lines = g_strsplit(text, "\r\n", -1);
+    g_autofree char *unix_text = g_strjoinv("\n", lines);
+
+    if (!strstr(unix_text, want)) {
+        g_error("no \"%s\" in:\n%s", want, unix_text);
+    }
+}
+
 /*
  * Streams
  */
@@ -252,6 +264,10 @@ static void test_queues(void)
     check_queue(g, "cmdq", true, s->cmdq, 1 << HOST_CMDQ_LOG2, 2, 6,
                 4 | SMMU_CERROR_ILL << 24);
     check_cmdq_error(g, SMMU_CERROR_ILL);
+    human_says(g, ", PROD 0x6, CONS 0x1000004, error 1\n  eventq: enabled, 1 "
+               "of 128 used, at 0x");
+    human_says(g, "  vcmdq0: disabled, 0 of 1 used, at 0x0, PROD 0x0, CONS 0x0"
+               "\n");
     smmu_ack(g, 0);
     host_finish(g);
 }
@@ -289,6 +305,13 @@ static const Case cases[] = {
         { "IDR3.RIL", "off", 1, 0, "property" },
         { "IDR5.OAS", "44", 48, 44, "property" },
         { "IDR1.SSIDSIZE", "4", 12, 4, "property" },
+        { "IDR0.ATS", "off", -1, 0, "property" },
+    } },
+    { "just-enough", "ril=1\noas=4\nssidsize=4",
+      ",ril=on,oas=44,ssidsize=4,ats=off", false, {
+        { "IDR3.RIL", "on", 1, 1, "property" },
+        { "IDR5.OAS", "44", 44, 44, "property" },
+        { "IDR1.SSIDSIZE", "4", 4, 4, "property" },
         { "IDR0.ATS", "off", -1, 0, "property" },
     } },
     { "baseline", NULL, ",oas=48", true, {
@@ -367,6 +390,10 @@ static void test_share(void)
                 g_assert_cmpstr(qstring_get_str(path), ==,
                                 i ? "/machine/peripheral/s0" :
                                     "/machine/peripheral/s1");
+                human_says(g, i ? "\n  shares its stage 2 with "
+                                  "/machine/peripheral/s0\n" :
+                                  "\n  shares its stage 2 with "
+                                  "/machine/peripheral/s1\n");
             }
         }
         g_assert_cmpint(qdict_get_int(host[0], "stage2") ==
@@ -440,6 +467,9 @@ static void test_host(void)
                         rows[i].repeats);
         g_assert_false(qdict_get_bool(host, "slow"));
         g_assert_false(qdict_get_bool(host, "stale"));
+        g_assert_cmpuint(qlist_size(qdict_get_qlist(host, "idr")), ==, 6);
+        human_says(g, rows[i].repeats ? " bits, repeats invalidations\n" :
+                                        " bits\n");
         qobject_unref(smmu);
         host_finish(g);
     }
@@ -480,6 +510,10 @@ static void test_ats(void)
                         ==, steps[i].enabled);
         g_assert_false(qdict_get_bool(stream_of(smmu, "dev1"), "ats"));
         g_assert_false(qdict_get_bool(stream_of(smmu, "dev1"), "ats-enabled"));
+        human_says(g, steps[i].enabled ? " moves, ATS on\n" :
+                                         " moves, ATS off\n");
+        human_says(g, " dev1: abort (cause ste-invalid, edge smmuen), 2 moves"
+                   "\n");
         qobject_unref(smmu);
     }
     host_finish(g);
@@ -590,6 +624,7 @@ static void test_slow(void)
         g_assert_cmpuint(qdict_get_int(stats_of(smmu), "jobs"), ==, jobs);
         g_assert_true(qdict_get_bool(qdict_get_qdict(accel_of(smmu), "host"),
                                      "slow"));
+        human_says(g, " bits, slow\n");
         qobject_unref(smmu);
     }
     host_finish(g);
@@ -621,6 +656,10 @@ static void test_reads(void)
                     counter(b, "register-reads", "EVENTQ_PROD"), !direct);
         CHECK_ADDED(counter(a, "register-reads", "other"),
                     counter(b, "register-reads", "other"), direct ? 0 : 2);
+        if (!direct) {
+            human_says(g, "\n  register reads that exit: CMDQ_CONS 1, "
+                       "EVENTQ_PROD 1, other ");
+        }
         qobject_unref(before);
         qobject_unref(after);
         host_finish(g);
@@ -684,6 +723,8 @@ static void test_stream_error(void)
     g_assert_true(qdict_get_bool(stream, "pending"));
     g_assert_nonnull(strstr(qdict_get_str(stream, "last-error"),
                             strerror(EIO)));
+    human_says(g, " dev0: abort (cause ste, edge cfgi-ste), wanted: bypass, 3 "
+               "moves, pending\n    last error: ");
     qobject_unref(smmu);
 
     /* It refuses the abort too */
@@ -798,6 +839,7 @@ static void test_invalidations(void)
     check_str(stream, "edge", "recovery");
     g_assert_true(qdict_get_bool(qdict_get_qdict(accel_of(smmu), "host"),
                                  "stale"));
+    human_says(g, " bits, has lost invalidations\n");
     g_assert_cmpuint(qdict_get_int(stats_of(smmu), "host-call-errors"), >=, 2);
     g_assert_cmpuint(qdict_get_int(stats_of(smmu), "invalidated-all"), >=, 1);
     qobject_unref(smmu);
@@ -854,6 +896,7 @@ static void test_events(void)
     g_assert_cmpuint(counter(stats_of(smmu), "events", "F_TRANSLATION"), ==,
                      slots);
     g_assert_cmpuint(qdict_get_int(stats_of(smmu), "overflows"), ==, 1);
+    human_says(g, "\n  records: F_TRANSLATION 128\n");
     g_assert_cmpuint(qdict_get_int(host_find(smmu, "queues", "name", "eventq"),
                                    "used"), ==, slots);
     qobject_unref(smmu);
@@ -944,6 +987,7 @@ static void test_msi_faults(void)
                                            "msi-faults"), ==, seen > 0);
             qobject_unref(smmu);
             if (seen == n) {
+                human_says(g, n ? " moves, MSIs fault\n" : " moves\n");
                 break;
             }
             g_assert_cmpint(i, <, 10000);
@@ -961,30 +1005,32 @@ static void test_msi_faults(void)
 static void test_human(void)
 {
     static const char *const want[] = {
-        "arm-smmuv3 s0: accel=on, bus pcie.0, SMMUEN=1\r\n",
+        "arm-smmuv3 s0: accel=on, bus pcie.0, SMMUEN=1\n",
         "  cmdq: enabled, 0 of 256 used, at 0x",
         "  eventq: enabled, 0 of 128 used, at 0x",
         "  host: iommufd iommufd0, stage 2 HWPT ",
-        "    IDR3.RIL       0  by property, host has 1, ril=off\r\n",
-        " dev0: translate (cause ste, edge cfgi-ste), ",
-        "  host's events: open\r\n",
-        "  commands: ",
-        "TLBI_NSNH_ALL 1",
+        ", addresses of 48 bits\n  host's IDR0 to IDR5: 0x",
+        "  capabilities:\n    IDR0.ATS       0  by host, ats=auto\n",
+        "    IDR3.RIL       0  by property, host has 1, ril=off\n",
+        "    IDR5.GRAN64K   1  by host, host has 1\n",
+        " dev0: translate (cause ste, edge cfgi-ste), 3 moves\n",
+        "  host's events: open\n",
+        "  commands: CFGI_STE 1, CFGI_STE_RANGE 1, TLBI_NSNH_ALL 1, SYNC 2\n",
+        "  register writes that exit: CMDQ_PROD ",
+        ", other ",
         "  calls to the host, by commands: <2: ",
-        "  host call errors 0, all invalidated 0, jobs 0, retries 0\r\n",
+        "  drains, by microseconds: <",
+        "  host call errors 0, all invalidated 0, jobs 0, retries 0\n"
+        "  event queue overflows 0, events lost 0, MSI faults 0\n",
     };
-    g_autofree char *text = NULL;
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
     g = start_translating("ril=1", ",ril=off");
-    text = qtest_hmp(g->qts, "info smmuv3");
     for (unsigned i = 0; i < ARRAY_SIZE(want); i++) {
-        if (!strstr(text, want[i])) {
-            g_error("no \"%s\" in:\n%s", want[i], text);
-        }
+        human_says(g, want[i]);
     }
     host_finish(g);
 }
