@@ -104,11 +104,12 @@ check-mutants: build/config.mak
 	@scripts/mutants
 	@scripts/mutate
 
-# 40 of the generated mutants, drawn anew: make check-sample SAMPLE=100
+# 40 of the generated mutants, drawn anew: make check-sample SAMPLE=100 LEAST=90
 SAMPLE = 40
+LEAST =
 check-sample: build/config.mak
 	@$(STEP) $(BASE) pristine model
-	@scripts/mutate --sample $(SAMPLE) --limit 60
+	@scripts/mutate --sample $(SAMPLE) --limit 60 $(if $(LEAST),--least $(LEAST))
 
 # lines and branches of ours that unit tests and qtests reach; the report is build/coverage.txt
 coverage: build/config.mak
