@@ -254,10 +254,13 @@ static bool invalidate_everything(SMMUv3AccelJob *job)
     return job->invalidated;
 }
 
-/* May a device have caused the error, by not answering? */
+/*
+ * May a device have caused the error, by not answering?  A search that goes on
+ * may have found it already, so that it is not among those that are left.
+ */
 static bool has_atc_inv(const SMMUv3AccelBatch *batch)
 {
-    for (unsigned i = batch->done; i < batch->n; i++) {
+    for (unsigned i = 0; i < batch->n; i++) {
         if (smmuv3_accel_cmd_is_atc_inv(&batch->cmd[i])) {
             return true;
         }

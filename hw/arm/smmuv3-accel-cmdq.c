@@ -35,9 +35,9 @@ static SMMUCmdError collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
 /*
  * The host knows a stream by the StreamID of its vDEVICE, if it has one.  A
  * device without ATS must get no ATC_INV, because it would not answer.  The
- * caller walks a list of streams, so this command may not stop the drain.
+ * batch has room, because the caller has asked for it or has flushed.
  */
-static SMMUCmdError collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
+static void collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
                                 const SMMUv3HostCmd *cmd)
 {
     SMMUv3AccelBatch *batch = &s->accel_state->batch;
@@ -47,12 +47,10 @@ static SMMUCmdError collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
     if (!stream->has_vdevice ||
         (smmuv3_accel_cmd_is_atc_inv(cmd) &&
          !smmuv3_accel_stream_caches(stream))) {
-        return SMMU_CERROR_NONE;
+        return;
     }
     smmuv3_accel_cmd_set_sid(&named, stream->vdevice_sid);
     smmuv3_accel_batch_add(batch, &named, q->cons & WRAP_INDEX_MASK(q));
-    return smmuv3_accel_batch_full(batch) ? smmuv3_accel_flush_now(s)
-                                          : SMMU_CERROR_NONE;
 }
 
 static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
@@ -61,17 +59,17 @@ static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
     SMMUCmdError error = smmuv3_accel_make_room(s);
     SMMUv3AccelStream *stream;
 
-    if (error || s->accel_state->slow.busy) {
+    if (error || smmuv3_accel_busy(s)) {
         return error;
     }
     s->accel_state->drain.queue->invalidated |=
         smmuv3_accel_cmd_is_atc_inv(cmd) ? SMMUV3_ACCEL_INVALIDATED_TLB :
                                            SMMUV3_ACCEL_INVALIDATED_CONFIG;
     for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
-         stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
-        error = collect_for(s, stream, cmd);
+         stream; stream = QLIST_NEXT(stream, next_of_sid)) {
+        collect_for(s, stream, cmd);
     }
-    return error;
+    return SMMU_CERROR_NONE;
 }
 
 /*
@@ -83,64 +81,62 @@ static SMMUCmdError collect_for_sid(SMMUv3State *s, uint32_t sid,
  * moves, the host invalidates them without being asked.  If not, it needs a
  * command.
  */
-static SMMUCmdError cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
+static void cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
 {
     SMMUv3AccelDecision before = stream->now;
     SMMUv3HostCmd cmd = smmuv3_accel_cmd_cfgi_cd_all(stream->vdevice_sid);
 
     smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
                                     SMMUV3_EDGE_CFGI_STE);
-    if (stream->now.action != SMMUV3_ACCEL_TRANSLATE ||
-        !smmuv3_accel_decision_equal(&before, &stream->now)) {
-        return SMMU_CERROR_NONE;
+    if (stream->now.action == SMMUV3_ACCEL_TRANSLATE &&
+        smmuv3_accel_decision_equal(&before, &stream->now)) {
+        collect_for(s, stream, &cmd);
     }
-    return collect_for(s, stream, &cmd);
 }
 
-static SMMUCmdError cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
+static void cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
 {
-    SMMUCmdError error = SMMU_CERROR_NONE;
     SMMUv3AccelStream *stream;
 
     for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
-         stream && !error; stream = QLIST_NEXT(stream, next_of_sid)) {
-        error = cfgi_ste(s, stream);
+         stream; stream = QLIST_NEXT(stream, next_of_sid)) {
+        cfgi_ste(s, stream);
     }
-    return error;
 }
 
 /* Look up each StreamID of the range, or each stream if these are fewer */
-static SMMUCmdError cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
+static void cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
 {
     SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
     uint32_t mask = MAKE_64BIT_MASK(0, range + 1);
-    SMMUCmdError error = SMMU_CERROR_NONE;
     SMMUv3AccelStream *stream;
 
     if (mask < vsmmu->n_streams) {
-        for (uint32_t i = 0; i <= mask && !error; i++) {
-            error = cfgi_ste_sid(s, (sid & ~mask) | i);
+        for (uint32_t i = 0; i <= mask; i++) {
+            cfgi_ste_sid(s, (sid & ~mask) | i);
         }
-        return error;
+        return;
     }
     QLIST_FOREACH(stream, &vsmmu->streams, next) {
-        if (!error && !((stream->sid ^ sid) & ~mask)) {
-            error = cfgi_ste(s, stream);
+        if (!((stream->sid ^ sid) & ~mask)) {
+            cfgi_ste(s, stream);
         }
     }
-    return error;
 }
 
-static SMMUCmdError cfgi(SMMUv3State *s, const Cmd *cmd)
+/* The batch is empty */
+static void cfgi(SMMUv3State *s, const Cmd *cmd)
 {
     smmuv3_accel_slow_resync(s);
-    if (s->accel_state->slow.busy) {
-        return SMMU_CERROR_NONE;
+    if (smmuv3_accel_busy(s)) {
+        return;
     }
     s->accel_state->cmdq.invalidated |= SMMUV3_ACCEL_INVALIDATED_CONFIG;
-    return CMD_TYPE(cmd) == SMMU_CMD_CFGI_STE ?
-           cfgi_ste_sid(s, CMD_SID(cmd)) :
-           cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
+    if (CMD_TYPE(cmd) == SMMU_CMD_CFGI_STE) {
+        cfgi_ste_sid(s, CMD_SID(cmd));
+    } else {
+        cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
+    }
 }
 
 void smmuv3_accel_cmdq_note(SMMUv3AccelQueue *queue, unsigned result)
@@ -254,7 +250,7 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
         return error;
     }
     error = smmuv3_accel_flush(s);
-    if (error || s->accel_state->slow.busy) {
+    if (error || smmuv3_accel_busy(s)) {
         return error;
     }
     switch (CMD_TYPE(cmd)) {
@@ -262,7 +258,8 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2],
         return smmuv3_accel_cmdq_sync(s);
     case SMMU_CMD_CFGI_STE:
     case SMMU_CMD_CFGI_STE_RANGE:
-        return cfgi(s, cmd);
+        cfgi(s, cmd);
+        return SMMU_CERROR_NONE;
     default:
         *caches_only = false;
         return SMMU_CERROR_NONE;
@@ -300,7 +297,7 @@ bool smmuv3_accel_drain_next(SMMUv3State *s, Cmd *cmd, unsigned *error)
         set_cmd(cmd, words);
         trace_smmuv3_cmdq_opcode(smmu_cmd_string(CMD_TYPE(cmd)));
         *error = carry_out(s, words, cmd, &caches_only);
-        if (*error || s->accel_state->slow.busy) {
+        if (*error || smmuv3_accel_busy(s)) {
             return false;
         }
         smmuv3_accel_drain_note(s, CMD_TYPE(cmd));

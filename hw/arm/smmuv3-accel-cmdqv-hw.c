@@ -20,6 +20,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "qemu/timer.h"
 #include "system/hostmem.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
@@ -159,7 +160,7 @@ void smmuv3_accel_cmdqv_hw_enter(SMMUv3State *s)
     unsigned n;
 
     if (cmdqv->hw || cmdqv->refused || cmdqv->broken || !vintf_of(s)->active ||
-        accel->slow.busy || accel->drain.running) {
+        smmuv3_accel_busy(s) || accel->drain.running) {
         return;
     }
     n = n_ready(cmdqv);
@@ -231,20 +232,18 @@ static void stop_queue(SMMUv3State *s, unsigned l)
 
 /*
  * The hardware may have read invalidations whose CMD_SYNC QEMU will read, which
- * waits for none of them (IHI 0070 4.7.3)
+ * waits for none of them (IHI 0070 4.7.3).  If the host cannot make up for them
+ * now, the queues wait until it has.
  */
 static void complete_commands(SMMUv3State *s)
 {
     SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
+    int64_t start = get_clock();
+    bool done = !vsmmu->slow && smmuv3_accel_vsmmu_try_resync(vsmmu);
 
-    if (vsmmu->slow) {
-        smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
-    } else {
-        smmuv3_accel_vsmmu_resync(vsmmu);
-    }
-    if (vsmmu->stale) {
-        smmuv3_accel_refresh_all(s, SMMUV3_EDGE_RETRY);
-        smmuv3_accel_tell_sharers(s, true);
+    smmuv3_accel_slow_note_since(s, start);
+    if (!done) {
+        smmuv3_accel_slow_everything(s);
     }
 }
 

@@ -45,7 +45,7 @@ static void publish_vcmdq(uint32_t *mem, const uint32_t *page0, bool writes)
 
         if (mem[reg] != value &&
             !(writes && smmuv3_accel_cmdqv_poll_is_written(reg * 4))) {
-            /* As said above */
+            /* After what has moved it */
             smp_wmb();
             qatomic_set(&mem[reg], value);
         }
@@ -135,7 +135,7 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2])
         return SMMU_CERROR_ILL;
     }
     error = smmuv3_accel_cmdq_forward(s, words, &local);
-    if (error || s->accel_state->slow.busy) {
+    if (error || smmuv3_accel_busy(s)) {
         return error;
     }
     if (!local) {
@@ -144,7 +144,7 @@ static SMMUCmdError carry_out(SMMUv3State *s, const uint64_t words[2])
     }
     /* A CMD_SYNC */
     error = smmuv3_accel_flush(s);
-    return error || s->accel_state->slow.busy ? error :
+    return error || smmuv3_accel_busy(s) ? error :
            smmuv3_accel_cmdq_sync(s);
 }
 
@@ -161,7 +161,7 @@ static SMMUCmdError drain(SMMUv3State *s, SMMUv3AccelQueue *queue)
         }
         trace_smmuv3_cmdq_opcode(smmu_cmd_string(extract64(words[0], 0, 8)));
         error = carry_out(s, words);
-        if (error || s->accel_state->slow.busy) {
+        if (error || smmuv3_accel_busy(s)) {
             return error;
         }
         smmuv3_accel_drain_note(s, extract64(words[0], 0, 8));

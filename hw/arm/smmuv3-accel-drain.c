@@ -68,8 +68,9 @@ static MemTxResult read_ahead(SMMUv3State *s)
 }
 
 /*
- * Look at the clock only after a command that took effect, and after LONG_DRAIN
- * others.  So what one CMD_SYNC waits for is mostly one call to the host.
+ * Look at the clock only after a command that took effect, be it in QEMU's own
+ * caches, and after LONG_DRAIN others.  So what one CMD_SYNC waits for is
+ * mostly one call to the host.
  */
 static bool time_is_up(SMMUv3State *s)
 {
@@ -106,7 +107,7 @@ void smmuv3_accel_drain_note(SMMUv3State *s, SMMUCommandType type)
 
     s->accel_state->stats.command[type]++;
     drain->worked = !s->accel_state->batch.n || type == SMMU_CMD_CFGI_STE ||
-                    type == SMMU_CMD_CFGI_STE_RANGE ||
+                    type == SMMU_CMD_CFGI_STE_RANGE || !drain->no_cache ||
                     ++drain->n >= LONG_DRAIN;
     if (drain->worked) {
         drain->n = 0;
@@ -144,7 +145,7 @@ bool smmuv3_accel_drain_start(SMMUv3State *s, SMMUv3AccelQueue *queue)
 {
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
-    if (drain->running || s->accel_state->slow.busy) {
+    if (drain->running || smmuv3_accel_busy(s)) {
         return false;
     }
     if (!s->accel_props.drain_us && !drain->in_bh) {
@@ -176,7 +177,7 @@ SMMUCmdError smmuv3_accel_drain_stop(SMMUv3State *s, SMMUCmdError error)
     trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
                               now - drain->start);
     /* The command that has caused @error comes again after the job */
-    return s->accel_state->slow.busy ? SMMU_CERROR_NONE : late ?: error;
+    return smmuv3_accel_busy(s) ? SMMU_CERROR_NONE : late ?: error;
 }
 
 /*

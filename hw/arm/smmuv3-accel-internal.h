@@ -4,9 +4,11 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The upper half knows SMMUv3State.  Its files are named after what the guest
- * sees: the device (smmuv3-accel.c), PCI (-pci), what moves a stream (-edges),
- * the queues (-cmdq, -cmdqv, -drain, -eventq), registers in memory (-regs-mem),
- * registers of a CMDQV (-tegra241).
+ * sees: the device (smmuv3-accel.c), its properties (-props), PCI (-pci), what
+ * moves a stream (-edges), the queues (-cmdq, -cmdqv, -cmdqv-poll, -cmdqv-hw,
+ * -drain, -eventq), registers in memory (-regs-mem), registers of a CMDQV
+ * (-tegra241); and after what else happens: a slow host (-slow), a shared
+ * stage 2 (-sharers), questions of a person (-query).
  * The lower half knows the interface to the host only.  Its files are named
  * after the objects of the host.
  *
@@ -45,13 +47,20 @@ typedef struct SMMUv3AccelEndpoint {
     bool msi_reported;              /* the user knows that its MSIs fault */
 } SMMUv3AccelEndpoint;
 
+/* Where a job is; all queues wait while it is somewhere */
+typedef enum SMMUv3AccelPhase {
+    SMMUV3_ACCEL_PHASE_NONE,
+    SMMUV3_ACCEL_PHASE_START,   /* the main loop will create a thread */
+    SMMUV3_ACCEL_PHASE_CALL,    /* the thread calls; without one, slow_bh() */
+    SMMUV3_ACCEL_PHASE_PARK,    /* streams have to move, one at a time */
+} SMMUv3AccelPhase;
+
 /* Calls that a thread makes, because the host is slow: smmuv3-accel-slow.c */
 typedef struct SMMUv3AccelSlow {
     int64_t until;              /* ns; 0 while the host is quick */
-    QEMUBH *bh;                 /* the thread is done, or there is more to do */
-    bool busy;                  /* all queues wait for the job */
+    QEMUBH *bh;                 /* takes the job to its next phase */
+    SMMUv3AccelPhase phase;
     SMMUv3AccelQueue *queue;    /* the one that the job is for */
-    bool parking;               /* the thread is done, streams have to move */
     bool abandoned;             /* the queue that the job is for is no more */
     bool resync;                /* the job invalidates everything */
     bool resynced;              /* for the command at CMDQ_CONS */
@@ -59,8 +68,8 @@ typedef struct SMMUv3AccelSlow {
     bool failed;                /* the job: not even everything goes */
     uint32_t cons;              /* its CONS when the job is complete */
     int64_t started;            /* ns */
-    GThread *thread;            /* while @busy and not @parking, if any */
-    SMMUv3AccelJob job;         /* the thread's, likewise */
+    GThread *thread;            /* in PHASE_CALL; NULL if there can be none */
+    SMMUv3AccelJob job;         /* the thread's in PHASE_CALL */
 } SMMUv3AccelSlow;
 
 typedef struct SMMUv3AccelCmdqv SMMUv3AccelCmdqv;
@@ -104,12 +113,18 @@ typedef struct SMMUv3Accel {
     int64_t events_tell_from;   /* ns; no event of QMP is sent before */
     QEMUTimer *events_close;    /* a vEVENTQ that could not be freed at once */
     unsigned events_close_ms;   /* 0 while there is none */
-    bool events_failed;         /* to be read, likewise */
-    unsigned events_expected;   /* a CMD_SYNC looks for some so many times */
+    bool events_failed;         /* the vEVENTQ could not be read */
+    unsigned events_expected;   /* so many CMD_SYNCs look for events first */
     uint8_t *reg_mem;           /* current registers, for the guest to read */
     EventNotifier zero_written; /* nothing waits for it */
     uint32_t zero_writes;       /* bits of the registers that use it */
 } SMMUv3Accel;
+
+/* Do the queues of @s wait for a slow host? */
+static inline bool smmuv3_accel_busy(const SMMUv3State *s)
+{
+    return s->accel_state->slow.phase != SMMUV3_ACCEL_PHASE_NONE;
+}
 
 /* The endpoint that embeds @stream */
 static inline SMMUv3AccelEndpoint *
@@ -198,7 +213,7 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s);
 GSList *smmuv3_accel_sharers(SMMUv3State *s);
 
 /**
- * smmuv3_accel_tell_sharers: nothing that @s could not invalidate may hit
+ * smmuv3_accel_tell_sharers: what @s could not invalidate may hit for no other
  * @s: if it is stale, its streams are parked
  * @finish: however long it takes
  *
@@ -292,7 +307,8 @@ void smmuv3_accel_cmdqv_drain(SMMUv3State *s);
  * qemu_thread_create() would stop QEMU if the host permits no further thread
  * (RLIMIT_NPROC, or pids.max of a control group).
  *
- * It has the CPUs and the priority of the caller's thread.
+ * It has the CPUs and the priority of the caller's thread.  So the main loop
+ * is to call this, not a vCPU, which may be bound to one CPU.
  *
  * Returns: the caller's reference, or NULL if there can be no thread.
  */
@@ -306,18 +322,15 @@ void smmuv3_accel_slow_unrealize(SMMUv3State *s);
  * smmuv3_accel_flush: have the host carry out what the drain has collected
  * @s: a drain is running; the batch is empty afterwards
  *
- * If the host is slow, a thread makes the call and slow.busy is set.  Then
- * CONS is at the first of these commands.  The caller must end the drain,
- * without CONS moved; it will continue with the present command.
+ * If the host is slow, a thread makes the call, and smmuv3_accel_busy() says
+ * so.  Then CONS is at the first of these commands.  The caller must end the
+ * drain, without CONS moved; it will continue with the present command.
  *
  * Returns: an error for CONS.ERR, with CONS at the illegal command.
  */
 SMMUCmdError smmuv3_accel_flush(SMMUv3State *s);
 
-/* The same within the call, for a caller that cannot end the drain */
-SMMUCmdError smmuv3_accel_flush_now(SMMUv3State *s);
-
-/* The same if the batch may not have room for one command for each stream */
+/* The same if the batch has no room for one command for each stream */
 SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s);
 
 /* As smmuv3_accel_flush(): before a CFGI_STE, let streams translate again */
@@ -341,6 +354,24 @@ bool smmuv3_accel_slow_note(SMMUv3State *s, int64_t now);
 
 /* The same after an attempt to let a stream translate, made at @start, in ns */
 void smmuv3_accel_slow_note_since(SMMUv3State *s, int64_t start);
+
+/**
+ * smmuv3_accel_resync_now: invalidate everything, within one call to the host
+ * @s: its streams may translate
+ *
+ * Returns: false if that is lost.  The guest and the user have been told.  The
+ * queues wait, with smmuv3_accel_busy(), until all streams of @s are parked.
+ */
+bool smmuv3_accel_resync_now(SMMUv3State *s);
+
+/*
+ * Invalidate everything, in a job of its own.  The queues wait for it, and if
+ * it fails, until all streams are parked.
+ */
+void smmuv3_accel_slow_everything(SMMUv3State *s);
+
+/* @s is stale: its queues wait until all of its streams are parked */
+void smmuv3_accel_slow_park(SMMUv3State *s);
 
 /* @queue is no more; the thread goes on, and its result is discarded */
 void smmuv3_accel_slow_abandon(SMMUv3State *s, SMMUv3AccelQueue *queue);

@@ -11,6 +11,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "exec/address-spaces.h"
 #include "hw/arm/smmu-primary-bus.h"
 #include "hw/pci/pci_bridge.h"
@@ -183,7 +184,10 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
         if (vsmmu->slow && !ep->smmu->accel_props.share_stage2) {
             smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
         } else {
+            int64_t start = get_clock();
+
             smmuv3_accel_vsmmu_resync(vsmmu);
+            smmuv3_accel_slow_note_since(ep->smmu, start);
         }
         smmuv3_accel_tell_sharers(ep->smmu, true);
         smmuv3_accel_eventq_stop(ep->smmu);
@@ -219,6 +223,9 @@ static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
     return false;
 }
 
+/* A command of the guest for each of them fits into a batch, and leaves room */
+#define STREAMS_MAX (SMMUV3_ACCEL_BATCH_MAX - 1)
+
 static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
                          HostIOMMUDevice *hiod, Error **errp)
 {
@@ -229,6 +236,11 @@ static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
     SMMUv3AccelEndpoint *ep;
     SMMUv3HostInfo info;
 
+    if (accel->vsmmu.n_streams == STREAMS_MAX) {
+        error_setg(errp, "an SMMU has room for %u devices; put this one on a "
+                   "root complex with an arm-smmuv3 of its own", STREAMS_MAX);
+        return false;
+    }
     if (ops->nest(dev, errp) || ops->info(dev, &info, errp) ||
         !smmuv3_accel_caps_add_host(&caps, &info, errp)) {
         return false;

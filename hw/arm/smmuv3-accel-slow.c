@@ -18,6 +18,9 @@
  * that device to change within its own access.  And the main loop may drain,
  * which would not serve QMP then.
  *
+ * The main loop creates the thread: a vCPU may be bound to one CPU of the host,
+ * which Linux keeps busy, without interrupts, while it waits for its SMMUv3.
+ *
  * The thread works on copies (SMMUv3AccelJob), so that everything may change
  * while it runs:
  *
@@ -119,6 +122,8 @@ GThread *smmuv3_accel_thread_new(const char *name, GThreadFunc run,
 /* Without a thread slow_bh() makes the calls, one at a time */
 static void start_thread(SMMUv3AccelSlow *slow)
 {
+    slow->phase = SMMUV3_ACCEL_PHASE_CALL;
+    slow->started = get_clock();
     slow->job.vsmmu.cancelled = &slow->job.cancelled;
     slow->thread = smmuv3_accel_thread_new("smmuv3-host", call_host, slow);
     if (!slow->thread) {
@@ -164,17 +169,16 @@ static void start_job(SMMUv3State *s)
     SMMUv3AccelBatch *batch = accel->batch.n ? &accel->batch : NULL;
 
     accel->stats.jobs++;
-    slow->busy = true;
-    slow->parking = slow->abandoned = false;
+    slow->phase = SMMUV3_ACCEL_PHASE_START;
+    slow->abandoned = false;
     slow->resync = !batch;
-    slow->started = get_clock();
     slow->queue = accel->drain.queue;
     slow->cons = slow->queue->q->cons;
     if (batch) {
         set_cons(slow->queue, batch->cons[0]);
     }
     smmuv3_accel_job_begin(&slow->job, &accel->vsmmu, batch, true);
-    start_thread(slow);
+    qemu_bh_schedule(slow->bh);
 }
 
 static void note_result(SMMUv3AccelQueue *queue, unsigned result, uint32_t cons)
@@ -210,7 +214,7 @@ static void job_ended(SMMUv3State *s)
         start_thread(slow);
         return;
     }
-    slow->parking = true;
+    slow->phase = SMMUV3_ACCEL_PHASE_PARK;
     slow->failed = slow->job.invalidated && slow->job.error;
     if (slow->resync) {
         result &= ~SMMUV3_ACCEL_FLUSH_FAILED;
@@ -224,22 +228,35 @@ static void job_ended(SMMUv3State *s)
     }
 }
 
+/* The queues go on */
+static void end(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    accel->slow.phase = SMMUV3_ACCEL_PHASE_NONE;
+    accel->slow.restore = false;
+    qemu_bh_schedule(accel->drain.bh);
+}
+
 static void slow_bh(void *opaque)
 {
     SMMUv3State *s = opaque;
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelSlow *slow = &accel->slow;
 
-    if (!slow->parking && !slow->thread &&
-        !smmuv3_accel_job_run(&slow->job)) {
-        qemu_bh_schedule(slow->bh);
+    if (slow->phase == SMMUV3_ACCEL_PHASE_START) {
+        start_thread(slow);
         return;
     }
-    if (!slow->parking) {
+    if (slow->phase == SMMUV3_ACCEL_PHASE_CALL) {
+        if (!slow->thread && !smmuv3_accel_job_run(&slow->job)) {
+            qemu_bh_schedule(slow->bh);
+            return;
+        }
         job_ended(s);
-    }
-    if (!slow->parking) {
-        return;
+        if (slow->phase == SMMUV3_ACCEL_PHASE_CALL) {
+            return;
+        }
     }
     /* Something was lost during the job, which is no reason to give up */
     if (accel->vsmmu.stale && !slow->failed &&
@@ -257,8 +274,7 @@ static void slow_bh(void *opaque)
     } else if (slow->restore) {
         smmuv3_accel_refresh_pending(s);
     }
-    slow->busy = slow->parking = slow->restore = false;
-    qemu_bh_schedule(accel->drain.bh);
+    end(s);
 }
 
 void smmuv3_accel_slow_cancel(SMMUv3State *s)
@@ -266,18 +282,47 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s)
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelSlow *slow = &accel->slow;
 
-    if (!slow->busy) {
+    if (!smmuv3_accel_busy(s)) {
         return;
     }
-    if (!slow->parking) {
+    if (slow->phase != SMMUV3_ACCEL_PHASE_PARK) {
         qatomic_set(&slow->job.cancelled, true);
         join_thread(slow);
         g_clear_pointer(&slow->job.everything, g_free);
         skip_batch(slow);
     }
     qemu_bh_cancel(slow->bh);
-    slow->busy = slow->parking = slow->restore = false;
-    qemu_bh_schedule(accel->drain.bh);
+    end(s);
+}
+
+void smmuv3_accel_slow_park(SMMUv3State *s)
+{
+    SMMUv3AccelSlow *slow = &s->accel_state->slow;
+
+    if (!smmuv3_accel_busy(s)) {
+        slow->phase = SMMUV3_ACCEL_PHASE_PARK;
+        slow->failed = true;
+        qemu_bh_schedule(slow->bh);
+    }
+}
+
+bool smmuv3_accel_resync_now(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    bool stale = accel->vsmmu.stale;
+    int64_t start = get_clock();
+    int ret = smmuv3_accel_vsmmu_resync(&accel->vsmmu);
+
+    smmuv3_accel_slow_note_since(s, start);
+    if (ret && !stale) {
+        smmuv3_accel_vsmmu_report_lost(&accel->vsmmu, ret);
+        smmuv3_accel_cmdq_note(&accel->cmdq, SMMUV3_ACCEL_FLUSH_FAILED);
+    }
+    tell_if_lost(s, stale);
+    if (ret) {
+        smmuv3_accel_slow_park(s);
+    }
+    return !ret;
 }
 
 /*
@@ -298,42 +343,32 @@ static void merge_pages(SMMUv3Accel *accel)
 static void recover_later(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
-    SMMUv3AccelSlow *slow = &accel->slow;
 
     note_time(accel, get_clock(), SMMUV3_ACCEL_SLOW_CALL_NS);
     if (accel->batch.n) {
         start_job(s);
-        return;
+    } else {
+        smmuv3_accel_slow_park(s);
     }
-    slow->busy = slow->parking = slow->failed = true;
-    slow->queue = accel->drain.queue;
-    qemu_bh_schedule(slow->bh);
 }
 
-static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
+static SMMUCmdError recover_now(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelQueue *queue = accel->drain.queue;
     SMMUCmdError error = SMMU_CERROR_NONE;
+    bool stale = accel->vsmmu.stale;
     uint32_t cons;
-    unsigned result;
+    unsigned result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
+                                                 &cons);
 
-    do {
-        bool stale = accel->vsmmu.stale;
-
-        result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
-                                            &cons);
-        tell_if_lost(s, stale);
-        note_result(queue, result, cons);
-        if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
-            error = SMMU_CERROR_ILL;
-        }
-        if (result & SMMUV3_ACCEL_FLUSH_AGAIN) {
-            note_time(accel, get_clock(), SMMUV3_ACCEL_SLOW_CALL_NS);
-        }
-    } while (finish && result & SMMUV3_ACCEL_FLUSH_AGAIN);
+    tell_if_lost(s, stale);
+    note_result(queue, result, cons);
+    if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
+        error = SMMU_CERROR_ILL;
+    }
     if (result & SMMUV3_ACCEL_FLUSH_AGAIN ||
-        !smmuv3_accel_tell_sharers(s, finish)) {
+        !smmuv3_accel_tell_sharers(s, false)) {
         queue->error = error;
         recover_later(s);
         return SMMU_CERROR_NONE;
@@ -342,15 +377,6 @@ static SMMUCmdError recover_now(SMMUv3State *s, bool finish)
         smmuv3_accel_retry_pending(s);
     }
     return error;
-}
-
-SMMUCmdError smmuv3_accel_flush_now(SMMUv3State *s)
-{
-    SMMUv3Accel *accel = s->accel_state;
-
-    merge_pages(accel);
-    return smmuv3_accel_batch_try(&accel->vsmmu, &accel->batch) ?
-           SMMU_CERROR_NONE : recover_now(s, true);
 }
 
 SMMUCmdError smmuv3_accel_flush(SMMUv3State *s)
@@ -370,18 +396,15 @@ SMMUCmdError smmuv3_accel_flush(SMMUv3State *s)
         recover_later(s);
         return SMMU_CERROR_NONE;
     }
-    return recover_now(s, false);
+    return recover_now(s);
 }
 
 SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
 
-    if (accel->slow.until && SMMUV3_ACCEL_BATCH_MAX - accel->batch.n <=
-                             accel->vsmmu.n_streams) {
-        return smmuv3_accel_flush(s);
-    }
-    return SMMU_CERROR_NONE;
+    return SMMUV3_ACCEL_BATCH_MAX - accel->batch.n > accel->vsmmu.n_streams ?
+           SMMU_CERROR_NONE : smmuv3_accel_flush(s);
 }
 
 void smmuv3_accel_slow_resync(SMMUv3State *s)
@@ -398,6 +421,19 @@ void smmuv3_accel_slow_resync(SMMUv3State *s)
     }
 }
 
+void smmuv3_accel_slow_everything(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (smmuv3_accel_busy(s)) {
+        /* The present job may have begun too early: another one follows it */
+        smmuv3_accel_vsmmu_invalidated(&accel->vsmmu, -ETIMEDOUT);
+        accel->slow.restore = true;
+    } else {
+        start_job(s);
+    }
+}
+
 void smmuv3_accel_slow_restore(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
@@ -410,7 +446,7 @@ void smmuv3_accel_slow_restore(SMMUv3State *s)
     QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
         slow->restore |= stream->error == -ETIMEDOUT;
     }
-    if (slow->restore && !slow->busy) {
+    if (slow->restore && !smmuv3_accel_busy(s)) {
         start_job(s);
     }
 }
@@ -420,7 +456,7 @@ void smmuv3_accel_slow_abandon(SMMUv3State *s, SMMUv3AccelQueue *queue)
     SMMUv3AccelSlow *slow = &s->accel_state->slow;
 
     if (slow->queue == queue) {
-        slow->abandoned = slow->busy;
+        slow->abandoned = smmuv3_accel_busy(s);
     }
     if (queue == &s->accel_state->cmdq) {
         slow->resynced = false;

@@ -340,14 +340,29 @@ void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error)
     trace_smmuv3_accel_resync(vsmmu->name, error);
 }
 
-int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
+static int invalidate_everything(SMMUv3AccelVsmmu *vsmmu)
 {
     unsigned n, done;
     g_autofree SMMUv3HostCmd *cmd = smmuv3_accel_vsmmu_everything(vsmmu, &n);
-    int ret = smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n, &done);
+
+    return smmuv3_accel_vsmmu_invalidate(vsmmu, cmd, n, &done);
+}
+
+int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
+{
+    int ret = invalidate_everything(vsmmu);
 
     smmuv3_accel_vsmmu_invalidated(vsmmu, ret);
     return ret;
+}
+
+bool smmuv3_accel_vsmmu_try_resync(SMMUv3AccelVsmmu *vsmmu)
+{
+    if (invalidate_everything(vsmmu)) {
+        return false;
+    }
+    smmuv3_accel_vsmmu_invalidated(vsmmu, 0);
+    return true;
 }
 
 /*

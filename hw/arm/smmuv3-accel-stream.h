@@ -173,6 +173,12 @@ void smmuv3_accel_vsmmu_invalidated(SMMUv3AccelVsmmu *vsmmu, int error);
  */
 int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
 
+/*
+ * The same for a caller that tries again by itself.  Returns false after an
+ * error, which does not make @vsmmu stale.
+ */
+bool smmuv3_accel_vsmmu_try_resync(SMMUv3AccelVsmmu *vsmmu);
+
 /**
  * smmuv3_accel_vsmmu_fini: free what smmuv3_accel_vsmmu_init() allocated
  * @vsmmu: without streams; must not be used any more

@@ -746,6 +746,86 @@ static void test_stale_meanwhile(const void *stale)
     host_finish(g);
 }
 
+/*
+ * Two vSMMUs share a stage 2, and neither can invalidate.  The other one's
+ * streams have to be parked, which takes long.  Meanwhile its guest unmaps a
+ * page: a CMD_SYNC does not complete before the stream stands still.  @how:
+ * "leaves", the first one's last device goes meanwhile, and the host is well;
+ * "first", the first one's guest unmaps the page, to use it again.
+ */
+static void test_sharer_parks(const void *how)
+{
+    bool leaves = !g_strcmp0(how, "leaves");
+    unsigned who = g_strcmp0(how, "first") ? 1 : 0;
+    static const char slowly[] = "VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+*~110000";
+    enum { DEVS = 20 };     /* one is parked between two accesses of a test */
+    HostGuestConfig config = {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = DEVS,
+        .smmu_args = ",share-stage2=on",
+    };
+    uint64_t root, cd, *pte, value;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    for (unsigned dev = 1; dev < DEVS; dev++) {
+        config.dev[dev].vsmmu = 1;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_enable(g, 1);
+    for (unsigned dev = 0; dev < DEVS; dev++) {
+        host_set_ste(g, dev, STE_S1(host_one_page_cd(g, 100 + dev,
+                                                     host_new_page(g, dev))));
+    }
+    /* The first one that came is the last one to be parked */
+    root = host_alloc(g, 4096);
+    pte = host_pte(g, root, 12, 25, HOST_VA, 3, true);
+    qatomic_set(pte, cpu_to_le64(host_leaf(3, host_new_page(g, 0xb),
+                                           PTE_DATA)));
+    cd = host_alloc(g, 64);
+    host_write_cd(g, cd, &(HostCd) {
+        .asid = 1, .ttb = { root }, .txsz = { 25 }, .granule_shift = 12,
+    });
+    host_set_ste(g, 1, STE_S1(cd));
+    host_check_reads(g, 1, HOST_VA, 0xb);
+
+    for (unsigned n = 0; n < 2; n++) {
+        host_expect(g, SAID_TAKES_NONE);
+    }
+    qobject_unref(host_control(g, "zero"));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1+*=ETIMEDOUT"));
+    qobject_unref(host_control(g, "fail %s", slowly));
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(100));
+    smmu_cmd(g, 0, CMD_SYNC);
+    smmu_kick(g, 0);
+    while (host_counter(g, "call.VFIO_DEVICE_ATTACH_IOMMUFD_PT") < 2) {
+        g_usleep(1000);
+    }
+    if (leaves) {
+        qobject_unref(host_control(g, "fail clear"));
+        qobject_unref(host_control(g, "fail %s", slowly));
+        host_guest_unplug(g, 0);
+        host_dma_read64(g, 1, HOST_VA, &value);     /* cached once more */
+    }
+    qatomic_set(pte, 0);
+    smmu_cmd(g, who, CMD_TLBI_NH_VA(1, HOST_VA, 1));
+    smmu_cmd(g, who, CMD_SYNC);
+    smmu_kick(g, who);
+    /* The guest expects the error, and acknowledges it as soon as it comes */
+    do {
+        smmu_write(g, who, SMMU_GERRORN, smmu_read(g, who, SMMU_GERROR));
+    } while ((smmu_read(g, who, SMMU_CMDQ_CONS) & 0xfffff) !=
+             g->smmu[who].prod);
+    host_check_faults(g, 1, HOST_VA);
+    qobject_unref(host_control(g, "fail clear"));
+    if (!leaves && who) {
+        smmu_ack(g, 0);
+    }
+    host_finish(g);
+}
+
 /* A device moves from one vSMMU to the other, and back again */
 static void test_comes_back(void)
 {
@@ -1544,14 +1624,18 @@ static void test_drain_rests(void)
     host_finish(g);
 }
 
-/* Commands that are one for the host take time, too */
-static void test_drain_merged(void)
+/*
+ * Commands that are one for the host take time, too.  @cached: few of them do,
+ * as they are also for QEMU's own caches, which have a bridge's translation.
+ */
+static void test_drain_merged(const void *cached)
 {
-    enum { QUEUE_LOG2 = 15, COMMANDS = 1 << 14 };
+    enum { QUEUE_LOG2 = 15 };
+    const unsigned commands = cached ? 500 : 1 << 14;
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
     };
-    uint64_t queue, *slot, calls;
+    uint64_t queue, *slot, *pte, calls;
     HostGuest *g;
 
     if (host_skipped()) {
@@ -1560,20 +1644,29 @@ static void test_drain_merged(void)
     g = host_guest_new(&config);
     host_enable(g, 0);
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    if (cached) {
+        host_map_port_msi(g, 2, &pte);
+    }
     queue = host_alloc(g, 16ull << QUEUE_LOG2);
     slot = host_ram(g, queue);
-    for (unsigned n = 0; n < COMMANDS; n++) {
-        slot[2 * n] = cpu_to_le64(CMD_TLBI_NH_ALL.word[0]);
+    for (unsigned n = 0; n < commands; n++) {
+        slot[2 * n] = cpu_to_le64(cached ? CMD_TLBI_NH_ASID(99).word[0] :
+                                           CMD_TLBI_NH_ALL.word[0]);
     }
     smmu_use_cmdq(g, 0, queue, QUEUE_LOG2);
     qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
     calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
-    g->smmu[0].prod = COMMANDS;
-    kick_stopped(g, COMMANDS);
+    g->smmu[0].prod = commands;
+    kick_stopped(g, commands);
     g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE") - calls, >,
                      1);
     host_check_reads(g, 0, HOST_VA, 1);
-    host_finish(g);
+    if (cached) {
+        host_turn_slot_off(g);
+        host_guest_free(g);
+    } else {
+        host_finish(g);
+    }
 }
 
 /*
@@ -2467,6 +2560,12 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, GUINT_TO_POINTER(n), test_stale_sharer);
     }
+    qtest_add_data_func("/smmuv3-host/sharer-parks/stays", NULL,
+                        test_sharer_parks);
+    qtest_add_data_func("/smmuv3-host/sharer-parks/leaves", "leaves",
+                        test_sharer_parks);
+    qtest_add_data_func("/smmuv3-host/sharer-parks/first", "first",
+                        test_sharer_parks);
     qtest_add_data_func("/smmuv3-host/stale-meanwhile/pages", NULL,
                         test_stale_meanwhile);
     qtest_add_data_func("/smmuv3-host/stale-meanwhile/everything", "stale",
@@ -2497,7 +2596,10 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/main-loop", "0", test_linear);
     qtest_add_func("/smmuv3-host/drain-pauses", test_drain_rests);
-    qtest_add_func("/smmuv3-host/drain-merged", test_drain_merged);
+    qtest_add_data_func("/smmuv3-host/drain-merged/host", NULL,
+                        test_drain_merged);
+    qtest_add_data_func("/smmuv3-host/drain-merged/own-caches", "cached",
+                        test_drain_merged);
     qtest_add_func("/smmuv3-host/abort", test_abort);
     qtest_add_func("/smmuv3-host/bridge-msi", test_bridge_msi);
     qtest_add_data_func("/smmuv3-host/bridge-cache/translation", NULL,

@@ -233,8 +233,7 @@ static void test_long_batch(const void *streams)
 
 /*
  * A command for a stream, of which there may be several, is the last one that
- * fits into a batch. QEMU issues the batch at once, and ends a recovery before
- * it continues. @refused: the host refuses the batch, and then it is slow.
+ * fits into a batch. @refused: the host refuses the batch, and then it is slow.
  */
 static void test_full_batch(const void *refused)
 {
@@ -271,6 +270,67 @@ static void test_full_batch(const void *refused)
         host_check_reads(g, dev, HOST_VA, TAG(!dev));
     }
     bed_free(bed);
+}
+
+/*
+ * The same, on a host that is slow from then on and fails.  The write of
+ * CMDQ_PROD, and with it QMP, does not wait until the host is well again, nor
+ * for each command.  @silent: the commands are ATC_INVs for a device that does
+ * not answer, which Linux reports one by one.
+ */
+static void test_full_batch_fails(const void *silent)
+{
+    enum { ALMOST = 4 * 63 - 1, FEW = 8 };
+    const uint64_t eats = 1ull << 28;
+    unsigned error;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    alarm(WATCHDOG_S);
+    g = host_guest_new(&(HostGuestConfig) {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .dev[0].keys = "ats=on",
+    });
+    host_enable(g, 0);
+    smmu_ste(g, 0, host_sid(g, 0))[1] = cpu_to_le64(eats);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 5, host_new_page(g, 7))));
+    host_check_reads(g, 0, HOST_VA, 7);
+    for (unsigned n = 0; n < ALMOST; n++) {
+        if (silent) {
+            smmu_cmd(g, 0, CMD_ATC_INV(host_sid(g, 0), HOST_VA + (n << 12), 0));
+        } else {
+            smmu_cmd(g, 0, CMD_TLBI_NH_ASID(100 + n));
+        }
+    }
+    smmu_cmd(g, 0, CMD_ATC_INV(host_sid(g, 0), 0, 0));
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
+    smmu_cmd(g, 0, CMD_SYNC);
+    qobject_unref(host_control(g, "zero"));
+    qobject_unref(host_control(g, "fail " INVALIDATE ":1+*~120000"));
+    if (silent) {
+        qobject_unref(host_control(g, "atc dma0 dead"));
+    } else {
+        host_allow(g, SAID_TAKES_NONE);
+        qobject_unref(host_control(g, "fail " INVALIDATE ":1+*=ETIMEDOUT"));
+    }
+    smmu_kick(g, 0);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'query-status'}");
+    g_assert_cmpuint(host_counter(g, "call." INVALIDATE), <, FEW);
+    qobject_unref(host_control(g, "fail clear"));
+    if (silent) {
+        qobject_unref(host_control(g, "atc dma0 alive"));
+    }
+    error = smmu_sync(g, 0);
+    if (error) {
+        g_assert_cmpuint(error, ==, silent ? SMMU_CERROR_ATC :
+                                             SMMU_CERROR_ABT);
+        smmu_ack(g, 0);
+    }
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 6, host_new_page(g, 8))));
+    host_check_reads(g, 0, HOST_VA, 8);
+    host_finish(g);
+    alarm(0);
 }
 
 /*
@@ -1193,6 +1253,10 @@ int main(int argc, char **argv)
                         test_full_batch);
     qtest_add_data_func("/smmuv3-slow/full-batch/refused", "refused",
                         test_full_batch);
+    qtest_add_data_func("/smmuv3-slow/full-batch/dead", NULL,
+                        test_full_batch_fails);
+    qtest_add_data_func("/smmuv3-slow/full-batch/silent", "silent",
+                        test_full_batch_fails);
     qtest_add_data_func("/smmuv3-slow/recovery/legal", NULL,
                         test_slow_recovery);
     qtest_add_data_func("/smmuv3-slow/recovery/illegal", "illegal",

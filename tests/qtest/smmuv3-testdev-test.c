@@ -119,6 +119,60 @@ static const char *s1(uint64_t word0)
 }
 
 /*
+ * As many devices as an SMMU takes.  A CFGI_ALL that moves none is a command
+ * for the host for each.
+ */
+static void test_room(void)
+{
+    enum { ROOM = 251, AT_ROOT = 24 * 8, FIRST = 8 << 3, PORT = 2 };
+    g_autoptr(GString) args = g_string_new(NULL);
+    const char *desc;
+    HostGuest *g;
+    QDict *rsp;
+
+    for (unsigned n = 0; n < ROOM; n++) {
+        unsigned devfn = n < AT_ROOT ? FIRST + n : (n - AT_ROOT) % 8;
+        unsigned port = n < AT_ROOT ? 0 : 1 + (n - AT_ROOT) / 8;
+
+        if (port && !devfn) {
+            g_string_append_printf(args, "-device pcie-root-port,id=p%u,"
+                                   "bus=pcie.0,addr=%u.%u,chassis=%u,"
+                                   "multifunction=on ", port, PORT, port - 1,
+                                   1 + port);
+        }
+        g_string_append_printf(args, "-device smmuv3-testdev,id=t%u,iommufd=h0,"
+                               "multifunction=on,addr=%x.%x,bus=%s%u ", n,
+                               devfn >> 3, devfn & 7, port ? "p" : "pcie.",
+                               port);
+    }
+    g = start(args->str);
+    rsp = qtest_qmp(g->qts, "{'execute': 'device_add', 'arguments': "
+                    "{'driver': 'smmuv3-testdev', 'id': 'more', 'bus': 'rp0', "
+                    "'iommufd': 'h0'}}");
+    desc = qdict_get_str(qdict_get_qdict(rsp, "error"), "desc");
+    g_assert_nonnull(strstr(desc, "an SMMU has room for 251 devices; put this "
+                            "one on a root complex with an arm-smmuv3 of its "
+                            "own"));
+    qobject_unref(rsp);
+
+    host_enable(g, 0);
+    /* Others have no StreamID of their own, as no bus has a number */
+    for (unsigned n = 0; n < AT_ROOT; n++) {
+        smmu_ste(g, 0, FIRST + n)[0] = STE_S1(CD);
+    }
+    for (unsigned n = 0; n < 2; n++) {
+        smmu_cmd(g, 0, CMD_CFGI_ALL);
+        smmu_sync_ok(g, 0);
+        for (unsigned dev = 0; dev < AT_ROOT; dev++) {
+            g_autofree char *id = g_strdup_printf("t%u", dev);
+
+            expect(g, id, "attached", s1(STE_S1(CD)));
+        }
+    }
+    host_guest_free(g);
+}
+
+/*
  * Each event at which a stream may move
  */
 static void test_edges(void)
@@ -453,6 +507,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     qtest_add_func("smmuv3-testdev/edges", test_edges);
+    qtest_add_func("smmuv3-testdev/room", test_room);
     qtest_add_func("smmuv3-testdev/refused", test_refused);
     qtest_add_func("smmuv3-testdev/retry", test_retry);
     qtest_add_func("smmuv3-testdev/renumber", test_renumber);
