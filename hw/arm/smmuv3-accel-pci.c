@@ -226,6 +226,14 @@ static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
 /* A command of the guest for each of them fits into a batch, and leaves room */
 #define STREAMS_MAX (SMMUV3_ACCEL_BATCH_MAX - 1)
 
+/* vfio-pci,ats=off: the guest sees no ATS, and no STE of its enables it */
+static bool hides_ats(PCIDevice *dev)
+{
+    g_autofree char *ats = object_property_get_str(OBJECT(dev), "ats", NULL);
+
+    return !g_strcmp0(ats, "off");
+}
+
 static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
                          HostIOMMUDevice *hiod, Error **errp)
 {
@@ -241,8 +249,11 @@ static bool add_endpoint(SMMUv3State *s, PCIBus *bus, int devfn,
                    "root complex with an arm-smmuv3 of its own", STREAMS_MAX);
         return false;
     }
-    if (ops->nest(dev, errp) || ops->info(dev, &info, errp) ||
-        !smmuv3_accel_caps_add_host(&caps, &info, errp)) {
+    if (ops->nest(dev, errp) || ops->info(dev, &info, errp)) {
+        return false;
+    }
+    info.ats = info.ats && !hides_ats(bus->devices[devfn]);
+    if (!smmuv3_accel_caps_add_host(&caps, &info, errp)) {
         return false;
     }
     ep = g_new0(SMMUv3AccelEndpoint, 1);

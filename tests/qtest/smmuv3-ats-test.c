@@ -596,6 +596,29 @@ static void test_no_ats(void)
     host_finish(g);
 }
 
+/* vfio-pci,ats=off: nor does an STE's EATS enable what the guest cannot see */
+static void test_hidden(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&(HostGuestConfig) {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2,
+        .dev = { { .keys = "ats=on", .properties = ",ats=off" },
+                 { .keys = "ats=on" } },
+    });
+    host_enable(g, 0);
+    for (unsigned dev = 0; dev < 2; dev++) {
+        set_ste(g, dev, STE_S1(host_one_page_cd(g, 1 + dev,
+                                                host_new_page(g, dev))), EATS);
+        host_check_reads(g, dev, HOST_VA, dev);
+        g_assert_cmpint(dma(g, dev, "ats", NO_SSID, HOST_VA, NULL), ==, dev);
+    }
+    host_finish(g);
+}
+
 /* While SMMUEN is 0 an ATC_INV is legal, and does nothing (4.5.1) */
 static void test_disabled(void)
 {
@@ -841,6 +864,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-ats/dead-atc", test_dead_atc);
     qtest_add_func("/smmuv3-ats/resync", test_resync);
     qtest_add_func("/smmuv3-ats/no-ats", test_no_ats);
+    qtest_add_func("/smmuv3-ats/hidden", test_hidden);
     qtest_add_func("/smmuv3-ats/disabled", test_disabled);
     qtest_add_func("/smmuv3-ats/bridge-range", test_bridge_range);
     qtest_add_func("/smmuv3-ats/bridge-vax", test_bridge_vax);
