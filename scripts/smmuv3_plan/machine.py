@@ -5,6 +5,7 @@ writers of both take one.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -130,12 +131,10 @@ class Machine:
 
     @property
     def sockets(self):
-        """How many NUMA nodes share the CPUs evenly, or 0."""
-        counts = {len(n.cpus) for n in self.nodes if n.memory}
-        if len(counts) != 1 or 0 in counts:
-            return 0
-        sockets = self.cpus // counts.pop()
-        return sockets if sockets > 1 else 0
+        """How many sockets are needed for none to have CPUs of two nodes, or 0.  QEMU warns
+        of one that has (validate_cpu_cluster_to_numa_boundary() in hw/core/machine.c)."""
+        counts = [len(n.cpus) for n in self.nodes if n.cpus]
+        return self.cpus // math.gcd(*counts) if len(counts) > 1 else 0
 
     @property
     def mmio_size(self):
