@@ -430,6 +430,7 @@ def ext_caps(config):
         if head & 0xffff == EXT_CAP_ATS:
             ats = True
         elif head & 0xffff == EXT_CAP_PASID:
-            pasid = config[offset + 5] & 0x1f
+            # 0 for one that would end behind the configuration space
+            pasid = int.from_bytes(config[offset + 5:offset + 6], "little") & 0x1f
         offset, seen = head >> 20 & 0xffc, seen + 1
     return ats, pasid
