@@ -10,7 +10,7 @@ MOST_PORTS = 32             # slots of a root bus
 LAST_BUS = 255
 # Devices whose memory the guest sees as NUMA nodes: drivers/vfio/pci/nvgrace-gpu/main.c.
 # The GPU has up to 8 partitions, each with a node of its own.
-COHERENT_GPUS = {(0x10de, d) for d in (0x2342, 0x2345, 0x2348, 0x2941)}
+COHERENT_GPUS = {(0x10de, d) for d in (0x2342, 0x2345, 0x2348, 0x2941, 0x31c2)}
 PARTITIONS = 8
 
 
