@@ -25,8 +25,8 @@ ATS_NOT_SUPPORTED = 8                       # IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED
 ERRATA_REPEAT = 1                           # IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI
 
 # Only fields that linux/iommufd.h lets user space read, and FWB for a reason of a refusal
-FIELDS = {"ril": (3, 10, 1), "fwb": (3, 8, 1), "ssidsize": (1, 6, 5), "asid16": (0, 12, 1),
-          "gran4k": (5, 4, 1), "gran16k": (5, 5, 1), "gran64k": (5, 6, 1)}
+FIELDS = {"ril": (3, 10, 1), "fwb": (3, 8, 1), "ssidsize": (1, 6, 5),
+          "gran64k": (5, 6, 1)}
 # Revisions on which arm_smmu_device_iidr_probe() gives nesting up
 ARM = 0x43b
 
