@@ -14,9 +14,13 @@ WIDTH = 80
 PORTS = ("pcie-root-port", "ioh3420", "pcie-pci-bridge", "pci-bridge", "x3130-upstream",
          "xio3130-downstream", "i82801b11-bridge")
 # What has no place on a PCI bus, though -device makes it
-NOT_PCI = re.compile(r"(arm-smmuv3|.*-device|virtio-[a-z]+|virtserialport|virtconsole|"
+NOT_PCI = re.compile(r"(arm-smmuv3|.*-device|nvme-(ns|subsys)|virtio-p?mem|virtserialport|"
+                     r"virtconsole|"
                      r"(usb|scsi|ide|sd|isa|nvdimm|pc-dimm|vmcoreinfo|pvpanic|ramfb|tpm)(-.*)?)$")
 PCI_AFTER_ALL = re.compile(r"(usb-ehci|.*-usb-xhci|ich9-usb.*|pci-ohci|pvpanic-pci|.*scsi.*-pci)$")
+# What of an SMMU is a bool, and what qapi_bool_parse() takes for on and off
+SWITCHES = ("accel", "share-stage2", "s2fwb")
+ON_OFF = {"yes": "on", "true": "on", "y": "on", "no": "off", "false": "off", "n": "off"}
 
 
 # --- writing -----------------------------------------------------------------
@@ -150,15 +154,21 @@ def tokens(text):
         if "qemu-system" in part or part.endswith("qemu-kvm"):
             parts = parts[n + 1:]
             break
+    found = pairs(parts)
+    if not found:
+        raise BadInput("this is neither a command line of QEMU nor an XML of libvirt")
+    return found
+
+
+def pairs(parts):
+    """Options with their values, of words."""
     found = []
     for part in parts:
         if re.match(r"--?[A-Za-z]", part):
             found.append(["-" + part.lstrip("-"), None])
         elif found and found[-1][1] is None:
             found[-1][1] = part
-    if not found:
-        raise BadInput("this is neither a command line of QEMU nor an XML of libvirt")
-    return found
+    return [(name, value or "") for name, value in found]
 
 
 def number(options, name, doubts, default=None):
@@ -175,49 +185,55 @@ def number(options, name, doubts, default=None):
 def read(text):
     machine = Machine(source="command line", firmware=False, default_nic=True,
                       options={"type": ""})
-    globals_, devices, backends = {}, [], {}
-    for name, value in tokens(text):
-        value = value or ""
-        if "$" in value:
-            machine.doubts.append(f"{name} {value}: a shell variable, which is not known here")
+    found = tokens(text)
+    machine.doubts += [f"{name} {value}: a shell variable, which is not known here"
+                       for name, value in found if "$" in value]
+    read_options(machine, found)
+    return machine
+
+
+def settings(found):
+    """What -global sets: {driver: {property: value}}."""
+    result = {}
+    for _, value in (f for f in found if f[0] == "-global"):
+        driver, _, rest = value.partition(".")
+        prop, _, text = rest.partition("=")
+        result.setdefault(driver, {})[prop] = text
+    return result
+
+
+def read_options(machine, found):
+    """Add to MACHINE what options say, of pairs()."""
+    globals_, devices, backends = settings(found), [], {}
+    for name, value in found:
         if name in ("-machine", "-M"):
             first, options = split_options(value)
             options.setdefault("type", first or machine.options["type"])
-            machine.options.update(options)
+            machine.options.update({k: ON_OFF.get(v, v) if k == "its" else v
+                                    for k, v in options.items()})
         elif name == "-device":
             devices.append(device_options(value))
         elif name == "-object":
             read_object(machine, value, backends)
         elif name == "-numa":
             read_numa(machine, value, backends)
-        elif name in ("-nodefaults",) or (name, value) in (("-nic", "none"), ("-net", "none")):
+        elif name in ("-nodefaults", "-nic", "-net", "-netdev"):
+            # default_net of system/vl.c; a -device does not change it
             machine.default_nic = False
-        elif name in ("-nic", "-net", "-netdev"):
-            machine.default_nic = machine.default_nic and name == "-netdev"
             if name == "-nic" and value.split(",")[0] != "none":
                 machine.others.append(Other("-nic", "a NIC of -nic", "pcie.0"))
         elif name == "-bios" or name == "-drive" and "if=pflash" in value or \
                 name == "-blockdev" and "pflash" in value:
             machine.firmware = True
-        elif name == "-global":
-            driver, _, rest = value.partition(".")
-            prop, _, val = rest.partition("=")
-            globals_.setdefault(driver, {})[prop] = val
         elif name in ("-readconfig", "-set"):
             machine.doubts.append(f"{name} is not read")
         elif name == "-m":
             first, options = split_options(value)
             machine.memory = memory_of(options.get("size", first), machine)
-        elif name == "-smp":
-            first, options = split_options(value)
-            machine.cpus = number({"cpus": options.get("cpus", first)}, "cpus", machine.doubts)
     if any(o.startswith("pflash") for o in machine.options):
         machine.firmware = True
     for driver, options in devices:
         read_device(machine, driver, {**globals_.get(driver, {}), **options})
-    if any(d == "virtio-net-pci" or "netdev" in o for d, o in devices):
-        machine.default_nic = False
-    return machine
 
 
 def memory_of(text, machine):
@@ -254,6 +270,16 @@ def read_numa(machine, value, backends):
     machine.nodes.append(node)
 
 
+def read_smmu(name, bus, options):
+    """An SMMU with properties, as QEMU reads them.  An accel= that is neither on nor off
+    stays one of them."""
+    properties = {k: ON_OFF.get(v, v) if k in SWITCHES else v for k, v in options.items()}
+    accel = properties.get("accel", "off")
+    if accel in ("on", "off"):
+        properties.pop("accel", None)
+    return Smmu(name, bus, accel != "off", properties)
+
+
 def read_device(machine, driver, options):
     name, bus, doubts = options.get("id"), options.get("bus", "pcie.0"), machine.doubts
     if driver == "pxb-pcie":
@@ -261,10 +287,10 @@ def read_device(machine, driver, options):
                                      number(options, "bus_nr", doubts, 0),
                                      number(options, "numa_node", doubts)))
     elif driver == "arm-smmuv3":
-        known = ("primary-bus", "id", "accel")
-        machine.smmus.append(Smmu(name or f"arm-smmuv3 on {options.get('primary-bus')}",
-                                  options.get("primary-bus"), options.get("accel") == "on",
-                                  {k: v for k, v in options.items() if k not in known}))
+        machine.smmus.append(read_smmu(name or f"arm-smmuv3 on {options.get('primary-bus')}",
+                                     options.get("primary-bus"),
+                                     {k: v for k, v in options.items()
+                                      if k not in ("primary-bus", "id")}))
     elif driver in PORTS:
         port = Port(name or f"{driver} {len(machine.ports)}", bus, driver,
                     chassis=number(options, "chassis", doubts, 0),
@@ -284,5 +310,5 @@ def read_device(machine, driver, options):
             {k: v for k, v in options.items() if k not in known}))
     elif not driver:
         doubts.append("a -device without a driver")
-    elif "bus" in options or PCI_AFTER_ALL.match(driver) or not NOT_PCI.match(driver):
+    elif PCI_AFTER_ALL.match(driver) or not NOT_PCI.match(driver):
         machine.others.append(Other(name or driver, driver, bus))

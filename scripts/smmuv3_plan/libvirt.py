@@ -7,6 +7,7 @@ What a property is called there is read off libvirt 12.9's schema (domaincommon.
 import re
 import xml.etree.ElementTree as ET
 
+from . import cmdline
 from .cmdline import BadInput
 from .machine import (KIB, MIB, Assigned, Machine, Node, Other, Port, RootBus, Smmu, size_of,
                       size_text)
@@ -182,12 +183,11 @@ def read(text):
         read_element(machine, element, doubts)
     for device in domain.iter(f"{{{QEMU}}}device"):
         read_override(machine, device, doubts)
-    arguments = [a.get("value", "") for a in domain.iter(f"{{{QEMU}}}arg")]
-    for name, text in zip(arguments, arguments[1:]):
-        if name == "-global" and text.startswith("arm-smmuv3."):
-            prop, _, setting = text[len("arm-smmuv3."):].partition("=")
-            for smmu in machine.smmus:
-                smmu.properties.setdefault(prop, setting)
+    arguments = cmdline.pairs(a.get("value", "") for a in domain.iter(f"{{{QEMU}}}arg"))
+    every = cmdline.settings(arguments).get("arm-smmuv3", {})
+    machine.smmus = [cmdline.read_smmu(s.id, s.bus, {**every, **s.properties})
+                     for s in machine.smmus]
+    cmdline.read_options(machine, arguments)
     return machine
 
 
@@ -258,7 +258,7 @@ def read_iommu(machine, element, doubts):
     attributes.pop("pciBus", None)
     machine.smmus.append(Smmu(f"iommu{len(machine.smmus)}",
                               bus_name(index) if index is not None else None,
-                              attributes.pop("accel", "off") == "on", attributes))
+                              properties=attributes))
 
 
 def read_override(machine, element, doubts):

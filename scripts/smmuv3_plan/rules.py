@@ -28,6 +28,7 @@ class Numbers:
 
 # hw/arm/smmuv3-accel-props.c; those in the last two lines are ours
 VALUES = {
+    "accel": ("on", "off"),
     "ats": ("on", "off", "auto"), "ril": ("on", "off", "auto"), "cmdqv": ("on", "off", "auto"),
     "ssidsize": ("auto", *(str(n) for n in range(21))),
     "oas": ("auto", "32", "36", "40", "42", "44", "48", "52"),
@@ -386,7 +387,7 @@ def properties(m, *_):
                        f"<driver> has {', '.join(IN_XML)}")
             elif name not in VALUES and name not in OTHER_PROPERTIES and name[:2] != "x-":
                 yield (FAULT, f"{smmu.id} has no property {name}",
-                       f"it has {', '.join(('primary-bus', 'accel', *VALUES))}")
+                       f"it has {', '.join(('primary-bus', *VALUES))}")
             elif text not in VALUES.get(name, (text,)):
                 yield (FAULT, f"{smmu.id}: {name}={text} is not possible",
                        "write " + (RANGES.get(name) or ", ".join(VALUES[name])))
