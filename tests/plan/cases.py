@@ -214,7 +214,7 @@ BREAKS = [
     ("-machine virt,", "-machine virt-11.1,", "machine type"),
     ("-machine virt,", "-machine virt-10.0,", None),
     ("-machine virt,", "-machine q35,", "machine type", "only virt has SMMUv3s"),
-    ("-machine virt,", "--machine q35,", "machine type"),
+    ("-machine virt,", "--machine virt,", None),
     ("-machine virt,", "-machine virt,acpi=off,", "ACPI"),
     ("if=pflash", "if=none", "ACPI"),
     ("if=pflash", "if=none -machine pflash0=code", None),
