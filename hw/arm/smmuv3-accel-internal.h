@@ -65,6 +65,7 @@ typedef struct SMMUv3AccelSlow {
     bool resync;                /* the job invalidates everything */
     bool resynced;              /* for the command at CMDQ_CONS */
     bool restore;               /* streams that wait for the job follow it */
+    bool again;                 /* it may have begun too early: once more */
     bool failed;                /* the job: not even everything goes */
     uint32_t cons;              /* its CONS when the job is complete */
     int64_t started;            /* ns */

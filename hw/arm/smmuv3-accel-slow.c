@@ -234,7 +234,7 @@ static void end(SMMUv3State *s)
     SMMUv3Accel *accel = s->accel_state;
 
     accel->slow.phase = SMMUV3_ACCEL_PHASE_NONE;
-    accel->slow.restore = false;
+    accel->slow.restore = accel->slow.again = false;
     qemu_bh_schedule(accel->drain.bh);
 }
 
@@ -259,8 +259,10 @@ static void slow_bh(void *opaque)
         }
     }
     /* Something was lost during the job, which is no reason to give up */
-    if (accel->vsmmu.stale && !slow->failed &&
-        (slow->restore || slow->resync)) {
+    if (!slow->failed &&
+        (slow->again || (accel->vsmmu.stale &&
+                         (slow->restore || slow->resync)))) {
+        slow->again = false;
         start_job(s);
         return;
     }
@@ -403,8 +405,11 @@ SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
 
-    return SMMUV3_ACCEL_BATCH_MAX - accel->batch.n > accel->vsmmu.n_streams ?
-           SMMU_CERROR_NONE : smmuv3_accel_flush(s);
+    if (SMMUV3_ACCEL_BATCH_MAX - accel->batch.n > accel->vsmmu.n_streams) {
+        return SMMU_CERROR_NONE;
+    }
+    accel->drain.flushed = true;
+    return smmuv3_accel_flush(s);
 }
 
 void smmuv3_accel_slow_resync(SMMUv3State *s)
@@ -427,8 +432,8 @@ void smmuv3_accel_slow_everything(SMMUv3State *s)
 
     if (smmuv3_accel_busy(s)) {
         /* The present job may have begun too early: another one follows it */
-        smmuv3_accel_vsmmu_invalidated(&accel->vsmmu, -ETIMEDOUT);
-        accel->slow.restore = true;
+        accel->vsmmu.losses++;
+        accel->slow.again = true;
     } else {
         start_job(s);
     }

@@ -998,9 +998,13 @@ static void test_between_fails_shared(void)
     cmdqv_bed_free(bed);
 }
 
-/* A slow host: QEMU does not wait for it, but a CMD_SYNC of the guest's does */
-static void test_slow(void)
+/*
+ * A slow host: QEMU does not wait for it, but a CMD_SYNC of the guest's does.
+ * @busy: the host is called for the SMMU's own queue then, which is too early.
+ */
+static void test_slow(const void *busy)
 {
+    uint64_t calls;
     uint32_t cons;
     CmdqvBed *bed;
 
@@ -1011,6 +1015,11 @@ static void test_slow(void)
     make_slow(bed);
     cmdqv_control(bed, "zero");
     cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~hold");
+    if (busy) {
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(98));
+        smmu_kick(bed->g, 0);
+        cmdqv_wait_until_held(bed);
+    }
     qatomic_set(bed->pte, 0);
     cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(1));
     g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
@@ -1023,9 +1032,11 @@ static void test_slow(void)
     cmdqv_set_q(bed, 0, PROD, bed->prod[0]);
     qtest_qmp_assert_success(bed->g->qts, "{'execute': 'query-status'}");
     g_assert_cmphex(cmdqv_q(bed, 0, CONS), ==, cons);
+    calls = host_counter(bed->g, INVALIDATE);
     cmdqv_control(bed, "fail clear");
     cmdqv_control(bed, "release");
     g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
+    g_assert_cmpuint(host_counter(bed->g, INVALIDATE) - calls, ==, !!busy);
     host_check_faults(bed->g, 0, HOST_VA);
     wait_for_hardware(bed);
     check_works(bed, 5, true);
@@ -1137,7 +1148,8 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-cmdqv-hw/error-in-qemu/illegal", "illegal",
                         test_error_in_qemu);
     qtest_add_func("/smmuv3-cmdqv-hw/room", test_room);
-    qtest_add_func("/smmuv3-cmdqv-hw/slow", test_slow);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/slow/idle", NULL, test_slow);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/slow/busy", "busy", test_slow);
     qtest_add_func("/smmuv3-cmdqv-hw/stuck", test_stuck);
     qtest_add_func("/smmuv3-cmdqv-hw/dead", test_dead);
     qtest_add_func("/smmuv3-cmdqv-hw/between", test_between);

@@ -1669,6 +1669,40 @@ static void test_drain_merged(const void *cached)
     }
 }
 
+/* A call that makes room in the batch takes time like any other */
+static void test_drain_room(void)
+{
+    enum { FULL = 251, MERGED = 700 };
+    HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
+    };
+    uint64_t queue, *slot;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    queue = host_alloc(g, 16 << 10);
+    slot = host_ram(g, queue);
+    for (unsigned n = 0; n <= FULL + MERGED; n++) {
+        HostCmd cmd = n < FULL ? CMD_TLBI_NH_ASID(100 + n) :
+                      n > FULL ? CMD_TLBI_NH_ASID(99) :
+                                 CMD_CFGI_CD_ALL(host_sid(g, 0));
+
+        slot[2 * n] = cpu_to_le64(cmd.word[0]);
+        slot[2 * n + 1] = cpu_to_le64(cmd.word[1]);
+    }
+    smmu_use_cmdq(g, 0, queue, 10);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    g->smmu[0].prod = FULL + 1 + MERGED;
+    kick_stopped(g, FULL + 1 + MERGED);
+    host_check_reads(g, 0, HOST_VA, 1);
+    host_finish(g);
+}
+
 /*
  * No command reaches the host after a later CMD_SYNC has completed. The TLBIs
  * are numbered, the message of a CMD_SYNC is the number of the last TLBI before
@@ -2596,6 +2630,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/main-loop", "0", test_linear);
     qtest_add_func("/smmuv3-host/drain-pauses", test_drain_rests);
+    qtest_add_func("/smmuv3-host/drain-room", test_drain_room);
     qtest_add_data_func("/smmuv3-host/drain-merged/host", NULL,
                         test_drain_merged);
     qtest_add_data_func("/smmuv3-host/drain-merged/own-caches", "cached",
