@@ -38,7 +38,7 @@ static SMMUCmdError collect(SMMUv3State *s, const SMMUv3HostCmd *cmd)
  * batch has room, because the caller has asked for it or has flushed.
  */
 static void collect_for(SMMUv3State *s, const SMMUv3AccelStream *stream,
-                                const SMMUv3HostCmd *cmd)
+                        const SMMUv3HostCmd *cmd)
 {
     SMMUv3AccelBatch *batch = &s->accel_state->batch;
     SMMUQueue *q = s->accel_state->drain.queue->q;

@@ -106,11 +106,9 @@ void smmuv3_accel_drain_note(SMMUv3State *s, SMMUCommandType type)
     SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
     s->accel_state->stats.command[type]++;
-    drain->worked = !s->accel_state->batch.n || drain->flushed ||
-                    type == SMMU_CMD_CFGI_STE ||
-                    type == SMMU_CMD_CFGI_STE_RANGE || !drain->no_cache ||
-                    ++drain->n >= LONG_DRAIN;
-    drain->flushed = false;
+    drain->worked |= !s->accel_state->batch.n || type == SMMU_CMD_CFGI_STE ||
+                     type == SMMU_CMD_CFGI_STE_RANGE || !drain->no_cache ||
+                     ++drain->n >= LONG_DRAIN;
     if (drain->worked) {
         drain->n = 0;
     }
@@ -158,7 +156,7 @@ bool smmuv3_accel_drain_start(SMMUv3State *s, SMMUv3AccelQueue *queue)
     drain->queue = queue;
     drain->start = get_clock();
     drain->first = queue->q->cons;
-    drain->worked = drain->flushed = false;
+    drain->worked = false;
     drain->n = drain->next = drain->n_read = 0;
     return true;
 }

@@ -36,7 +36,6 @@ typedef struct SMMUv3AccelDrain {
     int64_t start;              /* ns */
     uint32_t first;             /* its CONS at that time */
     bool worked;                /* a command did more than enter the batch */
-    bool flushed;               /* to make room for the present command */
     unsigned n;                 /* commands since the last look at the clock */
 
     /* Each slot is read once: a CMD_SYNC's message may overwrite its slot */

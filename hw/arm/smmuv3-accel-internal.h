@@ -356,15 +356,6 @@ bool smmuv3_accel_slow_note(SMMUv3State *s, int64_t now);
 /* The same after an attempt to let a stream translate, made at @start, in ns */
 void smmuv3_accel_slow_note_since(SMMUv3State *s, int64_t start);
 
-/**
- * smmuv3_accel_resync_now: invalidate everything, within one call to the host
- * @s: its streams may translate
- *
- * Returns: false if that is lost.  The guest and the user have been told.  The
- * queues wait, with smmuv3_accel_busy(), until all streams of @s are parked.
- */
-bool smmuv3_accel_resync_now(SMMUv3State *s);
-
 /*
  * Invalidate everything, in a job of its own.  The queues wait for it, and if
  * it fails, until all streams are parked.

@@ -45,6 +45,26 @@ GSList *smmuv3_accel_sharers(SMMUv3State *s)
 }
 
 /*
+ * Returns false if @other is stale from now on.  Its queues wait then, until
+ * all of its streams are parked.
+ */
+static bool resync_sharer(SMMUv3State *other)
+{
+    SMMUv3Accel *accel = other->accel_state;
+    int64_t start = get_clock();
+    int ret = smmuv3_accel_vsmmu_resync(&accel->vsmmu);
+
+    smmuv3_accel_slow_note_since(other, start);
+    if (ret) {
+        smmuv3_accel_vsmmu_report_lost(&accel->vsmmu, ret);
+        smmuv3_accel_tell_invalidations_lost(other);
+        smmuv3_accel_cmdq_note(&accel->cmdq, SMMUV3_ACCEL_FLUSH_FAILED);
+        smmuv3_accel_slow_park(other);
+    }
+    return !ret;
+}
+
+/*
  * @s is stale and parked.  If another vSMMU can invalidate everything, it does
  * so for the VMID, and nothing stale is left that could hit.  Each that cannot
  * is parked as well.  A job of one that was stale before may have begun too
@@ -64,7 +84,7 @@ static bool tell_next(SMMUv3State *s)
         SMMUv3State *other = next->data;
         SMMUv3AccelVsmmu *vsmmu = &other->accel_state->vsmmu;
 
-        if (!vsmmu->stale && smmuv3_accel_resync_now(other)) {
+        if (!vsmmu->stale && resync_sharer(other)) {
             accel->vsmmu.told = true;
             return false;
         }

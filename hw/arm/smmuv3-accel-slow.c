@@ -308,25 +308,6 @@ void smmuv3_accel_slow_park(SMMUv3State *s)
     }
 }
 
-bool smmuv3_accel_resync_now(SMMUv3State *s)
-{
-    SMMUv3Accel *accel = s->accel_state;
-    bool stale = accel->vsmmu.stale;
-    int64_t start = get_clock();
-    int ret = smmuv3_accel_vsmmu_resync(&accel->vsmmu);
-
-    smmuv3_accel_slow_note_since(s, start);
-    if (ret && !stale) {
-        smmuv3_accel_vsmmu_report_lost(&accel->vsmmu, ret);
-        smmuv3_accel_cmdq_note(&accel->cmdq, SMMUV3_ACCEL_FLUSH_FAILED);
-    }
-    tell_if_lost(s, stale);
-    if (ret) {
-        smmuv3_accel_slow_park(s);
-    }
-    return !ret;
-}
-
 /*
  * The drain
  */
@@ -408,7 +389,7 @@ SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s)
     if (SMMUV3_ACCEL_BATCH_MAX - accel->batch.n > accel->vsmmu.n_streams) {
         return SMMU_CERROR_NONE;
     }
-    accel->drain.flushed = true;
+    accel->drain.worked = true;
     return smmuv3_accel_flush(s);
 }
 

@@ -1581,6 +1581,18 @@ static void kick_stopped(HostGuest *g, unsigned n)
     wait_cons(g, g->smmu[0].prod);
 }
 
+/* A drain ends after a microsecond, and a device translates */
+static HostGuest *start_short_drains(void)
+{
+    HostGuest *g = host_guest_new(&(HostGuestConfig) {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
+    });
+
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    return g;
+}
+
 /*
  * A drain may leave its vCPU after any CMD_SYNC, but not before one, because
  * that would be another call to the host. It may also leave after a CFGI_STE,
@@ -1588,9 +1600,6 @@ static void kick_stopped(HostGuest *g, unsigned n)
  */
 static void test_drain_rests(void)
 {
-    HostGuestConfig config = {
-        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
-    };
     const unsigned syncs = 30, cmds = 5;
     uint64_t calls;
     HostGuest *g;
@@ -1598,9 +1607,7 @@ static void test_drain_rests(void)
     if (host_skipped()) {
         return;
     }
-    g = host_guest_new(&config);
-    host_enable(g, 0);
-    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    g = start_short_drains();
     wait_cons(g, g->smmu[0].prod);
     qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
     calls = host_counter(g, "call.IOMMU_HWPT_INVALIDATE");
@@ -1632,18 +1639,13 @@ static void test_drain_merged(const void *cached)
 {
     enum { QUEUE_LOG2 = 15 };
     const unsigned commands = cached ? 500 : 1 << 14;
-    HostGuestConfig config = {
-        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
-    };
     uint64_t queue, *slot, *pte, calls;
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
-    g = host_guest_new(&config);
-    host_enable(g, 0);
-    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    g = start_short_drains();
     if (cached) {
         host_map_port_msi(g, 2, &pte);
     }
@@ -1673,18 +1675,13 @@ static void test_drain_merged(const void *cached)
 static void test_drain_room(void)
 {
     enum { FULL = 251, MERGED = 700 };
-    HostGuestConfig config = {
-        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .smmu_args = ",x-drain-us=1",
-    };
     uint64_t queue, *slot;
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
-    g = host_guest_new(&config);
-    host_enable(g, 0);
-    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 1, host_new_page(g, 1))));
+    g = start_short_drains();
     queue = host_alloc(g, 16 << 10);
     slot = host_ram(g, queue);
     for (unsigned n = 0; n <= FULL + MERGED; n++) {
