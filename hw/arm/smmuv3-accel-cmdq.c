@@ -104,24 +104,38 @@ static void cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
     }
 }
 
-/* Look up each StreamID of the range, or each stream if these are fewer */
+/*
+ * If a stream takes long the others follow when the main loop had its turn, and
+ * the command is complete after them.  Each follows it once.
+ */
 static void cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
 {
-    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
+    SMMUv3Accel *accel = s->accel_state;
     uint32_t mask = MAKE_64BIT_MASK(0, range + 1);
+    int64_t start = get_clock();
     SMMUv3AccelStream *stream;
 
-    if (mask < vsmmu->n_streams) {
-        for (uint32_t i = 0; i <= mask; i++) {
-            cfgi_ste_sid(s, (sid & ~mask) | i);
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
+
+        if (!accel->in_range) {
+            ep->in_range = !((stream->sid ^ sid) & ~mask);
         }
-        return;
     }
-    QLIST_FOREACH(stream, &vsmmu->streams, next) {
-        if (!((stream->sid ^ sid) & ~mask)) {
+    accel->in_range = true;
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
+
+        if (ep->in_range) {
+            ep->in_range = false;
             cfgi_ste(s, stream);
+            if (get_clock() - start >= SMMUV3_ACCEL_SLOW_CALL_NS) {
+                smmuv3_accel_slow_pause(s);
+                return;
+            }
         }
     }
+    accel->in_range = false;
 }
 
 /* The batch is empty */
@@ -214,9 +228,12 @@ SMMUCmdError smmuv3_accel_cmdq_forward(SMMUv3State *s, const uint64_t words[2],
         smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
     SMMUv3HostCmd out;
 
-    rules.smmuen = smmu_enabled(s);
-    smmuv3_accel_refresh_renumbered(s);
     *local = false;
+    smmuv3_accel_refresh_renumbered(s);
+    if (smmuv3_accel_busy(s)) {
+        return SMMU_CERROR_NONE;
+    }
+    rules.smmuen = smmu_enabled(s);
     switch (smmuv3_accel_cmd_prepare(&rules, words, &out)) {
     case SMMUV3_ACCEL_CMD_TLB:
         return collect(s, &out);
@@ -324,6 +341,10 @@ bool smmuv3_accel_do_drain_begin(SMMUv3State *s)
 unsigned smmuv3_accel_do_drain_end(SMMUv3State *s, unsigned error)
 {
     error = smmuv3_accel_drain_stop(s, error);
+    if (error) {
+        /* The guest may issue another command */
+        s->accel_state->in_range = false;
+    }
     smmuv3_accel_publish(s, A_CMDQ_CONS, s->cmdq.cons);
     return error;
 }
@@ -342,5 +363,6 @@ void smmuv3_accel_cmdq_unrealize(SMMUv3State *s)
 void smmuv3_accel_cmdq_reset(SMMUv3State *s)
 {
     timer_del(s->accel_state->sync_wire);
+    s->accel_state->in_range = false;
     smmuv3_accel_queue_reset(s, &s->accel_state->cmdq);
 }

@@ -176,8 +176,12 @@ SMMUCmdError smmuv3_accel_drain_stop(SMMUv3State *s, SMMUCmdError error)
     smmuv3_accel_slow_note(s, now);
     trace_smmuv3_cmdq_drained((q->cons - drain->first) & WRAP_INDEX_MASK(q),
                               now - drain->start);
-    /* The command that has caused @error comes again after the job */
-    return smmuv3_accel_busy(s) ? SMMU_CERROR_NONE : late ?: error;
+    if (smmuv3_accel_busy(s)) {
+        /* The command that has caused @error comes again afterwards */
+        drain->queue->error = late ?: drain->queue->error;
+        return SMMU_CERROR_NONE;
+    }
+    return late ?: error;
 }
 
 /*

@@ -6,7 +6,9 @@
  * The attachment of a stream is a function of the current registers and tables
  * (smmuv3-accel-policy.c).  This file calls it at every edge that can change
  * the result, moves the stream (smmuv3-accel-stream.c), and tries again after a
- * temporary error of the host.  GBPA and another bus number come here first.
+ * temporary error of the host.  If an edge concerns several streams and the host
+ * is slow, the main loop moves the rest, one at a time (smmuv3-accel-slow.c).
+ * GBPA and another bus number come here first.
  * CFGI_STE and CFGI_STE_RANGE come from smmuv3-accel-cmdq.c, which knows the
  * streams that they name, and SMMUEN and reset from smmuv3-accel.c.
  */
@@ -28,6 +30,13 @@
 #define RETRY_MIN_MS 10
 #define RETRY_REPORT_MS 1280
 #define RETRY_MAX_MS 5120
+
+/*
+ * How long an edge moves streams with the BQL held, if their number is all that
+ * takes time.  The guest polls for CR0ACK and GBPA.UPDATE, and a Linux guest
+ * gives up after a second.  So QEMU makes it wait in the write.
+ */
+#define EDGE_NS (1 * NANOSECONDS_PER_SECOND)
 
 /* A guest causes failures at will, and must not fill the user's log */
 #define REPORT_PAUSE_NS (10 * NANOSECONDS_PER_SECOND)
@@ -124,30 +133,6 @@ void smmuv3_accel_retry_pending(SMMUv3State *s)
     }
 }
 
-void smmuv3_accel_refresh_pending(SMMUv3State *s)
-{
-    SMMUv3AccelStream *stream;
-
-    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
-        if (smmuv3_accel_stream_pending(stream)) {
-            smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream),
-                                            SMMUV3_EDGE_RETRY);
-        }
-    }
-}
-
-static void retry_timer(void *opaque)
-{
-    SMMUv3State *s = opaque;
-    SMMUv3Accel *accel = s->accel_state;
-
-    accel->stats.retries++;
-    smmuv3_accel_refresh_pending(s);
-    if (!timer_pending(accel->retry)) {
-        accel->retry_ms = 0;
-    }
-}
-
 /*
  * Edges
  */
@@ -241,20 +226,117 @@ void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
     error_free(err);
 }
 
-void smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge)
+/*
+ * Edges that concern several streams
+ */
+
+static void set_due(SMMUv3AccelStream *stream, Smmuv3Edge edge)
+{
+    SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
+
+    ep->due = true;
+    ep->due_edge = edge;
+}
+
+void smmuv3_accel_pending_due(SMMUv3State *s)
 {
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
-        smmuv3_accel_refresh_and_report(smmuv3_accel_endpoint(stream), edge);
+        if (smmuv3_accel_stream_pending(stream)) {
+            set_due(stream, SMMUV3_EDGE_RETRY);
+        }
     }
+}
+
+/* Returns false if @ns had passed since @start after one of them */
+static bool move_due(SMMUv3State *s, int64_t start, int64_t ns)
+{
+    SMMUv3AccelStream *stream;
+
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
+        SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
+
+        if (ep->due) {
+            ep->due = false;
+            smmuv3_accel_refresh_and_report(ep, ep->due_edge);
+            if (get_clock() - start >= ns) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+bool smmuv3_accel_refresh_due(SMMUv3State *s, int64_t ns)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    int64_t start = get_clock();
+
+    if (!move_due(s, start, ns)) {
+        return false;
+    }
+    if (accel->sids_moved) {
+        /* A stream may have waited for the StreamID of another */
+        accel->sids_moved = false;
+        smmuv3_accel_pending_due(s);
+        return move_due(s, start, ns);
+    }
+    return true;
+}
+
+/* Returns false if the main loop moves the rest */
+static bool refresh_for(SMMUv3State *s, int64_t ns)
+{
+    bool done = smmuv3_accel_refresh_due(s, ns);
+
+    if (!done) {
+        smmuv3_accel_slow_pause(s);
+    }
+    return done;
+}
+
+static void retry_timer(void *opaque)
+{
+    SMMUv3State *s = opaque;
+    SMMUv3Accel *accel = s->accel_state;
+
+    accel->stats.retries++;
+    smmuv3_accel_pending_due(s);
+    if (refresh_for(s, SMMUV3_ACCEL_SLOW_CALL_NS) &&
+        !timer_pending(accel->retry)) {
+        accel->retry_ms = 0;
+    }
+}
+
+bool smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge)
+{
+    SMMUv3AccelStream *stream;
+    bool done;
+
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
+        set_due(stream, edge);
+    }
+    /* A reset has no end that the guest could wait for */
+    done = refresh_for(s, edge == SMMUV3_EDGE_RESET ? INT64_MAX : EDGE_NS);
     smmuv3_accel_slow_restore(s);
+    return done;
+}
+
+/* The streams' attachment has followed the registers */
+void smmuv3_accel_acknowledge(SMMUv3State *s)
+{
+    s->accel_state->smmuen_due = false;
+    s->cr0ack = s->cr[0] & ~SMMU_CR0_RESERVED;
+    s->gbpa &= ~R_GBPA_UPDATE_MASK;
+    smmuv3_accel_publish(s, A_CR0ACK, s->cr0ack);
+    smmuv3_accel_publish(s, A_GBPA, s->gbpa);
 }
 
 void smmuv3_accel_do_gbpa(SMMUv3State *s)
 {
-    if (!smmu_enabled(s)) {
-        smmuv3_accel_refresh_all(s, SMMUV3_EDGE_GBPA);
+    if (!smmu_enabled(s) && !smmuv3_accel_refresh_all(s, SMMUV3_EDGE_GBPA)) {
+        s->gbpa |= R_GBPA_UPDATE_MASK;
     }
 }
 
@@ -274,15 +356,13 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
         return;
     }
     accel->renumbered = false;
+    accel->sids_moved = true;
     QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
-        SMMUv3AccelEndpoint *ep = smmuv3_accel_endpoint(stream);
-
-        if (stream->sid != stream_sid(ep)) {
-            smmuv3_accel_refresh_and_report(ep, SMMUV3_EDGE_RENUMBERED);
+        if (stream->sid != stream_sid(smmuv3_accel_endpoint(stream))) {
+            set_due(stream, SMMUV3_EDGE_RENUMBERED);
         }
     }
-    /* A stream may have waited for the StreamID of another */
-    smmuv3_accel_refresh_pending(s);
+    refresh_for(s, SMMUV3_ACCEL_SLOW_CALL_NS);
 }
 
 static void renumber_bh(void *opaque)

@@ -41,6 +41,9 @@ typedef struct SMMUv3AccelEndpoint {
     HostIOMMUDevice *hiod;          /* referenced */
     Smmuv3Cause cause;              /* why the stream is to be where it is */
     Smmuv3Edge edge;                /* what has moved it where it is */
+    bool due;                       /* it has to follow an edge still */
+    Smmuv3Edge due_edge;
+    bool in_range;                  /* and the CFGI_STE_RANGE at CMDQ_CONS */
     char *error;                    /* why the host last refused, or NULL */
     bool reported;                  /* the user knows the stream's error */
     int64_t report_from;            /* ns; the next one is not told before */
@@ -52,7 +55,7 @@ typedef enum SMMUv3AccelPhase {
     SMMUV3_ACCEL_PHASE_NONE,
     SMMUV3_ACCEL_PHASE_START,   /* the main loop will create a thread */
     SMMUV3_ACCEL_PHASE_CALL,    /* the thread calls; without one, slow_bh() */
-    SMMUV3_ACCEL_PHASE_PARK,    /* streams have to move, one at a time */
+    SMMUV3_ACCEL_PHASE_MOVE,    /* streams have to move, one at a time */
 } SMMUv3AccelPhase;
 
 /* Calls that a thread makes, because the host is slow: smmuv3-accel-slow.c */
@@ -104,6 +107,9 @@ typedef struct SMMUv3Accel {
     unsigned retry_ms;          /* 0 while nothing is pending */
     QEMUBH *renumber;
     bool renumbered;            /* some streams have another StreamID now */
+    bool sids_moved;            /* then those that wait for one may go on */
+    bool smmuen_due;            /* CR0ACK does not have CR0's SMMUEN yet */
+    bool in_range;              /* some streams have followed the range */
     SMMUv3AccelBatch batch;
     SMMUv3AccelDrain drain;
     SMMUv3AccelSlow slow;
@@ -191,19 +197,41 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, Smmuv3Edge edge,
 void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
                                      Smmuv3Edge edge);
 
-/* The same for all streams of @s: reset, CR0.SMMUEN, GBPA */
-void smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge);
+/**
+ * smmuv3_accel_refresh_all: the same for all streams of an SMMU
+ * @s: its registers have changed
+ * @edge: reset, CR0.SMMUEN or GBPA; a reset takes however long it takes
+ *
+ * Returns: whether all streams have moved.  If not, the main loop moves the
+ * rest, the queues wait for that, and smmuv3_accel_acknowledge() follows.
+ */
+bool smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge);
+
+/**
+ * smmuv3_accel_refresh_due: move the streams that have to follow an edge still
+ * @s: with such streams, or without
+ * @ns: no other one is begun after this time
+ *
+ * Returns: true if there are none any more.
+ */
+bool smmuv3_accel_refresh_due(SMMUv3State *s, int64_t ns);
+
+/* Show in CR0ACK and GBPA that no stream has to follow them any more */
+void smmuv3_accel_acknowledge(SMMUv3State *s);
 
 /* Some stream is not where the guest wants it: try again later */
 void smmuv3_accel_retry_pending(SMMUv3State *s);
 
-/* The same now */
-void smmuv3_accel_refresh_pending(SMMUv3State *s);
+/* The same now, by smmuv3_accel_refresh_due() */
+void smmuv3_accel_pending_due(SMMUv3State *s);
 
 /* A bus has another number, which changes the StreamIDs of its devices */
 void smmuv3_accel_bus_renumbered(PCIBus *bus, void *opaque);
 
-/* Move the streams of renumbered buses, before a command takes effect */
+/*
+ * Move the streams of renumbered buses, before a command takes effect.  If that
+ * takes long smmuv3_accel_busy() says so, and the command must wait.
+ */
 void smmuv3_accel_refresh_renumbered(SMMUv3State *s);
 
 /*
@@ -364,6 +392,9 @@ void smmuv3_accel_slow_everything(SMMUv3State *s);
 
 /* @s is stale: its queues wait until all of its streams are parked */
 void smmuv3_accel_slow_park(SMMUv3State *s);
+
+/* The queues of @s wait until the main loop has moved the streams that are due */
+void smmuv3_accel_slow_pause(SMMUv3State *s);
 
 /* @queue is no more; the thread goes on, and its result is discarded */
 void smmuv3_accel_slow_abandon(SMMUv3State *s, SMMUv3AccelQueue *queue);

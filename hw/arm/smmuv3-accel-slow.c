@@ -39,8 +39,8 @@
  * complete, because the host may refuse any of them.
  *
  * Attaching a device takes as long as such a call, and blocks QEMU.  So streams
- * that have to be parked are parked one at a time, and QMP gets its turn in
- * between.
+ * that have to be parked, or to follow an edge that concerns several, move one
+ * at a time, and QMP gets its turn in between.
  */
 
 #include "qemu/osdep.h"
@@ -214,7 +214,7 @@ static void job_ended(SMMUv3State *s)
         start_thread(slow);
         return;
     }
-    slow->phase = SMMUV3_ACCEL_PHASE_PARK;
+    slow->phase = SMMUV3_ACCEL_PHASE_MOVE;
     slow->failed = slow->job.invalidated && slow->job.error;
     if (slow->resync) {
         result &= ~SMMUV3_ACCEL_FLUSH_FAILED;
@@ -235,6 +235,7 @@ static void end(SMMUv3State *s)
 
     accel->slow.phase = SMMUV3_ACCEL_PHASE_NONE;
     accel->slow.restore = accel->slow.again = false;
+    smmuv3_accel_acknowledge(s);
     qemu_bh_schedule(accel->drain.bh);
 }
 
@@ -274,9 +275,14 @@ static void slow_bh(void *opaque)
     if (accel->vsmmu.stale) {
         smmuv3_accel_retry_pending(s);
     } else if (slow->restore) {
-        smmuv3_accel_refresh_pending(s);
+        slow->restore = false;
+        smmuv3_accel_pending_due(s);
     }
-    end(s);
+    if (smmuv3_accel_refresh_due(s, 0)) {
+        end(s);
+    } else {
+        qemu_bh_schedule(slow->bh);
+    }
 }
 
 void smmuv3_accel_slow_cancel(SMMUv3State *s)
@@ -287,7 +293,7 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s)
     if (!smmuv3_accel_busy(s)) {
         return;
     }
-    if (slow->phase != SMMUV3_ACCEL_PHASE_PARK) {
+    if (slow->phase != SMMUV3_ACCEL_PHASE_MOVE) {
         qatomic_set(&slow->job.cancelled, true);
         join_thread(slow);
         g_clear_pointer(&slow->job.everything, g_free);
@@ -297,15 +303,26 @@ void smmuv3_accel_slow_cancel(SMMUv3State *s)
     end(s);
 }
 
-void smmuv3_accel_slow_park(SMMUv3State *s)
+static void begin_to_move(SMMUv3State *s, bool failed)
 {
     SMMUv3AccelSlow *slow = &s->accel_state->slow;
 
     if (!smmuv3_accel_busy(s)) {
-        slow->phase = SMMUV3_ACCEL_PHASE_PARK;
-        slow->failed = true;
+        slow->phase = SMMUV3_ACCEL_PHASE_MOVE;
+        slow->failed = failed;
+        slow->resync = false;
         qemu_bh_schedule(slow->bh);
     }
+}
+
+void smmuv3_accel_slow_park(SMMUv3State *s)
+{
+    begin_to_move(s, true);
+}
+
+void smmuv3_accel_slow_pause(SMMUv3State *s)
+{
+    begin_to_move(s, false);
 }
 
 /*

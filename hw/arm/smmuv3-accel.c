@@ -170,7 +170,7 @@ void smmuv3_accel_do_reset(SMMUv3State *s)
     smmuv3_accel_cmdq_reset(s);
     smmuv3_accel_cmdqv_reset(s);
     smmuv3_accel_eventq_stop(s);
-    accel->renumbered = false;
+    accel->renumbered = accel->smmuen_due = false;
     smmuv3_accel_refresh_all(s, SMMUV3_EDGE_RESET);
     smmuv3_accel_regs_reset(s);
 }
@@ -189,6 +189,10 @@ void smmuv3_accel_do_cr0(SMMUv3State *s)
         smmuv3_accel_cmdq_reset(s);
     }
     if (FIELD_EX32(changed, CR0, SMMU_ENABLE)) {
-        smmuv3_accel_refresh_all(s, SMMUV3_EDGE_SMMUEN);
+        accel->smmuen_due |= !smmuv3_accel_refresh_all(s, SMMUV3_EDGE_SMMUEN);
+    }
+    if (accel->smmuen_due) {
+        /* IHI 0070 6.3.9: the old value, until all streams have followed */
+        s->cr0ack ^= R_CR0_SMMU_ENABLE_MASK;
     }
 }

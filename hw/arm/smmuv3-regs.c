@@ -40,8 +40,8 @@ typedef struct RegBits {
     uint16_t offset;        /* of a 32-bit register, or of half of another */
     uint32_t bits;
     uint32_t idr0;          /* they exist with this feature only, or 0 */
-    uint32_t cr0;           /* they keep their value while CR0 has any of */
-    uint32_t irq_ctrl;      /* these bits, or IRQ_CTRL any of these */
+    uint32_t cr0;           /* they keep their value while CR0 or CR0ACK has */
+    uint32_t irq_ctrl;      /* any of these bits, or IRQ_CTRL any of these */
 } RegBits;
 
 /* In the order of IHI 0070 6.3.  What is not here is RES0 or read-only. */
@@ -108,7 +108,9 @@ static bool may_write_32(SMMUv3State *s, hwaddr offset, uint32_t *value)
         if (r->offset != offset || (r->idr0 && !(s->idr[0] & r->idr0))) {
             continue;
         }
-        if ((s->cr[0] & r->cr0) || (s->irq_ctrl & r->irq_ctrl)) {
+        if (((s->cr[0] | s->cr0ack) & r->cr0) ||
+            (s->irq_ctrl & r->irq_ctrl) ||
+            (offset == A_GBPA && (s->gbpa & R_GBPA_UPDATE_MASK))) {
             kept |= r->bits;
         } else {
             open |= r->bits;
