@@ -198,6 +198,17 @@ static void drain_vcmdq(SMMUv3State *s, unsigned i)
     }
 }
 
+void smmuv3_accel_cmdqv_failed(SMMUv3State *s)
+{
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+
+    for (unsigned i = 0; cmdqv && !cmdqv->hw && i < TEGRA241_VCMDQS; i++) {
+        if (tegra241_runs(&cmdqv->regs, i)) {
+            smmuv3_accel_cmdq_note(&cmdqv->queue[i], SMMUV3_ACCEL_FLUSH_FAILED);
+        }
+    }
+}
+
 /* A job of the thread has moved CONS too, so publish what there is */
 void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
 {

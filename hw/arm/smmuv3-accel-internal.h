@@ -66,6 +66,7 @@ typedef struct SMMUv3AccelSlow {
     SMMUv3AccelQueue *queue;    /* the one that the job is for */
     bool abandoned;             /* the queue that the job is for is no more */
     bool resync;                /* the job invalidates everything */
+    bool everything;            /* it makes up for what VCMDQs have lost */
     bool resynced;              /* for the command at CMDQ_CONS */
     bool restore;               /* streams that wait for the job follow it */
     bool again;                 /* it may have begun too early: once more */
@@ -321,6 +322,12 @@ void smmuv3_accel_cmdqv_stopped(SMMUv3State *s);
 void smmuv3_accel_cmdqv_host_new(SMMUv3State *s);
 void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s);
 
+/*
+ * The next CMD_SYNC of each VCMDQ reports that invalidations have failed.  Those
+ * that the hardware has are not concerned.
+ */
+void smmuv3_accel_cmdqv_failed(SMMUv3State *s);
+
 /* Drain the VCMDQs that run; no drain is running, or it will be continued */
 void smmuv3_accel_cmdqv_drain(SMMUv3State *s);
 
@@ -385,8 +392,9 @@ bool smmuv3_accel_slow_note(SMMUv3State *s, int64_t now);
 void smmuv3_accel_slow_note_since(SMMUv3State *s, int64_t start);
 
 /*
- * Invalidate everything, in a job of its own.  The queues wait for it, and if
- * it fails, until all streams are parked.
+ * Invalidate everything, in a job of its own, for VCMDQs that may have lost
+ * invalidations.  The queues wait for it.  If it fails they wait until all
+ * streams are parked, and the next CMD_SYNC of each VCMDQ reports that.
  */
 void smmuv3_accel_slow_everything(SMMUv3State *s);
 

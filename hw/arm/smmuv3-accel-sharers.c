@@ -46,28 +46,29 @@ GSList *smmuv3_accel_sharers(SMMUv3State *s)
 
 /*
  * Returns false if @other is stale from now on.  Its queues wait then, until
- * all of its streams are parked.
+ * all of its streams are parked, and their next CMD_SYNCs report that.
  */
-static bool resync_sharer(SMMUv3State *other)
+static bool invalidate_by(SMMUv3State *other)
 {
     SMMUv3Accel *accel = other->accel_state;
     int64_t start = get_clock();
-    int ret = smmuv3_accel_vsmmu_resync(&accel->vsmmu);
+    int ret = smmuv3_accel_vsmmu_invalidate_vmid(&accel->vsmmu);
 
     smmuv3_accel_slow_note_since(other, start);
     if (ret) {
         smmuv3_accel_vsmmu_report_lost(&accel->vsmmu, ret);
         smmuv3_accel_tell_invalidations_lost(other);
         smmuv3_accel_cmdq_note(&accel->cmdq, SMMUV3_ACCEL_FLUSH_FAILED);
+        smmuv3_accel_cmdqv_failed(other);
         smmuv3_accel_slow_park(other);
     }
     return !ret;
 }
 
 /*
- * @s is stale and parked.  If another vSMMU can invalidate everything, it does
- * so for the VMID, and nothing stale is left that could hit.  Each that cannot
- * is parked as well.  A job of one that was stale before may have begun too
+ * @s is stale and parked.  If another vSMMU can invalidate the VMID's entries,
+ * nothing stale is left that could hit for others.  Each that cannot is parked
+ * as well.  A job of one that was stale before may have begun too
  * early to count.  Makes one call to the host at most; returns whether there is
  * more to do.
  */
@@ -84,7 +85,7 @@ static bool tell_next(SMMUv3State *s)
         SMMUv3State *other = next->data;
         SMMUv3AccelVsmmu *vsmmu = &other->accel_state->vsmmu;
 
-        if (!vsmmu->stale && resync_sharer(other)) {
+        if (!vsmmu->stale && invalidate_by(other)) {
             accel->vsmmu.told = true;
             return false;
         }

@@ -216,6 +216,9 @@ static void job_ended(SMMUv3State *s)
     }
     slow->phase = SMMUV3_ACCEL_PHASE_MOVE;
     slow->failed = slow->job.invalidated && slow->job.error;
+    if (slow->failed && slow->everything) {
+        smmuv3_accel_cmdqv_failed(s);
+    }
     if (slow->resync) {
         result &= ~SMMUV3_ACCEL_FLUSH_FAILED;
     }
@@ -234,7 +237,7 @@ static void end(SMMUv3State *s)
     SMMUv3Accel *accel = s->accel_state;
 
     accel->slow.phase = SMMUV3_ACCEL_PHASE_NONE;
-    accel->slow.restore = accel->slow.again = false;
+    accel->slow.restore = accel->slow.again = accel->slow.everything = false;
     smmuv3_accel_acknowledge(s);
     qemu_bh_schedule(accel->drain.bh);
 }
@@ -428,6 +431,7 @@ void smmuv3_accel_slow_everything(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
 
+    accel->slow.everything = true;
     if (smmuv3_accel_busy(s)) {
         /* The present job may have begun too early: another one follows it */
         accel->vsmmu.losses++;

@@ -272,6 +272,18 @@ bool smmuv3_accel_vsmmu_must_stop(const SMMUv3AccelVsmmu *vsmmu, int64_t start)
            get_clock() - start >= SMMUV3_ACCEL_SLOW_CALL_NS;
 }
 
+static int call(const SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmds,
+                unsigned n)
+{
+    int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, cmds, n);
+
+    stat64_add(&vsmmu->calls->length[smmuv3_accel_bin(n)], 1);
+    if (ret) {
+        stat64_add(&vsmmu->calls->errors, 1);
+    }
+    return ret;
+}
+
 int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
                                   const SMMUv3HostCmd *cmds, unsigned n,
                                   unsigned *done)
@@ -283,12 +295,9 @@ int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
     while (*done < n) {
         const SMMUv3HostCmd *next = cmds + *done;
         unsigned in_call = MIN(n - *done, SMMUV3_ACCEL_CALL_MAX);
-        int ret = vsmmu->ops->invalidate(vsmmu->host, vsmmu->viommu, next,
-                                         in_call);
+        int ret = call(vsmmu, next, in_call);
 
-        stat64_add(&vsmmu->calls->length[smmuv3_accel_bin(in_call)], 1);
         if (ret) {
-            stat64_add(&vsmmu->calls->errors, 1);
             return ret;
         }
         again = !again && vsmmu->info.repeat && any_repeats(next, in_call);
@@ -353,6 +362,20 @@ int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu)
     int ret = invalidate_everything(vsmmu);
 
     smmuv3_accel_vsmmu_invalidated(vsmmu, ret);
+    return ret;
+}
+
+int smmuv3_accel_vsmmu_invalidate_vmid(SMMUv3AccelVsmmu *vsmmu)
+{
+    const SMMUv3HostCmd cmd = { { cpu_to_le64(SMMU_CMD_TLBI_NSNH_ALL) } };
+    int ret = call(vsmmu, &cmd, 1);
+
+    if (!ret && vsmmu->info.repeat) {
+        ret = call(vsmmu, &cmd, 1);
+    }
+    if (ret) {
+        smmuv3_accel_vsmmu_invalidated(vsmmu, ret);
+    }
     return ret;
 }
 

@@ -180,6 +180,16 @@ int smmuv3_accel_vsmmu_resync(SMMUv3AccelVsmmu *vsmmu);
 bool smmuv3_accel_vsmmu_try_resync(SMMUv3AccelVsmmu *vsmmu);
 
 /**
+ * smmuv3_accel_vsmmu_invalidate_vmid: invalidate the TLB entries of a VMID
+ * @vsmmu: with streams; it may share its VMID with others
+ *
+ * Makes one call, or two on a host with the erratum, however slow they are.
+ *
+ * Returns: 0, or a negative errno after which @vsmmu is stale.
+ */
+int smmuv3_accel_vsmmu_invalidate_vmid(SMMUv3AccelVsmmu *vsmmu);
+
+/**
  * smmuv3_accel_vsmmu_fini: free what smmuv3_accel_vsmmu_init() allocated
  * @vsmmu: without streams; must not be used any more
  */

@@ -529,6 +529,48 @@ static void test_host_error(void)
 }
 
 /*
+ * Another vSMMU shares the stage 2 and cannot invalidate, nor can this one: its
+ * VCMDQs report that, because its streams abort now
+ */
+static void test_sharer_fails(void)
+{
+    CmdqvBed beds[2];
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = cmdqv_beds_new((HostGuestConfig) {
+        .n_vsmmus = 2, .smmu_args = ON ",share-stage2=on",
+    }, beds);
+    cmdqv_select(&beds[1]);
+    cmdqv_on(&beds[1]);
+    cmdqv_run_ok(&beds[1], 0, CMD_TLBI_NH_ASID(5));
+    for (unsigned n = 0; n < 2; n++) {
+        host_expect(g, SAID_TAKES_NONE);
+    }
+    cmdqv_control(&beds[1], "fail " INVALIDATE ":1+*=ENOMEM");
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(5));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, 0);
+    host_check_faults(g, 1, HOST_VA);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_put(&beds[1], q, CMD_SYNC);
+        g_assert_cmpuint(cmdqv_run(&beds[1], q), ==, SMMU_CERROR_ABT);
+        cmdqv_set_q(&beds[1], q, GERRORN, cmdqv_q(&beds[1], q, GERROR));
+        g_assert_cmpuint(cmdqv_run(&beds[1], q), ==, SMMU_CERROR_NONE);
+    }
+    cmdqv_control(&beds[1], "fail clear");
+    g_assert_cmpuint(smmu_sync(g, 1), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, 1);
+    smmu_cmd(g, 1, CMD_CFGI_STE(host_sid(g, 1)));
+    smmu_sync_ok(g, 1);
+    cmdqv_remap(&beds[1], 0, CMD_TLBI_NH_VA(1, HOST_VA, 1), 1);
+    host_finish(g);
+    alarm(0);
+}
+
+/*
  * Hostile values
  */
 
@@ -1121,6 +1163,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv/both", test_both);
     qtest_add_func("/smmuv3-cmdqv/abort", test_abort);
     qtest_add_func("/smmuv3-cmdqv/host-error", test_host_error);
+    qtest_add_func("/smmuv3-cmdqv/sharer-fails", test_sharer_fails);
     qtest_add_func("/smmuv3-cmdqv/size", test_size);
     qtest_add_func("/smmuv3-cmdqv/overfull", test_overfull);
     qtest_add_func("/smmuv3-cmdqv/stop", test_stop);

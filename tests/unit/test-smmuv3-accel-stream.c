@@ -665,6 +665,43 @@ static void test_no_attach_at_all(void)
     }
 }
 
+/*
+ * For all vSMMUs of a VMID: a call, and with the erratum another one.  If one
+ * of them fails the vSMMU is stale.
+ */
+static int nth_invalidation_fails(SMMUv3Host *host, const RecEvent *call,
+                                  void *opaque)
+{
+    unsigned *nth = opaque;
+
+    return call->call == REC_INVALIDATE && !--*nth ? -ENOMEM : 0;
+}
+
+static void test_invalidate_vmid(void)
+{
+    for (unsigned calls = 1; calls <= 2; calls++) {
+        for (unsigned nth = 1; nth <= 3; nth++) {
+            unsigned fails = nth;
+            SMMUv3AccelStream *stream;
+            Bed bed;
+            int ret;
+
+            bed_init(&bed);
+            bed.dev[0].info.repeat = calls == 2;
+            stream = new_stream(&bed, 0);
+            bed.host->inject = nth_invalidation_fails;
+            bed.host->opaque = &fails;
+            rec_forget(bed.host);
+            ret = smmuv3_accel_vsmmu_invalidate_vmid(&bed.vsmmu);
+            g_assert_cmpint(ret, ==, nth <= calls ? -ENOMEM : 0);
+            g_assert_cmpint(bed.vsmmu.stale, ==, nth <= calls);
+            g_assert_cmpuint(bed.host->calls, ==, MIN(nth, calls));
+            rec_stream_free(stream);
+            bed_fini(&bed);
+        }
+    }
+}
+
 /* A new device never stays on VFIO's stage 2, where it would bypass */
 static void test_new_no_attach(void)
 {
@@ -951,6 +988,8 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/stream/detached-caches-nothing",
                     test_detached_caches_nothing);
     g_test_add_func("/smmuv3-accel/stream/detach-fails", test_detach_fails);
+    g_test_add_func("/smmuv3-accel/stream/invalidate-vmid",
+                    test_invalidate_vmid);
     g_test_add_func("/smmuv3-accel/stream/random", test_random);
     g_test_add_func("/smmuv3-accel/stream/find", test_find);
     return g_test_run();
