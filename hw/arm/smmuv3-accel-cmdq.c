@@ -94,24 +94,13 @@ static void cfgi_ste(SMMUv3State *s, SMMUv3AccelStream *stream)
     }
 }
 
-static void cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
-{
-    SMMUv3AccelStream *stream;
-
-    for (stream = smmuv3_accel_vsmmu_find(&s->accel_state->vsmmu, sid);
-         stream; stream = QLIST_NEXT(stream, next_of_sid)) {
-        cfgi_ste(s, stream);
-    }
-}
-
 /*
  * If a stream takes long the others follow when the main loop had its turn, and
  * the command is complete after them.  Each follows it once.
  */
-static void cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
+static void cfgi_ste_range(SMMUv3State *s, uint32_t sid, uint32_t mask)
 {
     SMMUv3Accel *accel = s->accel_state;
-    uint32_t mask = MAKE_64BIT_MASK(0, range + 1);
     int64_t start = get_clock();
     SMMUv3AccelStream *stream;
 
@@ -138,10 +127,25 @@ static void cfgi_ste_range(SMMUv3State *s, uint32_t sid, unsigned range)
     accel->in_range = false;
 }
 
+/* Several streams have one StreamID if the guest has numbered buses so */
+static void cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelStream *stream = smmuv3_accel_vsmmu_find(&accel->vsmmu, sid);
+
+    if (accel->in_range || (stream && QLIST_NEXT(stream, next_of_sid))) {
+        cfgi_ste_range(s, sid, 0);
+    } else if (stream) {
+        cfgi_ste(s, stream);
+    }
+}
+
 /* The batch is empty */
 static void cfgi(SMMUv3State *s, const Cmd *cmd)
 {
-    smmuv3_accel_slow_resync(s);
+    if (!s->accel_state->in_range) {
+        smmuv3_accel_slow_resync(s);
+    }
     if (smmuv3_accel_busy(s)) {
         return;
     }
@@ -149,7 +153,8 @@ static void cfgi(SMMUv3State *s, const Cmd *cmd)
     if (CMD_TYPE(cmd) == SMMU_CMD_CFGI_STE) {
         cfgi_ste_sid(s, CMD_SID(cmd));
     } else {
-        cfgi_ste_range(s, CMD_SID(cmd), CMD_STE_RANGE(cmd));
+        cfgi_ste_range(s, CMD_SID(cmd),
+                       MAKE_64BIT_MASK(0, CMD_STE_RANGE(cmd) + 1));
     }
 }
 

@@ -6,8 +6,9 @@
  * The attachment of a stream is a function of the current registers and tables
  * (smmuv3-accel-policy.c).  This file calls it at every edge that can change
  * the result, moves the stream (smmuv3-accel-stream.c), and tries again after a
- * temporary error of the host.  If an edge concerns several streams and the host
- * is slow, the main loop moves the rest, one at a time (smmuv3-accel-slow.c).
+ * temporary error of the host.  If an edge concerns several streams, and the
+ * host is slow, some move later, and the main loop has its turn in between
+ * (smmuv3-accel-slow.c).
  * GBPA and another bus number come here first.
  * CFGI_STE and CFGI_STE_RANGE come from smmuv3-accel-cmdq.c, which knows the
  * streams that they name, and SMMUEN and reset from smmuv3-accel.c.
@@ -32,11 +33,11 @@
 #define RETRY_MAX_MS 5120
 
 /*
- * How long an edge moves streams with the BQL held, if their number is all that
- * takes time.  The guest polls for CR0ACK and GBPA.UPDATE, and a Linux guest
- * gives up after a second.  So QEMU makes it wait in the write.
+ * How long a write of SMMUEN or GBPA may move streams with the BQL held.  The
+ * guest polls for the end of what is left, but Linux gives up after a second
+ * (ARM_SMMU_POLL_TIMEOUT_US).  A guest that waits in the write does not.
  */
-#define EDGE_NS (1 * NANOSECONDS_PER_SECOND)
+#define EDGE_NS (3 * NANOSECONDS_PER_SECOND)
 
 /* A guest causes failures at will, and must not fill the user's log */
 #define REPORT_PAUSE_NS (10 * NANOSECONDS_PER_SECOND)
@@ -285,10 +286,10 @@ bool smmuv3_accel_refresh_due(SMMUv3State *s, int64_t ns)
     return true;
 }
 
-/* Returns false if the main loop moves the rest */
+/* Returns false if the main loop moves the rest, as it may do already */
 static bool refresh_for(SMMUv3State *s, int64_t ns)
 {
-    bool done = smmuv3_accel_refresh_due(s, ns);
+    bool done = !smmuv3_accel_slow_moves(s) && smmuv3_accel_refresh_due(s, ns);
 
     if (!done) {
         smmuv3_accel_slow_pause(s);
@@ -301,6 +302,11 @@ static void retry_timer(void *opaque)
     SMMUv3State *s = opaque;
     SMMUv3Accel *accel = s->accel_state;
 
+    if (smmuv3_accel_slow_moves(s)) {
+        /* Those that wait must not overtake those that are due */
+        retry_later(accel, false);
+        return;
+    }
     accel->stats.retries++;
     smmuv3_accel_pending_due(s);
     if (refresh_for(s, SMMUV3_ACCEL_SLOW_CALL_NS) &&
@@ -318,15 +324,20 @@ bool smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge)
         set_due(stream, edge);
     }
     /* A reset has no end that the guest could wait for */
-    done = refresh_for(s, edge == SMMUV3_EDGE_RESET ? INT64_MAX : EDGE_NS);
+    done = edge == SMMUV3_EDGE_RESET ? smmuv3_accel_refresh_due(s, INT64_MAX) :
+                                       refresh_for(s, EDGE_NS);
     smmuv3_accel_slow_restore(s);
     return done;
 }
 
-/* The streams' attachment has followed the registers */
-void smmuv3_accel_acknowledge(SMMUv3State *s)
+void smmuv3_accel_streams_moved(SMMUv3State *s)
 {
-    s->accel_state->smmuen_due = false;
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (!timer_pending(accel->retry)) {
+        accel->retry_ms = 0;
+    }
+    accel->smmuen_due = false;
     s->cr0ack = s->cr[0] & ~SMMU_CR0_RESERVED;
     s->gbpa &= ~R_GBPA_UPDATE_MASK;
     smmuv3_accel_publish(s, A_CR0ACK, s->cr0ack);
@@ -335,7 +346,10 @@ void smmuv3_accel_acknowledge(SMMUv3State *s)
 
 void smmuv3_accel_do_gbpa(SMMUv3State *s)
 {
-    if (!smmu_enabled(s) && !smmuv3_accel_refresh_all(s, SMMUV3_EDGE_GBPA)) {
+    bool done = smmu_enabled(s) ? !s->accel_state->smmuen_due :
+                smmuv3_accel_refresh_all(s, SMMUV3_EDGE_GBPA);
+
+    if (!done) {
         s->gbpa |= R_GBPA_UPDATE_MASK;
     }
 }

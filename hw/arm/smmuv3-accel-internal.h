@@ -43,19 +43,19 @@ typedef struct SMMUv3AccelEndpoint {
     Smmuv3Edge edge;                /* what has moved it where it is */
     bool due;                       /* it has to follow an edge still */
     Smmuv3Edge due_edge;
-    bool in_range;                  /* and the CFGI_STE_RANGE at CMDQ_CONS */
+    bool in_range;                  /* and the command at CMDQ_CONS */
     char *error;                    /* why the host last refused, or NULL */
     bool reported;                  /* the user knows the stream's error */
     int64_t report_from;            /* ns; the next one is not told before */
     bool msi_reported;              /* the user knows that its MSIs fault */
 } SMMUv3AccelEndpoint;
 
-/* Where a job is; all queues wait while it is somewhere */
+/* What a slow host is busy with; all queues wait for it */
 typedef enum SMMUv3AccelPhase {
     SMMUV3_ACCEL_PHASE_NONE,
     SMMUV3_ACCEL_PHASE_START,   /* the main loop will create a thread */
     SMMUV3_ACCEL_PHASE_CALL,    /* the thread calls; without one, slow_bh() */
-    SMMUV3_ACCEL_PHASE_MOVE,    /* streams have to move, one at a time */
+    SMMUV3_ACCEL_PHASE_MOVE,    /* streams are parked, or follow an edge */
 } SMMUv3AccelPhase;
 
 /* Calls that a thread makes, because the host is slow: smmuv3-accel-slow.c */
@@ -71,6 +71,7 @@ typedef struct SMMUv3AccelSlow {
     bool restore;               /* streams that wait for the job follow it */
     bool again;                 /* it may have begun too early: once more */
     bool failed;                /* the job: not even everything goes */
+    bool paused;                /* no stream has to be parked */
     uint32_t cons;              /* its CONS when the job is complete */
     int64_t started;            /* ns */
     GThread *thread;            /* in PHASE_CALL; NULL if there can be none */
@@ -110,7 +111,7 @@ typedef struct SMMUv3Accel {
     bool renumbered;            /* some streams have another StreamID now */
     bool sids_moved;            /* then those that wait for one may go on */
     bool smmuen_due;            /* CR0ACK does not have CR0's SMMUEN yet */
-    bool in_range;              /* some streams have followed the range */
+    bool in_range;              /* some have followed that at CMDQ_CONS */
     SMMUv3AccelBatch batch;
     SMMUv3AccelDrain drain;
     SMMUv3AccelSlow slow;
@@ -204,7 +205,7 @@ void smmuv3_accel_refresh_and_report(SMMUv3AccelEndpoint *ep,
  * @edge: reset, CR0.SMMUEN or GBPA; a reset takes however long it takes
  *
  * Returns: whether all streams have moved.  If not, the main loop moves the
- * rest, the queues wait for that, and smmuv3_accel_acknowledge() follows.
+ * rest, the queues wait for that, and smmuv3_accel_streams_moved() follows.
  */
 bool smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge);
 
@@ -217,8 +218,8 @@ bool smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge);
  */
 bool smmuv3_accel_refresh_due(SMMUv3State *s, int64_t ns);
 
-/* Show in CR0ACK and GBPA that no stream has to follow them any more */
-void smmuv3_accel_acknowledge(SMMUv3State *s);
+/* No stream is due any more: CR0ACK and GBPA show that */
+void smmuv3_accel_streams_moved(SMMUv3State *s);
 
 /* Some stream is not where the guest wants it: try again later */
 void smmuv3_accel_retry_pending(SMMUv3State *s);
@@ -323,8 +324,8 @@ void smmuv3_accel_cmdqv_host_new(SMMUv3State *s);
 void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s);
 
 /*
- * The next CMD_SYNC of each VCMDQ reports that invalidations have failed.  Those
- * that the hardware has are not concerned.
+ * The next CMD_SYNC of each VCMDQ reports that invalidations have failed.  This
+ * does not concern VCMDQs that the hardware has.
  */
 void smmuv3_accel_cmdqv_failed(SMMUv3State *s);
 
@@ -401,8 +402,17 @@ void smmuv3_accel_slow_everything(SMMUv3State *s);
 /* @s is stale: its queues wait until all of its streams are parked */
 void smmuv3_accel_slow_park(SMMUv3State *s);
 
-/* The queues of @s wait until the main loop has moved the streams that are due */
+/*
+ * The queues of @s wait until the main loop had its turn and has moved the
+ * streams that are due, if there are any
+ */
 void smmuv3_accel_slow_pause(SMMUv3State *s);
+
+/* Does the main loop move streams of @s? */
+static inline bool smmuv3_accel_slow_moves(const SMMUv3State *s)
+{
+    return s->accel_state->slow.phase == SMMUV3_ACCEL_PHASE_MOVE;
+}
 
 /* @queue is no more; the thread goes on, and its result is discarded */
 void smmuv3_accel_slow_abandon(SMMUv3State *s, SMMUv3AccelQueue *queue);

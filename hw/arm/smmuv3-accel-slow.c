@@ -39,8 +39,9 @@
  * complete, because the host may refuse any of them.
  *
  * Attaching a device takes as long as such a call, and blocks QEMU.  So streams
- * that have to be parked, or to follow an edge that concerns several, move one
- * at a time, and QMP gets its turn in between.
+ * that have to be parked are parked one at a time, and QMP gets its turn in
+ * between.  The same holds for streams that have to follow an edge, once it has
+ * taken its time.
  */
 
 #include "qemu/osdep.h"
@@ -170,7 +171,7 @@ static void start_job(SMMUv3State *s)
 
     accel->stats.jobs++;
     slow->phase = SMMUV3_ACCEL_PHASE_START;
-    slow->abandoned = false;
+    slow->abandoned = slow->paused = false;
     slow->resync = !batch;
     slow->queue = accel->drain.queue;
     slow->cons = slow->queue->q->cons;
@@ -238,8 +239,23 @@ static void end(SMMUv3State *s)
 
     accel->slow.phase = SMMUV3_ACCEL_PHASE_NONE;
     accel->slow.restore = accel->slow.again = accel->slow.everything = false;
-    smmuv3_accel_acknowledge(s);
+    smmuv3_accel_streams_moved(s);
     qemu_bh_schedule(accel->drain.bh);
+}
+
+/* Does a stream wait for a job, because it may not translate before? */
+static bool any_waits(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelStream *stream;
+    bool waits = false;
+
+    if (accel->vsmmu.stale && accel->slow.until) {
+        QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+            waits |= stream->error == -ETIMEDOUT;
+        }
+    }
+    return waits;
 }
 
 static void slow_bh(void *opaque)
@@ -270,8 +286,9 @@ static void slow_bh(void *opaque)
         start_job(s);
         return;
     }
-    if (accel->vsmmu.stale && (smmuv3_accel_park_next(&accel->vsmmu) ||
-                               !smmuv3_accel_tell_sharers(s, false))) {
+    if (accel->vsmmu.stale && !slow->paused &&
+        (smmuv3_accel_park_next(&accel->vsmmu) ||
+         !smmuv3_accel_tell_sharers(s, false))) {
         qemu_bh_schedule(slow->bh);
         return;
     }
@@ -284,6 +301,7 @@ static void slow_bh(void *opaque)
     if (smmuv3_accel_refresh_due(s, 0)) {
         end(s);
     } else {
+        slow->restore |= any_waits(s);
         qemu_bh_schedule(slow->bh);
     }
 }
@@ -314,6 +332,7 @@ static void begin_to_move(SMMUv3State *s, bool failed)
         slow->phase = SMMUV3_ACCEL_PHASE_MOVE;
         slow->failed = failed;
         slow->resync = false;
+        slow->paused = true;
         qemu_bh_schedule(slow->bh);
     }
 }
@@ -321,6 +340,7 @@ static void begin_to_move(SMMUv3State *s, bool failed)
 void smmuv3_accel_slow_park(SMMUv3State *s)
 {
     begin_to_move(s, true);
+    s->accel_state->slow.paused = false;
 }
 
 void smmuv3_accel_slow_pause(SMMUv3State *s)
@@ -443,18 +463,17 @@ void smmuv3_accel_slow_everything(SMMUv3State *s)
 
 void smmuv3_accel_slow_restore(SMMUv3State *s)
 {
-    SMMUv3Accel *accel = s->accel_state;
-    SMMUv3AccelSlow *slow = &accel->slow;
-    SMMUv3AccelStream *stream;
+    SMMUv3AccelSlow *slow = &s->accel_state->slow;
 
-    if (!accel->vsmmu.stale || !slow->until) {
+    if (!any_waits(s)) {
         return;
     }
-    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
-        slow->restore |= stream->error == -ETIMEDOUT;
-    }
-    if (slow->restore && !smmuv3_accel_busy(s)) {
+    slow->restore = true;
+    if (!smmuv3_accel_busy(s)) {
         start_job(s);
+    } else if (smmuv3_accel_slow_moves(s)) {
+        /* Another job, because there is another reason */
+        slow->failed = false;
     }
 }
 

@@ -90,6 +90,8 @@ static void test_invalidate(const void *opaque)
     cmdqv_on(bed);
     /* More than the queues hold, so that they wrap */
     check_works(bed, 80, true);
+    /* QEMU has read none of these commands, and knows where the queues are */
+    cmdqv_check_owner(bed, "hardware");
     /* The SMMU's own queue serves as before */
     qatomic_set(bed->pte, 0);
     smmu_cmd(bed->g, 0, CMD_TLBI_NSNH_ALL);

@@ -17,8 +17,9 @@
 #define INVALIDATE      "IOMMU_HWPT_INVALIDATE"
 #define ATTACH          "VFIO_DEVICE_ATTACH_IOMMUFD_PT"
 #define SLOW_ATTACH     ATTACH ":1+*~110000"
-/* QEMU may take a second where the guest polls a register, else 100 ms */
-#define MANY            40
+/* QEMU may take three seconds where the guest polls a register, else 100 ms */
+#define MANY            56
+#define ENOUGH          34
 #define FEW             16
 #define FUNCTIONS       8
 /* Not before so many attachments the main loop would have its turn */
@@ -97,7 +98,7 @@ static void make_slow(Bed *bed, const char *rule)
 
 static uint32_t cons(Bed *bed)
 {
-    return smmu_read(bed->g, 0, SMMU_CMDQ_CONS);
+    return smmu_read(bed->g, 0, SMMU_CMDQ_CONS) & 0xfffff;
 }
 
 /* QMP answers, and few streams have moved before it does */
@@ -107,6 +108,17 @@ static void query(Bed *bed)
 
     qtest_qmp_assert_success(bed->g->qts, "{'execute': 'query-status'}");
     g_assert_cmpuint(attaches(bed) - before, <, TOO_MANY);
+}
+
+static void wait_until_consumed(Bed *bed)
+{
+    for (int i = 0; cons(bed) != bed->g->smmu[0].prod; i++) {
+        g_assert_cmphex(smmu_read(bed->g, 0, SMMU_GERROR), ==,
+                        smmu_read(bed->g, 0, SMMU_GERRORN));
+        g_assert_cmpint(i, <, 10000);
+        query(bed);
+        g_usleep(1000);
+    }
 }
 
 /*
@@ -170,11 +182,45 @@ static void test_smmuen(void)
 
     make_slow(bed, SLOW_ATTACH);
     smmu_write(g, 0, SMMU_CR0, CR0_ON);
-    g_assert_cmphex(smmu_read(g, 0, SMMU_CR0), ==, CR0_ON);
+    /* Streams that have not moved go by GBPA still, so an update must wait */
+    smmu_gbpa(g, 0, true);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GBPA), ==,
+                    SMMU_GBPA_ABORT | SMMU_GBPA_UPDATE);
     wait_for_update(bed, SMMU_CR0ACK, CR0_ON, CR0_OFF, bed->n);
     g_assert_cmphex(smmu_read(g, 0, SMMU_CR0ACK), ==, CR0_ON);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GBPA), ==, SMMU_GBPA_ABORT);
     for (unsigned dev = 0; dev < bed->n; dev++) {
         host_check_reads(g, dev, HOST_VA, tag(dev));
+    }
+    bed_free(bed);
+}
+
+/* A guest that changes SMMUEN before CR0ACK does not make QEMU begin again */
+static void test_toggle(void)
+{
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(MANY, false, NULL);
+    g = bed->g;
+    make_slow(bed, SLOW_ATTACH);
+    smmu_write(g, 0, SMMU_CR0, CR0_OFF);
+    for (unsigned n = 1; n <= 4; n++) {
+        uint64_t before = attaches(bed);
+
+        smmu_write(g, 0, SMMU_CR0, n & 1 ? CR0_ON : CR0_OFF);
+        g_assert_cmpuint(attaches(bed) - before, <, TOO_MANY);
+    }
+    control(bed, "fail clear");
+    while (smmu_read(g, 0, SMMU_CR0ACK) != CR0_OFF) {
+        g_usleep(1000);
+    }
+    smmu_sync_ok(g, 0);
+    for (unsigned dev = 0; dev < bed->n; dev++) {
+        host_check_reads(g, dev, host_new_page(g, 9), 9);
     }
     bed_free(bed);
 }
@@ -218,7 +264,7 @@ static void test_reset(void)
     if (host_skipped()) {
         return;
     }
-    bed = bed_new(MANY, false, NULL);
+    bed = bed_new(ENOUGH, false, NULL);
     g = bed->g;
     make_slow(bed, SLOW_ATTACH);
     smmu_write(g, 0, SMMU_CR0, CR0_OFF);
@@ -275,10 +321,7 @@ static void test_range(void)
         smmu_kick(g, 0);
         g_assert_cmpuint(attaches(bed), <, TOO_MANY);
         g_assert_cmphex(cons(bed), !=, g->smmu[0].prod);
-        while (cons(bed) != g->smmu[0].prod) {
-            query(bed);
-            g_usleep(1000);
-        }
+        wait_until_consumed(bed);
         g_assert_cmpuint(attaches(bed), ==, bed->n - 1);
         g_assert_cmpuint(host_counter(g, "smmu.cmd.CFGI_CD_ALL"), ==, 1);
         control(bed, "fail clear");
@@ -316,7 +359,7 @@ static void test_range_ends(const void *refused)
     g_assert_cmpuint(attaches(bed), <, TOO_MANY);
     if (refused) {
         g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
-        g_assert_cmphex(cons(bed), ==, SMMU_CERROR_ILL << 24 | at);
+        g_assert_cmphex(cons(bed), ==, at);
     } else {
         smmu_write(g, 0, SMMU_CR0, SMMU_CR0_SMMUEN | SMMU_CR0_EVENTQEN);
     }
@@ -358,10 +401,7 @@ static void test_renumber(void)
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(77));
     smmu_kick(g, 0);
     query(bed);
-    while (cons(bed) != g->smmu[0].prod) {
-        query(bed);
-        g_usleep(1000);
-    }
+    wait_until_consumed(bed);
     /* Each aborts while its vDEVICE is replaced */
     g_assert_cmpuint(attaches(bed), ==, 2 * bed->n);
     control(bed, "fail clear");
@@ -369,6 +409,37 @@ static void test_renumber(void)
     for (unsigned dev = 0; dev < bed->n; dev++) {
         host_check_reads(g, dev, HOST_VA, other_tag(dev));
     }
+    bed_free(bed);
+}
+
+/* Streams of one StreamID, because the guest has numbered buses so */
+static void test_one_sid(void)
+{
+    HostGuest *g;
+    uint32_t sid;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(FEW, false, NULL);
+    g = bed->g;
+    sid = host_sid(g, 0);
+    smmu_ste(g, 0, sid)[0] = cpu_to_le64(STE_ABORT);
+    for (unsigned dev = 1; dev < bed->n; dev++) {
+        host_set_bus(g, dev, sid >> 8);
+    }
+    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+    smmu_sync_ok(g, 0);
+    make_slow(bed, SLOW_ATTACH);
+    smmu_ste(g, 0, sid)[0] = cpu_to_le64(STE_BYPASS);
+    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
+    smmu_cmd(g, 0, CMD_SYNC);
+    smmu_kick(g, 0);
+    g_assert_cmpuint(attaches(bed), <, TOO_MANY);
+    wait_until_consumed(bed);
+    g_assert_cmpuint(attaches(bed), ==, bed->n);
+    control(bed, "fail clear");
     bed_free(bed);
 }
 
@@ -400,10 +471,119 @@ static void test_retry(void)
     bed_free(bed);
 }
 
+/*
+ * The host is busy and slow. QEMU tries again when all streams had their turn,
+ * not before: else the last one would keep its translation.
+ */
+static void test_busy(void)
+{
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(ENOUGH + 4, false, NULL);
+    g = bed->g;
+    host_allow(g, SAID_CANNOT_MOVE);
+    make_slow(bed, ATTACH ":1+*=EBUSY");
+    smmu_write(g, 0, SMMU_CR0, CR0_OFF);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CR0ACK), ==, CR0_OFF);
+    make_slow(bed, SLOW_ATTACH);
+    smmu_write(g, 0, SMMU_CR0, CR0_ON);
+    while (smmu_read(g, 0, SMMU_CR0ACK) != CR0_ON) {
+        query(bed);
+        g_usleep(1000);
+    }
+    /* They are detached already, so there is nothing else to try */
+    g_assert_cmpuint(attaches(bed), <, bed->n + TOO_MANY);
+    control(bed, "fail clear");
+    smmu_sync_ok(g, 0);
+    bed_free(bed);
+}
+
+/* What the host has cached is not invalidated yet, and the host is slow */
+static void make_stale(Bed *bed)
+{
+    host_expect(bed->g, SAID_TAKES_NONE);
+    control(bed, "fail " INVALIDATE "~150000");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(bed->g, 0);
+    control(bed, "fail clear");
+    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(bed->g, 0);
+    smmu_sync_ok(bed->g, 0);
+}
+
+/* Streams that may translate after a job only are not the first to move */
+static void test_stale(void)
+{
+    unsigned aborting;
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(ENOUGH + 4, false, NULL);
+    g = bed->g;
+    aborting = ENOUGH;
+    host_allow(g, SAID_CANNOT_MOVE);
+    make_stale(bed);
+    control(bed, "fail clear");
+    smmu_disable(g, 0);
+    /* The last one that came moves first */
+    for (unsigned dev = bed->n - aborting; dev < bed->n; dev++) {
+        write_ste(bed, dev, 0);
+    }
+    make_slow(bed, SLOW_ATTACH);
+    smmu_write(g, 0, SMMU_CR0, CR0_ON);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CR0ACK), ==, CR0_OFF);
+    while (smmu_read(g, 0, SMMU_CR0ACK) != CR0_ON) {
+        query(bed);
+        g_usleep(1000);
+    }
+    control(bed, "fail clear");
+    for (unsigned dev = 0; dev < bed->n - aborting; dev++) {
+        host_check_reads(g, dev, HOST_VA, tag(dev));
+    }
+    bed_free(bed);
+}
+
+/* One job for a command, not one for each pause */
+static void test_stale_range(void)
+{
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(FEW, false, NULL);
+    g = bed->g;
+    make_stale(bed);
+    make_slow(bed, SLOW_ATTACH);
+    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
+    for (unsigned dev = 0; dev < bed->n; dev++) {
+        write_ste(bed, dev, STE_BYPASS);
+    }
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_cmd(g, 0, CMD_SYNC);
+    smmu_kick(g, 0);
+    wait_until_consumed(bed);
+    g_assert_cmpuint(attaches(bed), ==, bed->n);
+    g_assert_cmpuint(host_counter(g, "call." INVALIDATE), ==, 1);
+    control(bed, "fail clear");
+    bed_free(bed);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("/smmuv3-slow-edge/smmuen", test_smmuen);
+    qtest_add_func("/smmuv3-slow-edge/toggle", test_toggle);
     qtest_add_func("/smmuv3-slow-edge/gbpa", test_gbpa);
     qtest_add_func("/smmuv3-slow-edge/reset", test_reset);
     qtest_add_func("/smmuv3-slow-edge/range", test_range);
@@ -414,6 +594,10 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-slow-edge/range-ends/refused-at-once",
                         ",x-drain-us=500000", test_range_ends);
     qtest_add_func("/smmuv3-slow-edge/renumber", test_renumber);
+    qtest_add_func("/smmuv3-slow-edge/one-sid", test_one_sid);
     qtest_add_func("/smmuv3-slow-edge/retry", test_retry);
+    qtest_add_func("/smmuv3-slow-edge/busy", test_busy);
+    qtest_add_func("/smmuv3-slow-edge/stale", test_stale);
+    qtest_add_func("/smmuv3-slow-edge/stale-range", test_stale_range);
     return g_test_run();
 }

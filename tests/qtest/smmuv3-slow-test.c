@@ -624,6 +624,30 @@ static void test_first_slow_call(void)
  * The host permits no further thread, for whatever reason. The calls are made
  * by the main loop, which serves QMP in between.
  */
+/*
+ * With x-drain-us=0 the main loop drains, also before it is known that the host
+ * is slow: the write of CMDQ_PROD does not wait for the call
+ */
+static void test_main_loop_first(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(",x-drain-us=0", false);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE ":1~hold");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    wait_until_held(bed, 1);
+    release(bed);
+    wait_until_consumed(bed);
+    g_assert_cmpuint(calls(bed), ==, 1);
+    bed_free(bed);
+}
+
 static void test_no_thread(void)
 {
     Bed *bed;
@@ -1272,6 +1296,7 @@ int main(int argc, char **argv)
                    test_unplug_last_uncalled);
     qtest_add_func("/smmuv3-slow/unplug-last-quick", test_unplug_last_quick);
     qtest_add_func("/smmuv3-slow/first-slow-call", test_first_slow_call);
+    qtest_add_func("/smmuv3-slow/main-loop-first", test_main_loop_first);
     qtest_add_func("/smmuv3-slow/no-thread", test_no_thread);
     qtest_add_func("/smmuv3-slow/threads-end", test_threads_end);
     qtest_add_func("/smmuv3-slow/timeout-once", test_timeout_once);
