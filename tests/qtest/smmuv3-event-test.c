@@ -1427,7 +1427,7 @@ static void test_hostile_msi(void)
     smmu_cmd(g, 0, CMD_CFGI_ALL);
     smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
     smmu_sync_ok(g, 0);
-    qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+    qobject_unref(host_wait_for_event(g, "DEVICE_DELETED"));
     g->dev[0].present = false;
     g_assert_cmpuint(host_objects(g, "viommu"), ==, 0);
     smmu_cmd(g, 0, CMD_CFGI_ALL);

@@ -267,7 +267,7 @@ static void test_plug(void)
         /* One of them was a mistake */
         qtest_qmp_assert_success(g->qts, "{'execute': 'device_del', "
                                  "'arguments': {'id': 'dev3'}}");
-        qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+        qobject_unref(host_wait_for_event(g, "DEVICE_DELETED"));
         g->dev[3].present = false;
         g_assert_cmpuint(host_objects(g, "device"), ==, 4);
         if (n) {

@@ -800,9 +800,7 @@ static void test_sharer_parks(const void *how)
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(100));
     smmu_cmd(g, 0, CMD_SYNC);
     smmu_kick(g, 0);
-    while (host_counter(g, "call.VFIO_DEVICE_ATTACH_IOMMUFD_PT") < 2) {
-        g_usleep(1000);
-    }
+    HOST_WAIT(host_counter(g, "call.VFIO_DEVICE_ATTACH_IOMMUFD_PT") >= 2);
     if (leaves) {
         qobject_unref(host_control(g, "fail clear"));
         qobject_unref(host_control(g, "fail %s", slowly));
@@ -814,10 +812,10 @@ static void test_sharer_parks(const void *how)
     smmu_cmd(g, who, CMD_SYNC);
     smmu_kick(g, who);
     /* The guest expects the error, and acknowledges it as soon as it comes */
-    do {
-        smmu_write(g, who, SMMU_GERRORN, smmu_read(g, who, SMMU_GERROR));
-    } while ((smmu_read(g, who, SMMU_CMDQ_CONS) & 0xfffff) !=
-             g->smmu[who].prod);
+    HOST_WAIT((smmu_write(g, who, SMMU_GERRORN,
+                          smmu_read(g, who, SMMU_GERROR)),
+               (smmu_read(g, who, SMMU_CMDQ_CONS) & 0xfffff) ==
+               g->smmu[who].prod));
     host_check_faults(g, 1, HOST_VA);
     qobject_unref(host_control(g, "fail clear"));
     if (!leaves && who) {

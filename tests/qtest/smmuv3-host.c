@@ -604,7 +604,7 @@ void host_power_off(HostGuest *g, unsigned dev)
     for (unsigned n = slot_of(g, dev); in_slot(g, dev, n); n++) {
         /* @dev is there, even if its plug came with a warning */
         if (n == dev || g->dev[n].present) {
-            qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+            qobject_unref(host_wait_for_event(g, "DEVICE_DELETED"));
             g->dev[n].present = false;
         }
     }
@@ -933,6 +933,16 @@ static void remove_files(HostGuest *g)
     rmdir(g->dir);
 }
 
+/* The test has failed: QEMU ends at once only if no call is held */
+static void release_calls(void *opaque)
+{
+    HostGuest *g = opaque;
+
+    if (dprintf(fileno(g->control), "fail clear\nrelease\n") < 0) {
+        return;     /* QEMU has ended already */
+    }
+}
+
 void host_guest_join(HostGuest *g, QTestState *qts, const HostHooks *hooks)
 {
     g_autofree char *control = g_build_filename(g->dir, "control", NULL);
@@ -942,6 +952,7 @@ void host_guest_join(HostGuest *g, QTestState *qts, const HostHooks *hooks)
     g_unsetenv("LD_PRELOAD");
     g_unsetenv("HOST_MODEL_FAIL");
     connect_control(g, control);
+    qtest_add_abrt_handler(release_calls, g);
     remove_files(g);
     for (unsigned i = 0; i < g->config.n_vsmmus; i++) {
         g->smmu[i].base = VIRT_PLATFORM_BUS_BASE + i * SMMU_STRIDE;
@@ -990,6 +1001,7 @@ HostGuest *host_guest_emulated(const char *binary, const char *machine,
 void host_guest_free(HostGuest *g)
 {
     if (g->control) {
+        qtest_remove_abrt_handler(g);
         fclose(g->control);
     }
     qtest_quit(g->qts);
@@ -1331,6 +1343,16 @@ QDict *host_control(HostGuest *g, const char *format, ...)
         g_error("host model: %s: %s", command, qdict_get_str(answer, "error"));
     }
     return answer;
+}
+
+QDict *host_wait_for_event(HostGuest *g, const char *name)
+{
+    QDict *event = NULL;
+
+    /* An event is older than the answer that comes after it */
+    HOST_WAIT((qtest_qmp_assert_success(g->qts, "{'execute': 'query-status'}"),
+               event = qtest_qmp_event_ref(g->qts, name)));
+    return event;
 }
 
 bool host_has_region(HostGuest *g, const char *name)

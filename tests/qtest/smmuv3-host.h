@@ -590,6 +590,24 @@ QDict *host_query(HostGuest *g, unsigned i);
 QDict *host_find(const QDict *dict, const char *list, const char *key,
                  const char *value);
 
+/*
+ * Wait until @cond holds.  A test that waits without an end says nothing of why,
+ * so this one fails after a time that no machine needs.
+ */
+#define HOST_WAIT_S 60
+#define HOST_WAIT(cond) do { \
+    int64_t until_ = g_get_monotonic_time() + HOST_WAIT_S * G_TIME_SPAN_SECOND; \
+    while (!(cond)) { \
+        if (g_get_monotonic_time() > until_) { \
+            g_error("%s:%d: in vain: %s", __func__, __LINE__, #cond); \
+        } \
+        g_usleep(500); \
+    } \
+} while (0)
+
+/* The same for an event of QMP, which the caller frees; those before it go */
+QDict *host_wait_for_event(HostGuest *g, const char *name);
+
 /* A counter of the model, 0 if it has never counted */
 uint64_t host_counter(HostGuest *g, const char *name);
 

@@ -333,7 +333,7 @@ static void unplug_dimm(HostGuest *g)
                              "{'id': 'dimm'}}");
     qtest_writel(g->qts, MEMHP_BASE + MEMHP_SLOT, 0);
     qtest_writeb(g->qts, MEMHP_BASE + MEMHP_FLAGS, MEMHP_EJECT);
-    qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+    qobject_unref(host_wait_for_event(g, "DEVICE_DELETED"));
     qtest_qmp_assert_success(g->qts, "{'execute': 'object-del', 'arguments': "
                              "{'id': 'more'}}");
 }

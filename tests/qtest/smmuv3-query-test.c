@@ -673,7 +673,7 @@ static void test_reads(void)
 /* Wait for the event; returns its data, to be freed by the caller */
 static QDict *wait_for_event(HostGuest *g, const char *name)
 {
-    QDict *event = qtest_qmp_eventwait_ref(g->qts, name);
+    QDict *event = host_wait_for_event(g, name);
     QDict *data = qobject_ref(qdict_get_qdict(event, "data"));
 
     check_str(data, "qom-path", "/machine/peripheral/s0");

@@ -215,9 +215,7 @@ static void test_toggle(void)
         g_assert_cmpuint(attaches(bed) - before, <, TOO_MANY);
     }
     control(bed, "fail clear");
-    while (smmu_read(g, 0, SMMU_CR0ACK) != CR0_OFF) {
-        g_usleep(1000);
-    }
+    HOST_WAIT(smmu_read(g, 0, SMMU_CR0ACK) == CR0_OFF);
     smmu_sync_ok(g, 0);
     for (unsigned dev = 0; dev < bed->n; dev++) {
         host_check_reads(g, dev, host_new_page(g, 9), 9);
@@ -461,10 +459,7 @@ static void test_retry(void)
     smmu_sync_ok(g, 0);
     control(bed, "fail clear");
     make_slow(bed, SLOW_ATTACH);
-    while (attaches(bed) < bed->n - 1) {
-        query(bed);
-        g_usleep(1000);
-    }
+    HOST_WAIT((query(bed), attaches(bed) >= bed->n - 1));
     control(bed, "fail clear");
     smmu_sync_ok(g, 0);
     check_changed(bed, true);
@@ -491,10 +486,7 @@ static void test_busy(void)
     g_assert_cmphex(smmu_read(g, 0, SMMU_CR0ACK), ==, CR0_OFF);
     make_slow(bed, SLOW_ATTACH);
     smmu_write(g, 0, SMMU_CR0, CR0_ON);
-    while (smmu_read(g, 0, SMMU_CR0ACK) != CR0_ON) {
-        query(bed);
-        g_usleep(1000);
-    }
+    HOST_WAIT((query(bed), smmu_read(g, 0, SMMU_CR0ACK) == CR0_ON));
     /* They are detached already, so there is nothing else to try */
     g_assert_cmpuint(attaches(bed), <, bed->n + TOO_MANY);
     control(bed, "fail clear");
@@ -541,10 +533,7 @@ static void test_stale(void)
     make_slow(bed, SLOW_ATTACH);
     smmu_write(g, 0, SMMU_CR0, CR0_ON);
     g_assert_cmphex(smmu_read(g, 0, SMMU_CR0ACK), ==, CR0_OFF);
-    while (smmu_read(g, 0, SMMU_CR0ACK) != CR0_ON) {
-        query(bed);
-        g_usleep(1000);
-    }
+    HOST_WAIT((query(bed), smmu_read(g, 0, SMMU_CR0ACK) == CR0_ON));
     control(bed, "fail clear");
     for (unsigned dev = 0; dev < bed->n - aborting; dev++) {
         host_check_reads(g, dev, HOST_VA, tag(dev));
