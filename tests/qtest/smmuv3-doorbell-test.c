@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qemu/units.h"
 #include "smmuv3-host.h"
@@ -177,6 +178,59 @@ static void test_own_message(void)
     host_guest_free(g);
 }
 
+/* The same with a GICv2m, whose message has an SPI in it */
+static void test_own_message_v2m(void)
+{
+    uint64_t pending;
+    unsigned spi;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start("-machine gic-version=2", 1);
+    spi = extract32(qtest_readl(g->qts, window_v2.v2m + V2M_TYPER), 16, 10) + 1;
+    host_enable(g, 0);
+    host_enable_msix_data(g, 0, HOST_VA, spi);
+    host_set_ste(g, 0, STE_BYPASS);
+    host_set_edge(g, spi);
+    pending = window_v2.dist + 0x200 + spi / 32 * 4;
+    g_assert_cmphex(qtest_readl(g->qts, pending) & 1u << spi % 32, ==, 0);
+    g_assert_true(host_msi_arrives(g, 0));
+    HOST_WAIT(qtest_readl(g->qts, pending) & 1u << spi % 32);
+    host_guest_free(g);
+}
+
+/* Firmware passes the places on to a guest that reads ACPI */
+static void test_acpi(const void *opaque)
+{
+    const Places *p = opaque;
+    g_autofree char *args =
+        g_strdup_printf("-machine gic-version=2,msi-window=%s -bios %s",
+                        p == &window_v2 ? "on" : "off", smmuv3_firmware());
+    g_autofree uint8_t *madt = NULL;
+    unsigned found = 0;
+    HostGuest *g;
+    size_t len;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = start(args, 1);
+    madt = smmuv3_acpi_table(g->qts, "APIC", &len);
+    g_assert_nonnull(madt);
+    for (size_t at = 44; at < len; at += madt[at + 1]) {
+        g_assert_cmpuint(madt[at + 1], >=, 8);
+        if (madt[at] == 0x0c || madt[at] == 0x0d) {     /* GICD, MSI frame */
+            g_assert_cmphex(ldq_le_p(madt + at + 8), ==,
+                            madt[at] == 0x0c ? p->dist : p->v2m);
+            found++;
+        }
+    }
+    g_assert_cmpuint(found, ==, 2);
+    host_guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -188,5 +242,8 @@ int main(int argc, char **argv)
     }
     qtest_add_func("/smmuv3-doorbell/emulated", test_emulated);
     qtest_add_func("/smmuv3-doorbell/own-message", test_own_message);
+    qtest_add_func("/smmuv3-doorbell/own-message-v2m", test_own_message_v2m);
+    qtest_add_data_func("/smmuv3-doorbell/acpi/v2m", &window_v2, test_acpi);
+    qtest_add_data_func("/smmuv3-doorbell/acpi/v2m-off", &usual_v2, test_acpi);
     return g_test_run();
 }

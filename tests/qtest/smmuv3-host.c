@@ -405,6 +405,12 @@ uint32_t host_port_sid(HostGuest *g)
 
 void host_enable_msix(HostGuest *g, unsigned dev, uint64_t to)
 {
+    host_enable_msix_data(g, dev, to, 0);
+}
+
+void host_enable_msix_data(HostGuest *g, unsigned dev, uint64_t to,
+                           uint32_t data)
+{
     uint64_t config = host_device_config(g, dev);
     unsigned cap = host_find_cap(g, config, PCI_CAP_ID_MSIX);
     uint32_t where = qtest_readl(g->qts, config + cap + PCI_MSIX_TABLE);
@@ -414,7 +420,7 @@ void host_enable_msix(HostGuest *g, unsigned dev, uint64_t to)
     /* Which is 64 KiB behind BAR 0 */
     g_assert_cmphex(where & PCI_MSIX_TABLE_BIR, ==, 2);
     qtest_writeq(g->qts, table + PCI_MSIX_ENTRY_LOWER_ADDR, to);
-    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, 0);
+    qtest_writel(g->qts, table + PCI_MSIX_ENTRY_DATA, data);
     qtest_writel(g->qts, table + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
     qtest_writew(g->qts, config + cap + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
 }

@@ -302,6 +302,8 @@ void host_turn_slot_off(HostGuest *g);
 
 /* The guest enables vector 0 of @dev; its message goes to guest-physical @to */
 void host_enable_msix(HostGuest *g, unsigned dev, uint64_t to);
+void host_enable_msix_data(HostGuest *g, unsigned dev, uint64_t to,
+                           uint32_t data);
 
 /*
  * The device signals vector 0, by a write to the address that the host has
@@ -591,12 +593,13 @@ QDict *host_find(const QDict *dict, const char *list, const char *key,
                  const char *value);
 
 /*
- * Wait until @cond holds.  A test that waits without an end says nothing of why,
- * so this one fails after a time that no machine needs.
+ * Wait until @cond holds. A test that waits without an end does not say why, so
+ * this fails after a time that no machine needs.
  */
-#define HOST_WAIT_S 60
+#define HOST_WAIT_S 30
 #define HOST_WAIT(cond) do { \
-    int64_t until_ = g_get_monotonic_time() + HOST_WAIT_S * G_TIME_SPAN_SECOND; \
+    int64_t until_ = g_get_monotonic_time() + \
+                     HOST_WAIT_S * G_TIME_SPAN_SECOND; \
     while (!(cond)) { \
         if (g_get_monotonic_time() > until_) { \
             g_error("%s:%d: in vain: %s", __func__, __LINE__, #cond); \

@@ -125,6 +125,7 @@ typedef struct HostErrorRow {
     const char *host;           /* further keys of its SMMU */
     uint64_t memlock;           /* RLIMIT_MEMLOCK, or 0 */
     const char *counted;        /* what the model has counted, or NULL */
+    const char *absent;         /* what is not said, or NULL */
 } HostErrorRow;
 
 /* The SMMU comes after its devices: realize finds a fault behind one it took */
@@ -201,6 +202,9 @@ static const HostErrorRow host_error_rows[] = {
     { "mediated-by-sysfs", "", "", "", "sysfsdev=%s/mdev",
       { ": vfio mdev: vfio /",
         "/mdev/vfio-dev: Failed to open /dev/vfio/devices/vfio65535" } },
+    { "sysfs-cdev", "", "", NULL, "sysfsdev=%s/cdev",
+      { "/cdev/vfio-dev: Failed to open /dev/vfio/devices/vfio65535" },
+      .absent = "bound to vfio-pci" },
     { "sysfs-no-cdev", "", "", NULL, "sysfsdev=%s/nocdev",
       { "is the device bound to vfio-pci, and does the host's kernel have "
         "CONFIG_VFIO_DEVICE_CDEV?" } },
@@ -224,12 +228,18 @@ static void make_sysfs(const char *dir)
     g_autofree char *cdev = g_build_filename(dir, "mdev/vfio-dev/vfio65535",
                                              NULL);
     g_autofree char *number = g_build_filename(cdev, "dev", NULL);
+    g_autofree char *bound = g_build_filename(dir, "cdev", NULL);
+    g_autofree char *bound_group = g_build_filename(bound, "iommu_group", NULL);
+    g_autofree char *bound_cdev = g_build_filename(bound, "vfio-dev", NULL);
+    g_autofree char *of_mdev = g_build_filename(dir, "mdev/vfio-dev", NULL);
 
     g_assert(!g_mkdir_with_parents(plain, 0755) &&
              !g_mkdir_with_parents(fake, 0755) &&
              !g_mkdir_with_parents(group, 0755) &&
              !g_mkdir_with_parents(mdev, 0755) &&
              !g_mkdir_with_parents(cdev, 0755) &&
+             !g_mkdir_with_parents(bound_group, 0755) &&
+             !symlink(of_mdev, bound_cdev) &&
              !symlink("/sys/bus/mdev", bus) &&
              g_file_set_contents(number, "511:65535\n", -1, NULL) &&
              g_file_set_contents(name, noiommu, -1, NULL) &&
@@ -301,6 +311,7 @@ static void test_host_error(const void *opaque)
     if (row->counted) {
         check_contains(counted, row->counted);
     }
+    g_assert_true(!row->absent || !strstr(err, row->absent));
 }
 
 /*

@@ -131,6 +131,8 @@ static const PasidCase pasid_cases[] = {
     /* the list is empty, or all of it is hidden */
     { PASID "\next_caps=pasid@100", "", 0xff8, 0x1000 },
     { PASID "\next_caps=pasid@100;l1ss@200", "", 0xff8, 0x1000 },
+    { PASID "\next_caps=pasid@100", ",x-vpasid-cap-offset=0x100", 0x100,
+      0x1000 },
     /* something is in the best place */
     { PASID "\next_caps=ats@100;dsn@ff4", "", 0xfec, 0x1000 },
     { PASID "\next_caps=ats@100;pasid@ff8", "", 0xff0, 0x1000 },
@@ -193,6 +195,7 @@ typedef struct OffsetCase {
     const char *offset;
     const char *keys;
     const char *error;          /* what the message must have */
+    const char *place;          /* and this, or NULL */
 } OffsetCase;
 
 static const OffsetCase offset_cases[] = {
@@ -203,7 +206,8 @@ static const OffsetCase offset_cases[] = {
     { "0xfffc", PASID, "a multiple of 4 from 0x100 to 0xff8" },
     { "0xff6", PASID, "a multiple of 4 from 0x100 to 0xff8" },
     { "0x100", "ats=on\n" PASID, "overlaps capability 0xf at 0x100" },
-    { "0x104", "ats=on\n" PASID, "overlaps capability 0xf at 0x100" },
+    { "0x104", "ats=on\n" PASID, "overlaps capability 0xf at 0x100",
+      "0xff8 is free" },
     { "0x1fc", PASID "\next_caps=ats@100;dsn@200",
       "overlaps capability 0x3 at 0x200" },
     { "0x208", PASID "\next_caps=ats@100;dsn@200",
@@ -229,6 +233,7 @@ static void test_offset(const void *opaque)
     cold = host_guest_refused(&config);
     g_assert_nonnull(strstr(cold, c->error));
     g_assert_nonnull(strstr(cold, "leave it out"));
+    g_assert_true(!c->place || strstr(cold, c->place));
 
     config.dev[0].hotplug = true;
     g = host_guest_new(&config);

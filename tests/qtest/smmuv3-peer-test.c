@@ -205,6 +205,7 @@ static void test_parts(void)
 /* A BAR that is smaller than a page is left out, without a word */
 static void test_small(void)
 {
+    g_autofree char *keys = NULL;
     HostGuest *g;
 
     if (host_skipped()) {
@@ -217,6 +218,13 @@ static void test_small(void)
     g_assert_cmphex(qtest_readq(g->qts, memory_of(g, 1)), ==, 5);
     off_and_on(g, 1, 2, memory_of(g, 1));
     host_check_faults(g, 0, memory_of(g, 1));
+    host_finish(g);
+
+    /* One page is no less than a page */
+    keys = g_strdup_printf("memory=0x%zx\n",
+                           (size_t)qemu_real_host_page_size());
+    g = start(&(HostGuestConfig) { .dev[1].keys = keys }, 1, 2);
+    check_reaches(g, 0, memory_of(g, 1), memory_of(g, 1), 1);
     host_finish(g);
 }
 

@@ -528,6 +528,7 @@ static void test_group_cold(void)
         { "group=pair\nclass=0x060100", false },
         { "group=pair\nclass=0x040300", false },
     };
+    g_autofree char *three = NULL;
 
     if (host_skipped()) {
         return;
@@ -539,6 +540,11 @@ static void test_group_cold(void)
         error = host_guest_refused(&config);
         check_group_error(error, 1, rows[i].bridge);
     }
+    config.n_devs = 3;
+    config.dev[1].keys = config.dev[2].keys = "group=pair";
+    config.dev[2].hotplug = true;
+    three = host_guest_refused(&config);
+    g_assert_true(strstr(three, "dma1, dma2,") || strstr(three, "dma2, dma1,"));
 }
 
 /*

@@ -166,6 +166,9 @@ static void test_stages(void)
           VIRT_PLATFORM_BUS_BASE, IDR0_S2P, IDR3_FWB },
         { "-machine " V3 ",iommu=smmuv3",
           VIRT_SMMU_BASE, IDR0_S1P | IDR0_S2P, 0 },
+        /* Where the machine sets no stage, an unknown one means 1 as ever */
+        { "-machine virt-9.1,gic-version=3,iommu=smmuv3 "
+          "-global arm-smmuv3.stage=x", VIRT_SMMU_BASE, IDR0_S1P, 0 },
         { "-machine " V3 ",iommu=smmuv3 -global arm-smmuv3.stage=nested"
           " -global arm-smmuv3.s2fwb=on",
           VIRT_SMMU_BASE, IDR0_S1P | IDR0_S2P, IDR3_FWB },
@@ -1013,6 +1016,17 @@ static void test_ste(const void *opaque)
     qtest_quit(qts);
 }
 
+/* Without firmware a guest reads no ACPI, so its devices may have no ITS */
+static void test_no_its_by_tree(void)
+{
+    size_t len;
+    g_autofree void *dtb =
+        smmuv3_dump_dtb(BINARY, V3 ",its=off", "-device arm-smmuv3,"
+                        "primary-bus=pcie.0", &len);
+
+    g_assert_nonnull(memmem(dtb, len, "arm,smmu-v3", 12));
+}
+
 int main(int argc, char **argv)
 {
     int i;
@@ -1037,6 +1051,7 @@ int main(int argc, char **argv)
     }
     qtest_add_func("smmuv3-virt/refuse/machine-version", test_machine_version);
     qtest_add_func("smmuv3-virt/refuse/17th", test_17th);
+    qtest_add_func("smmuv3-virt/no-its-by-tree", test_no_its_by_tree);
     qtest_add_func("smmuv3-virt/refuse/hot-plug", test_hot_plug);
     qtest_add_func("smmuv3-virt/refuse/other-machine", test_other_machine);
 
