@@ -203,7 +203,10 @@ void smmuv3_accel_cmdqv_failed(SMMUv3State *s)
     SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
 
     for (unsigned i = 0; cmdqv && !cmdqv->hw && i < TEGRA241_VCMDQS; i++) {
-        if (tegra241_runs(&cmdqv->regs, i)) {
+        const SMMUQueue *q = cmdqv->queue[i].q;
+
+        /* One that nobody uses would keep all from the hardware for ever */
+        if (tegra241_runs(&cmdqv->regs, i) && (q->prod || q->cons)) {
             smmuv3_accel_cmdq_note(&cmdqv->queue[i], SMMUV3_ACCEL_FLUSH_FAILED);
         }
     }
@@ -408,6 +411,7 @@ void smmuv3_accel_cmdqv_reset(SMMUv3State *s)
         return;
     }
     smmuv3_accel_cmdqv_hw_leave(s);
+    s->accel_state->slow.everything = false;    /* no queue is left to hear */
     smmuv3_accel_cmdqv_poll_reset(s);
     tegra241_reset(&cmdqv->regs);
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {

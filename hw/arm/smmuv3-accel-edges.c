@@ -197,6 +197,10 @@ int smmuv3_accel_refresh_stream(SMMUv3AccelEndpoint *ep, Smmuv3Edge edge,
     if (start) {
         /* It may have called a host that does not answer */
         smmuv3_accel_slow_note_since(s, start);
+        if (!accel->vsmmu.stale) {
+            /* Others have waited for that as well */
+            smmuv3_accel_retry_pending(s);
+        }
     }
     if (smmuv3_accel_passes_by_itself(ret)) {
         retry_later(accel, !waited);
@@ -289,7 +293,11 @@ bool smmuv3_accel_refresh_due(SMMUv3State *s, int64_t ns)
 /* Returns false if the main loop moves the rest, as it may do already */
 static bool refresh_for(SMMUv3State *s, int64_t ns)
 {
-    bool done = !smmuv3_accel_slow_moves(s) && smmuv3_accel_refresh_due(s, ns);
+    SMMUv3Accel *accel = s->accel_state;
+    bool later = smmuv3_accel_slow_moves(s) &&
+                 (!accel->slow.paused || accel->smmuen_due ||
+                  FIELD_EX32(s->gbpa, GBPA, UPDATE));
+    bool done = !later && smmuv3_accel_refresh_due(s, ns);
 
     if (!done) {
         smmuv3_accel_slow_pause(s);
@@ -377,6 +385,7 @@ void smmuv3_accel_refresh_renumbered(SMMUv3State *s)
         }
     }
     refresh_for(s, SMMUV3_ACCEL_SLOW_CALL_NS);
+    smmuv3_accel_slow_restore(s);
 }
 
 static void renumber_bh(void *opaque)

@@ -66,7 +66,7 @@ typedef struct SMMUv3AccelSlow {
     SMMUv3AccelQueue *queue;    /* the one that the job is for */
     bool abandoned;             /* the queue that the job is for is no more */
     bool resync;                /* the job invalidates everything */
-    bool everything;            /* it makes up for what VCMDQs have lost */
+    bool everything;            /* VCMDQs may have lost what it invalidates */
     bool resynced;              /* for the command at CMDQ_CONS */
     bool restore;               /* streams that wait for the job follow it */
     bool again;                 /* it may have begun too early: once more */
@@ -324,8 +324,8 @@ void smmuv3_accel_cmdqv_host_new(SMMUv3State *s);
 void smmuv3_accel_cmdqv_host_gone(SMMUv3State *s);
 
 /*
- * The next CMD_SYNC of each VCMDQ reports that invalidations have failed.  This
- * does not concern VCMDQs that the hardware has.
+ * The next CMD_SYNC of each VCMDQ that the guest has used reports that
+ * invalidations have failed.  This does not concern those in hardware.
  */
 void smmuv3_accel_cmdqv_failed(SMMUv3State *s);
 

@@ -85,12 +85,14 @@ static bool tell_next(SMMUv3State *s)
         SMMUv3State *other = next->data;
         SMMUv3AccelVsmmu *vsmmu = &other->accel_state->vsmmu;
 
-        if (!vsmmu->stale && invalidate_by(other)) {
-            accel->vsmmu.told = true;
-            return false;
+        if (!vsmmu->stale) {
+            accel->vsmmu.told = invalidate_by(other);
+            return !accel->vsmmu.told;
         }
         /* @other does so as well, however @s goes on; its queues wait for it */
         if (smmuv3_accel_park_next(vsmmu)) {
+            smmuv3_accel_cmdq_note(&other->accel_state->cmdq,
+                                   SMMUV3_ACCEL_FLUSH_FAILED);
             return true;
         }
     }

@@ -210,6 +210,7 @@ static void job_ended(SMMUv3State *s)
     join_thread(slow);
     note_time(accel, now, now - slow->started);
     result = smmuv3_accel_job_end(&slow->job, &accel->vsmmu, &cons);
+    slow->restore |= stale && !accel->vsmmu.stale;
     tell_if_lost(s, stale);
     if (result == SMMUV3_ACCEL_FLUSH_AGAIN) {
         start_thread(slow);
@@ -343,8 +344,19 @@ void smmuv3_accel_slow_park(SMMUv3State *s)
     s->accel_state->slow.paused = false;
 }
 
+/* There may be a job again, because there is another reason */
+static void forget_failure(SMMUv3State *s)
+{
+    SMMUv3AccelSlow *slow = &s->accel_state->slow;
+
+    if (smmuv3_accel_slow_moves(s)) {
+        slow->failed = slow->resync = false;
+    }
+}
+
 void smmuv3_accel_slow_pause(SMMUv3State *s)
 {
+    forget_failure(s);
     begin_to_move(s, false);
 }
 
@@ -456,6 +468,7 @@ void smmuv3_accel_slow_everything(SMMUv3State *s)
         /* The present job may have begun too early: another one follows it */
         accel->vsmmu.losses++;
         accel->slow.again = true;
+        forget_failure(s);
     } else {
         start_job(s);
     }
@@ -463,17 +476,14 @@ void smmuv3_accel_slow_everything(SMMUv3State *s)
 
 void smmuv3_accel_slow_restore(SMMUv3State *s)
 {
-    SMMUv3AccelSlow *slow = &s->accel_state->slow;
-
     if (!any_waits(s)) {
         return;
     }
-    slow->restore = true;
-    if (!smmuv3_accel_busy(s)) {
+    s->accel_state->slow.restore = true;
+    if (smmuv3_accel_busy(s)) {
+        forget_failure(s);
+    } else {
         start_job(s);
-    } else if (smmuv3_accel_slow_moves(s)) {
-        /* Another job, because there is another reason */
-        slow->failed = false;
     }
 }
 

@@ -934,15 +934,27 @@ static void test_between(void)
     cmdqv_bed_free(bed);
 }
 
-/* The CMD_SYNC of each VCMDQ reports it, and the next one is complete */
-static void check_syncs_fail(CmdqvBed *bed)
+static void use(CmdqvBed *bed, unsigned n)
 {
-    for (unsigned q = 0; q < N_QUEUES; q++) {
+    for (unsigned q = 0; q < n; q++) {
+        cmdqv_run_ok(bed, q, CMD_TLBI_NH_ASID(77));
+    }
+}
+
+/*
+ * The CMD_SYNC of each VCMDQ that was used reports it, and the next one is
+ * complete.  One that is not used does not keep them from the hardware.
+ */
+static void check_syncs_fail(CmdqvBed *bed, unsigned n)
+{
+    for (unsigned q = 0; q < n; q++) {
+        g_assert_false(in_hardware(bed));
         cmdqv_put(bed, q, CMD_SYNC);
         g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_ABT);
         cmdqv_set_q(bed, q, GERRORN, cmdqv_q(bed, q, GERROR));
         g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
     }
+    g_assert_true(in_hardware(bed));
 }
 
 /* QEMU cannot invalidate then: the device must not translate by old entries */
@@ -954,10 +966,11 @@ static void test_between_fails(void)
         return;
     }
     bed = bed_new_on();
+    use(bed, 1);
     host_expect(bed->g, SAID_TAKES_NONE);
     cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=EIO");
     cmdqv_set(bed->g, VINTF_INT_MASK, 0);
-    check_syncs_fail(bed);
+    check_syncs_fail(bed, 1);
     host_check_faults(bed->g, 0, HOST_VA);
     cmdqv_control(bed, "fail clear");
     smmu_cmd(bed->g, 0, CMD_CFGI_STE(host_sid(bed->g, 0)));
@@ -984,6 +997,7 @@ static void test_between_fails_shared(void)
     });
     cmdqv_on(bed);
     g_assert_true(in_hardware(bed));
+    use(bed, N_QUEUES);
     host_enable(bed->g, 1);
     cd = host_one_page_cd(bed->g, 2, host_new_page(bed->g, TAG(2)));
     host_set_ste(bed->g, 1, STE_S1(cd));
@@ -994,7 +1008,7 @@ static void test_between_fails_shared(void)
         host_expect(bed->g, SAID_TAKES_NONE);
     }
     cmdqv_set(bed->g, VINTF_INT_MASK, 0);
-    check_syncs_fail(bed);
+    check_syncs_fail(bed, N_QUEUES);
     host_check_faults(bed->g, 0, HOST_VA);
     host_check_faults(bed->g, 1, HOST_VA);
     g_assert_cmpuint(smmu_sync(bed->g, 1), ==, SMMU_CERROR_ABT);

@@ -545,7 +545,9 @@ static void test_sharer_fails(void)
     }, beds);
     cmdqv_select(&beds[1]);
     cmdqv_on(&beds[1]);
-    cmdqv_run_ok(&beds[1], 0, CMD_TLBI_NH_ASID(5));
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_run_ok(&beds[1], q, CMD_TLBI_NH_ASID(5));
+    }
     for (unsigned n = 0; n < 2; n++) {
         host_expect(g, SAID_TAKES_NONE);
     }

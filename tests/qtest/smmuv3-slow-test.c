@@ -625,6 +625,42 @@ static void test_first_slow_call(void)
  * by the main loop, which serves QMP in between.
  */
 /*
+ * A stream could not translate, because the host took no invalidations.  It
+ * does when another stream's CFGI_STE has found the host well.
+ */
+static void test_stale_neighbour(const void *slow)
+{
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, slow != NULL);
+    g = bed->g;
+    host_expect(g, SAID_TAKES_NONE);
+    host_expect(g, SAID_CANNOT_MOVE);
+    control(bed, "fail " INVALIDATE ":1+*=ENOMEM");
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, 0);
+    host_set_ste(g, 0, STE_S1(bed->cd[0]));
+    host_check_faults(g, 0, HOST_VA);
+    control(bed, "fail clear");
+    host_set_ste(g, 1, STE_S1(bed->cd[1]));
+    host_check_reads(g, 1, HOST_VA, TAG(1));
+    if (slow) {
+        host_check_reads(g, 0, HOST_VA, TAG(0));
+    } else {
+        uint64_t value;
+
+        HOST_WAIT(host_dma_read64(g, 0, HOST_VA, &value));
+        g_assert_cmphex(value, ==, TAG(0));
+    }
+    bed_free(bed);
+}
+
+/*
  * With x-drain-us=0 the main loop drains, also before it is known that the host
  * is slow: the write of CMDQ_PROD does not wait for the call
  */
@@ -1308,6 +1344,10 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/illegal-behind", test_illegal_behind);
     qtest_add_data_func("/smmuv3-slow/stale/plug", NULL, test_stale);
     qtest_add_data_func("/smmuv3-slow/stale/enable", "enable", test_stale);
+    qtest_add_data_func("/smmuv3-slow/stale/neighbour", "slow",
+                        test_stale_neighbour);
+    qtest_add_data_func("/smmuv3-slow/stale/neighbour-quick", NULL,
+                        test_stale_neighbour);
     qtest_add_func("/smmuv3-slow/stale/both", test_stale_both);
     qtest_add_func("/smmuv3-slow/stale/slow", test_stale_slow);
     qtest_add_func("/smmuv3-slow/stale/later", test_stale_later);

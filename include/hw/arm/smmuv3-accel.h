@@ -110,8 +110,8 @@ static inline void smmuv3_accel_cr0(SMMUv3State *s)
  * @s: with the new value in its register
  *
  * GBPA.ABORT decides where streams are attached while SMMUEN is 0 (IHI 0070
- * 6.3.14).  Else the new value takes effect when SMMUEN is cleared.  If the host
- * is slow, GBPA shows UPDATE until all streams have moved.
+ * 6.3.14).  Else the new value takes effect when SMMUEN is cleared.  If the
+ * host is slow, GBPA shows UPDATE until all streams have moved.
  */
 static inline void smmuv3_accel_gbpa(SMMUv3State *s)
 {
