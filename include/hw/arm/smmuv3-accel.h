@@ -199,9 +199,9 @@ static inline void smmuv3_accel_publish_causes(SMMUv3State *s)
  * smmuv3_table_attrs: how to access Stream Tables and queues
  * @s: any SMMU
  *
- * With accel=on they have to be in memory.  A guest could place them in a
- * device's registers instead, and an access there can do anything.  It could
- * unplug the device whose stream QEMU is working on.
+ * With accel=on they have to be in memory, or in a BAR that VFIO maps.  A guest
+ * could place them in a device's registers instead, and an access there can do
+ * anything.  It could unplug the device whose stream QEMU is working on.
  */
 static inline MemTxAttrs smmuv3_table_attrs(SMMUv3State *s)
 {
