@@ -239,11 +239,14 @@ static void complete_commands(SMMUv3State *s)
 {
     SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
     int64_t start = get_clock();
+    bool stale = vsmmu->stale;
     bool done = !vsmmu->slow && smmuv3_accel_vsmmu_try_resync(vsmmu);
 
     smmuv3_accel_slow_note_since(s, start);
     if (!done) {
         smmuv3_accel_slow_everything(s);
+    } else if (stale) {
+        smmuv3_accel_retry_pending(s);
     }
 }
 

@@ -124,10 +124,13 @@ static void retry_later(SMMUv3Accel *accel, bool anew)
 
 void smmuv3_accel_retry_pending(SMMUv3State *s)
 {
+    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
     SMMUv3AccelStream *stream;
 
-    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
-        if (smmuv3_accel_stream_pending(stream)) {
+    QLIST_FOREACH(stream, &vsmmu->streams, next) {
+        /* Time alone does not help one that waits for an invalidation */
+        if (smmuv3_accel_stream_pending(stream) &&
+            !(vsmmu->stale && stream->error == -ETIMEDOUT)) {
             retry_later(s->accel_state, false);
             return;
         }

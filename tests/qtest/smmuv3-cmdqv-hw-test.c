@@ -934,6 +934,35 @@ static void test_between(void)
     cmdqv_bed_free(bed);
 }
 
+/*
+ * The host took no invalidations for a while, so a stream could not translate.
+ * QEMU invalidates everything when it takes the queues, which lets it.
+ */
+static void test_between_heals(void)
+{
+    uint64_t value;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    host_expect(bed->g, SAID_TAKES_NONE);
+    host_expect(bed->g, SAID_CANNOT_MOVE);
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=ENOMEM");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(77));
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(bed->g, 0);
+    smmu_cmd(bed->g, 0, CMD_CFGI_STE(host_sid(bed->g, 0)));
+    smmu_sync_ok(bed->g, 0);
+    host_check_faults(bed->g, 0, HOST_VA);
+    cmdqv_control(bed, "fail clear");
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    HOST_WAIT(host_dma_read64(bed->g, 0, HOST_VA, &value));
+    g_assert_cmphex(value, ==, TAG(0));
+    cmdqv_bed_free(bed);
+}
+
 static void use(CmdqvBed *bed, unsigned n)
 {
     for (unsigned q = 0; q < n; q++) {
@@ -1178,6 +1207,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/stuck", test_stuck);
     qtest_add_func("/smmuv3-cmdqv-hw/dead", test_dead);
     qtest_add_func("/smmuv3-cmdqv-hw/between", test_between);
+    qtest_add_func("/smmuv3-cmdqv-hw/between-heals", test_between_heals);
     qtest_add_func("/smmuv3-cmdqv-hw/between-fails", test_between_fails);
     qtest_add_func("/smmuv3-cmdqv-hw/between-fails-shared",
                    test_between_fails_shared);

@@ -640,12 +640,15 @@ static void test_stale_neighbour(const void *slow)
     g = bed->g;
     host_expect(g, SAID_TAKES_NONE);
     host_expect(g, SAID_CANNOT_MOVE);
+    host_expect(g, SAID_CANNOT_MOVE);
     control(bed, "fail " INVALIDATE ":1+*=ENOMEM");
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
     g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
     smmu_ack(g, 0);
-    host_set_ste(g, 0, STE_S1(bed->cd[0]));
-    host_check_faults(g, 0, HOST_VA);
+    for (unsigned dev = 0; dev < N_DEVS; dev++) {
+        host_set_ste(g, dev, STE_S1(bed->cd[dev]));
+        host_check_faults(g, dev, HOST_VA);
+    }
     control(bed, "fail clear");
     host_set_ste(g, 1, STE_S1(bed->cd[1]));
     host_check_reads(g, 1, HOST_VA, TAG(1));
