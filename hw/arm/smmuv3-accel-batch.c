@@ -372,9 +372,8 @@ bool smmuv3_accel_park_next(SMMUv3AccelVsmmu *vsmmu)
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &vsmmu->streams, next) {
-        /* One that waits stands still already, and will follow a later job */
         if ((stream->want.action == SMMUV3_ACCEL_TRANSLATE &&
-             stream->error != -ETIMEDOUT) ||
+             !smmuv3_accel_stream_waits(stream)) ||
             (stream->now.action == SMMUV3_ACCEL_TRANSLATE &&
              !smmuv3_accel_decision_equal(&stream->want, &park))) {
             smmuv3_accel_stream_apply(stream, stream->sid, &park, NULL);

@@ -122,15 +122,22 @@ static void retry_later(SMMUv3Accel *accel, bool anew)
     }
 }
 
+/* If no stream waits for the timer, the next one begins with a short time */
+static void retries_over(SMMUv3Accel *accel)
+{
+    if (!timer_pending(accel->retry)) {
+        accel->retry_ms = 0;
+    }
+}
+
 void smmuv3_accel_retry_pending(SMMUv3State *s)
 {
-    SMMUv3AccelVsmmu *vsmmu = &s->accel_state->vsmmu;
     SMMUv3AccelStream *stream;
 
-    QLIST_FOREACH(stream, &vsmmu->streams, next) {
+    QLIST_FOREACH(stream, &s->accel_state->vsmmu.streams, next) {
         /* Time alone does not help one that waits for an invalidation */
         if (smmuv3_accel_stream_pending(stream) &&
-            !(vsmmu->stale && stream->error == -ETIMEDOUT)) {
+            !smmuv3_accel_stream_waits(stream)) {
             retry_later(s->accel_state, false);
             return;
         }
@@ -320,9 +327,8 @@ static void retry_timer(void *opaque)
     }
     accel->stats.retries++;
     smmuv3_accel_pending_due(s);
-    if (refresh_for(s, SMMUV3_ACCEL_SLOW_CALL_NS) &&
-        !timer_pending(accel->retry)) {
-        accel->retry_ms = 0;
+    if (refresh_for(s, SMMUV3_ACCEL_SLOW_CALL_NS)) {
+        retries_over(accel);
     }
 }
 
@@ -343,12 +349,8 @@ bool smmuv3_accel_refresh_all(SMMUv3State *s, Smmuv3Edge edge)
 
 void smmuv3_accel_streams_moved(SMMUv3State *s)
 {
-    SMMUv3Accel *accel = s->accel_state;
-
-    if (!timer_pending(accel->retry)) {
-        accel->retry_ms = 0;
-    }
-    accel->smmuen_due = false;
+    retries_over(s->accel_state);
+    s->accel_state->smmuen_due = false;
     s->cr0ack = s->cr[0] & ~SMMU_CR0_RESERVED;
     s->gbpa &= ~R_GBPA_UPDATE_MASK;
     smmuv3_accel_publish(s, A_CR0ACK, s->cr0ack);

@@ -210,7 +210,7 @@ static bool attach_new(SMMUv3AccelEndpoint *ep, Error **errp)
     }
     /* A slow host is not waited for */
     if (smmuv3_accel_passes_by_itself(ret) ||
-        (ret == -ETIMEDOUT && vsmmu->stale && vsmmu->slow)) {
+        (smmuv3_accel_stream_waits(&ep->stream) && vsmmu->slow)) {
         smmuv3_accel_slow_restore(ep->smmu);
         error_free(*errp);
         *errp = NULL;

@@ -68,9 +68,9 @@ static bool invalidate_by(SMMUv3State *other)
 /*
  * @s is stale and parked.  If another vSMMU can invalidate the VMID's entries,
  * nothing stale is left that could hit for others.  Each that cannot is parked
- * as well.  A job of one that was stale before may have begun too
- * early to count.  Makes one call to the host at most; returns whether there is
- * more to do.
+ * as well.  A job of one that was stale before may have begun too early to
+ * count.  Makes one call to the host at most; returns whether there is more to
+ * do.
  */
 static bool tell_next(SMMUv3State *s)
 {

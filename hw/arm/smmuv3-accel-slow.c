@@ -251,12 +251,10 @@ static bool any_waits(SMMUv3State *s)
     SMMUv3AccelStream *stream;
     bool waits = false;
 
-    if (accel->vsmmu.stale && accel->slow.until) {
-        QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
-            waits |= stream->error == -ETIMEDOUT;
-        }
+    QLIST_FOREACH(stream, &accel->vsmmu.streams, next) {
+        waits |= smmuv3_accel_stream_waits(stream);
     }
-    return waits;
+    return waits && accel->slow.until;
 }
 
 static void slow_bh(void *opaque)

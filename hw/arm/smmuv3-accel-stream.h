@@ -270,4 +270,10 @@ static inline bool smmuv3_accel_stream_pending(const SMMUv3AccelStream *stream)
     return stream->error != 0;
 }
 
+/* It stands still until an invalidation of everything lets it translate */
+static inline bool smmuv3_accel_stream_waits(const SMMUv3AccelStream *stream)
+{
+    return stream->vsmmu->stale && stream->error == -ETIMEDOUT;
+}
+
 #endif

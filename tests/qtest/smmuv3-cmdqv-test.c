@@ -557,10 +557,7 @@ static void test_sharer_fails(void)
     smmu_ack(g, 0);
     host_check_faults(g, 1, HOST_VA);
     for (unsigned q = 0; q < N_QUEUES; q++) {
-        cmdqv_put(&beds[1], q, CMD_SYNC);
-        g_assert_cmpuint(cmdqv_run(&beds[1], q), ==, SMMU_CERROR_ABT);
-        cmdqv_set_q(&beds[1], q, GERRORN, cmdqv_q(&beds[1], q, GERROR));
-        g_assert_cmpuint(cmdqv_run(&beds[1], q), ==, SMMU_CERROR_NONE);
+        cmdqv_check_sync_fails(&beds[1], q);
     }
     cmdqv_control(&beds[1], "fail clear");
     g_assert_cmpuint(smmu_sync(g, 1), ==, SMMU_CERROR_ABT);

@@ -211,6 +211,14 @@ void cmdqv_run_ok(CmdqvBed *bed, unsigned q, HostCmd cmd)
     g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
 }
 
+void cmdqv_check_sync_fails(CmdqvBed *bed, unsigned q)
+{
+    cmdqv_put(bed, q, CMD_SYNC);
+    g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_ABT);
+    cmdqv_set_q(bed, q, GERRORN, cmdqv_q(bed, q, GERROR));
+    g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
+}
+
 void cmdqv_skip_error(CmdqvBed *bed, unsigned q)
 {
     uint32_t cons = cmdqv_q(bed, q, CONS) & (WRAP >> 1);

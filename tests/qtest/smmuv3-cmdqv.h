@@ -150,6 +150,9 @@ unsigned cmdqv_run(CmdqvBed *bed, unsigned q);
 /* The command and a CMD_SYNC, without an error */
 void cmdqv_run_ok(CmdqvBed *bed, unsigned q, HostCmd cmd);
 
+/* A CMD_SYNC reports that the host has failed, and is complete then */
+void cmdqv_check_sync_fails(CmdqvBed *bed, unsigned q);
+
 /* As Linux does it: a CMD_SYNC in place of the command, and acknowledge */
 void cmdqv_skip_error(CmdqvBed *bed, unsigned q);
 

@@ -621,10 +621,6 @@ static void test_first_slow_call(void)
 }
 
 /*
- * The host permits no further thread, for whatever reason. The calls are made
- * by the main loop, which serves QMP in between.
- */
-/*
  * A stream could not translate, because the host took no invalidations.  It
  * does when another stream's CFGI_STE has found the host well.
  */
@@ -687,6 +683,10 @@ static void test_main_loop_first(void)
     bed_free(bed);
 }
 
+/*
+ * The host permits no further thread, for whatever reason. The calls are made
+ * by the main loop, which serves QMP in between.
+ */
 static void test_no_thread(void)
 {
     Bed *bed;
