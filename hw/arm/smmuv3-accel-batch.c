@@ -372,6 +372,9 @@ bool smmuv3_accel_park_next(SMMUv3AccelVsmmu *vsmmu)
     SMMUv3AccelStream *stream;
 
     QLIST_FOREACH(stream, &vsmmu->streams, next) {
+        if (stream->detached) {
+            continue;       /* it stands still, and is tried again */
+        }
         if ((stream->want.action == SMMUV3_ACCEL_TRANSLATE &&
              !smmuv3_accel_stream_waits(stream)) ||
             (stream->now.action == SMMUV3_ACCEL_TRANSLATE &&

@@ -1084,6 +1084,45 @@ static void test_bypass_is_not_parked(void)
     bed_fini(&bed);
 }
 
+static int no_attachment(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    return call->call == REC_ATTACH ? -EBUSY : 0;
+}
+
+/*
+ * The host was busy with a stream, so that it is detached and tried again.
+ * Invalidations that are lost meanwhile do not change what it waits for.
+ */
+static void test_detached_is_not_parked(void)
+{
+    const SMMUv3AccelDecision want[] = {
+        smmuv3_accel_decide_disabled(false), {},
+    };
+    Bed bed;
+
+    for (int i = 0; i < ARRAY_SIZE(want); i++) {
+        SMMUv3AccelDecision d = want[i];
+
+        bed_init(&bed, true);
+        if (!d.action) {
+            d = bed.stream[1]->now;
+            d.ste[0] ^= 1ull << 20;             /* another CD table */
+        }
+        bed.host->inject = no_attachment;
+        g_assert_cmpint(smmuv3_accel_stream_apply(bed.stream[1], sid_of(1), &d,
+                                                  NULL), ==, -EBUSY);
+        g_assert_true(bed.stream[1]->detached);
+        fill(&bed, 3);
+        bed.host->inject = no_invalidation;
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
+        g_assert_true(aborts(&bed, 0));
+        g_assert_true(bed.stream[1]->detached);
+        g_assert_true(smmuv3_accel_stream_pending(bed.stream[1]));
+        g_assert_true(smmuv3_accel_decision_equal(&bed.stream[1]->want, &d));
+        bed_fini(&bed);
+    }
+}
+
 /* A stream leaves, and the host does not know its StreamID any more */
 static void test_job_stream_leaves(void)
 {
@@ -1111,6 +1150,30 @@ static void test_job_stream_leaves(void)
         g_assert_false(bed.vsmmu.stale);
         bed_fini(&bed);
     }
+}
+
+/* The same, and the device of the other stream has not answered before */
+static void test_job_stream_leaves_silent(void)
+{
+    g_autofree SMMUv3AccelJob *job = NULL;
+    uint64_t silent = sid_of(0);
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, ATC_INV | silent << 32, 52, 1);
+    add(&bed, CFGI_CD_ALL | (uint64_t)sid_of(1) << 32, 0, 2);
+    job = job_of(&bed, false);
+    bed.host->cmd_error = no_answer;
+    bed.host->opaque = &silent;
+    rec_stream_free(bed.stream[1]);
+    bed.stream[1] = NULL;
+    smmuv3_accel_job_run(job);
+    expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_AGAIN, UNTOUCHED);
+    bed.host->cmd_error = NULL;
+    smmuv3_accel_job_run(job);
+    expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, UNTOUCHED);
+    g_assert_false(bed.vsmmu.stale);
+    bed_fini(&bed);
 }
 
 /* Another thread cancels the job during its first call */
@@ -2010,9 +2073,13 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/batch/job-fails", test_job_fails);
     g_test_add_func("/smmuv3-accel/batch/job-stream-leaves",
                     test_job_stream_leaves);
+    g_test_add_func("/smmuv3-accel/batch/job-stream-leaves-silent",
+                    test_job_stream_leaves_silent);
     g_test_add_func("/smmuv3-accel/batch/job-cancelled", test_job_cancelled);
     g_test_add_func("/smmuv3-accel/batch/bypass-is-not-parked",
                     test_bypass_is_not_parked);
+    g_test_add_func("/smmuv3-accel/batch/detached-is-not-parked",
+                    test_detached_is_not_parked);
     g_test_add_func("/smmuv3-accel/batch/slow-host", test_slow_host);
     g_test_add_func("/smmuv3-accel/batch/stops-if-slow", test_stops_if_slow);
     g_test_add_func("/smmuv3-accel/batch/slow-without-thread",
