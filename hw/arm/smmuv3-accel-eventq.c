@@ -164,6 +164,8 @@ void smmuv3_accel_do_eventq_cons(SMMUv3State *s)
     if (accel->events_paused && room(s)) {
         accel->events_paused = false;
         qemu_set_fd_handler(accel->vsmmu.event_fd, drain_host_events, NULL, s);
+        /* If the host has no more now, it loses no more for want of room */
+        drain_host_events(s);
     }
 }
 

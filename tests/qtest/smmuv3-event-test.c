@@ -606,6 +606,19 @@ static void test_slow_free(void)
         raise_events(g, 0, C_BAD_STE, 0, 1);
         expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
     }
+    /* A short wait follows a long one */
+    start = g_get_monotonic_time();
+    for (int i = 0; i < 2 * HOST_WAIT_S; i++) {
+        qobject_unref(host_control(g, "zero"));
+        /* When it goes and when the next one comes, but not much later */
+        qobject_unref(host_control(g, "fail IOMMU_DESTROY:1+4=EBUSY"));
+        smmu_write(g, 0, SMMU_CR0, 1 | 1 << 3);
+        smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+        HOST_WAIT(host_counter(g, "call.IOMMU_VEVENTQ_ALLOC"));
+    }
+    /* Else it would be a second for each */
+    g_assert_cmpint(g_get_monotonic_time() - start, <,
+                    HOST_WAIT_S * G_TIME_SPAN_SECOND);
     host_finish(g);
 }
 
@@ -747,6 +760,14 @@ static void test_registers(void)
 
     smmu_disable(g, 0);
     smmu_write64(g, 0, SMMU_STRTAB_BASE, flash);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    expect_event(g, 0, F_STE_FETCH, host_sid(g, 0));
+    host_check_faults(g, 0, HOST_VA);
+    /* The first level of a table */
+    smmu_disable(g, 0);
+    smmu_write(g, 0, SMMU_STRTAB_CFG, 1 << 16 | 8 << 6 | HOST_SID_BITS);
     smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
     smmu_cmd(g, 0, CMD_CFGI_ALL);
     smmu_sync_ok(g, 0);
@@ -1179,9 +1200,51 @@ static void test_unwritable(void)
     host_finish(g);
 }
 
-/* The host loses events while the guest's queue has room: no overflow (7.4) */
-static void test_lost_with_room(void)
+/* What may have happened to the queue before */
+typedef enum EventsBefore {
+    EVENTS_NONE, EVENTS_TAKEN, EVENTS_OFF,
+} EventsBefore;
+
+/* A queue of 2^@log2 is full, and the host has no more */
+static void fill_queue(HostGuest *g, unsigned log2)
 {
+    uint32_t prod = smmu_read(g, 0, SMMU_EVENTQ_PROD);
+    unsigned more = 1u << log2;
+
+    while (more) {
+        /* The host keeps 4096 at once */
+        unsigned n = MIN(more, 3000);
+
+        raise_events(g, 0, F_TRANSLATION, 0, n);
+        more -= n;
+        prod = (prod + n) & ((2u << log2) - 1);
+        HOST_WAIT(smmu_read(g, 0, SMMU_EVENTQ_PROD) == prod);
+    }
+}
+
+/* The guest's queue has no record; @cons is EVENTQ_CONS */
+static void empty_queue(HostGuest *g, uint32_t cons)
+{
+    g->smmu[0].event_cons = cons;
+    smmu_write(g, 0, SMMU_EVENTQ_CONS, cons);
+}
+
+/* EVENTQEN off and on: the queue begins anew */
+static void restart_queue(HostGuest *g)
+{
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 3);
+    smmu_write(g, 0, SMMU_EVENTQ_PROD, 0);
+    empty_queue(g, 0);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
+}
+
+/*
+ * The host loses events while the guest's queue has room: no overflow (7.4).
+ * That it was full before matters no more.
+ */
+static void test_lost_with_room(const void *opaque)
+{
+    const EventsBefore before = GPOINTER_TO_INT(opaque);
     const unsigned log2 = 13;
     uint64_t event[4];
     unsigned taken = 0;
@@ -1191,6 +1254,14 @@ static void test_lost_with_room(void)
         return;
     }
     g = translating_with(log2, NULL);
+    if (before) {
+        fill_queue(g, log2);
+    }
+    if (before == EVENTS_TAKEN) {
+        empty_queue(g, smmu_read(g, 0, SMMU_EVENTQ_PROD));
+    } else if (before == EVENTS_OFF) {
+        restart_queue(g);
+    }
     raise_events(g, 0, F_TRANSLATION, 0, 5000);
     while (next_event(g, 0, event)) {
         taken++;
@@ -1198,6 +1269,57 @@ static void test_lost_with_room(void)
     }
     g_assert_cmpuint(taken, <, 5000);
     g_assert_cmpuint(taken + host_counter(g, "event.lost"), ==, 5000);
+    host_finish(g);
+}
+
+/* A queue that was full begins anew, and the machine stops with an event */
+static void test_stopped_anew(void)
+{
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    fill_queue(g, HOST_EVENTQ_LOG2);
+    restart_queue(g);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    raise_events(g, 0, C_BAD_STE, 0, 1);
+    /* QEMU looks at it, and leaves it */
+    qtest_qmp_assert_success(g->qts, "{'execute': 'query-status'}");
+    g_usleep(20 * 1000);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    host_finish(g);
+}
+
+/*
+ * After an event each CMD_SYNC looks for more, as the host may have some that
+ * are late; but not for ever
+ */
+static void test_looks_end(void)
+{
+    uint64_t reads;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating();
+    raise_events(g, 0, C_BAD_STE, 0, 1);
+    expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    reads = host_counter(g, "call.veventq.read");
+    for (int i = 0; i < 300; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+    }
+    g_assert_cmpuint(host_counter(g, "call.veventq.read"), >, reads);
+    reads = host_counter(g, "call.veventq.read");
+    for (int i = 0; i < 50; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+    }
+    g_assert_cmpuint(host_counter(g, "call.veventq.read"), ==, reads);
     host_finish(g);
 }
 
@@ -1245,6 +1367,30 @@ static void trace_end(Trace *t)
     host_finish(t->g);
 }
 
+/* Does a line publish a register?  Which one, and its value */
+static bool publishes(const char *line, unsigned *offset, uint32_t *value)
+{
+    const char *publish = strstr(line, "smmuv3_accel_publish");
+
+    return publish && sscanf(strstr(publish, "register"),
+                             "register 0x%x = 0x%x", offset, value) == 2;
+}
+
+/* The first line that lets the guest read @bits in @reg; they are there */
+static int published(char **lines, unsigned reg, uint32_t bits)
+{
+    for (int i = 0; lines[i]; i++) {
+        unsigned offset;
+        uint32_t value;
+
+        if (publishes(lines[i], &offset, &value) && offset == reg &&
+            (value & bits) == bits) {
+            return i;
+        }
+    }
+    g_assert_not_reached();
+}
+
 /*
  * Check that at each signal, a message or a pulse, the register that the guest
  * reads from memory has one of @values in turn.  Returns how many signals.
@@ -1256,12 +1402,10 @@ static unsigned check_signals(char **lines, unsigned reg,
     uint32_t now = 0;
 
     for (int i = 0; lines[i]; i++) {
-        const char *publish = strstr(lines[i], "smmuv3_accel_publish");
         unsigned offset;
         uint32_t value;
 
-        if (publish && sscanf(strstr(publish, "register"),
-                              "register 0x%x = 0x%x", &offset, &value) == 2) {
+        if (publishes(lines[i], &offset, &value)) {
             now = offset == reg ? value : now;
         } else if (strstr(lines[i], "smmuv3_trigger_irq") ||
                    strstr(lines[i], "smmuv3_write_msi")) {
@@ -1309,6 +1453,7 @@ static void test_published_first(void)
     uint32_t first, values[4];
     uint64_t done;
     Trace t = {};
+    char **lines;
     HostGuest *g;
 
     if (host_skipped()) {
@@ -1344,9 +1489,12 @@ static void test_published_first(void)
     g_assert_cmpuint(check_signals(trace_lines(&t), 0xa8, values, 1), ==, 1);
     smmu_cmd(g, 0, HOST_CMD(0xff, 0));
     g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+    lines = trace_lines(&t);
+    /* A guest that sees the error reads which one it is (7.1) */
+    g_assert_cmpint(published(lines, SMMU_CMDQ_CONS, SMMU_CERROR_ILL << 24), <,
+                    published(lines, SMMU_GERROR, SMMU_GERROR_CMDQ));
     values[0] = SMMU_GERROR_CMDQ;
-    g_assert_cmpuint(check_signals(trace_lines(&t), SMMU_GERROR, values, 1),
-                     ==, 1);
+    g_assert_cmpuint(check_signals(lines, SMMU_GERROR, values, 1), ==, 1);
     smmu_ack(g, 0);
     trace_end(&t);
 }
@@ -1492,7 +1640,14 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-event/irq-disable", test_irq_disable);
     qtest_add_func("/smmuv3-event/no-message", test_no_message);
     qtest_add_func("/smmuv3-event/unwritable", test_unwritable);
-    qtest_add_func("/smmuv3-event/lost-with-room", test_lost_with_room);
+    qtest_add_data_func("/smmuv3-event/lost-with-room",
+                        GINT_TO_POINTER(EVENTS_NONE), test_lost_with_room);
+    qtest_add_data_func("/smmuv3-event/lost-with-room/full-before",
+                        GINT_TO_POINTER(EVENTS_TAKEN), test_lost_with_room);
+    qtest_add_data_func("/smmuv3-event/lost-with-room/full-and-off",
+                        GINT_TO_POINTER(EVENTS_OFF), test_lost_with_room);
+    qtest_add_func("/smmuv3-event/stopped-anew", test_stopped_anew);
+    qtest_add_func("/smmuv3-event/looks-end", test_looks_end);
     qtest_add_func("/smmuv3-event/published-first", test_published_first);
     qtest_add_func("/smmuv3-event/each-visible", test_each_visible);
     qtest_add_func("/smmuv3-event/aborting-messages", test_aborting_messages);

@@ -456,8 +456,15 @@ static void test_events(void)
     put_events(g, many);
     expect_events(g, many);
     g_assert_false(smmu_event_overflow(g, 0));
-    /* What the host has lost, the guest has lost */
+    /* What the host loses while there is room is no overflow */
     set(g, "event", "lost");
+    put_events(g, 1);
+    expect_events(g, 1);
+    g_assert_false(smmu_event_overflow(g, 0));
+    /* What it loses while the queue is full, the guest has lost */
+    put_events(g, many / 2);
+    set(g, "event", "lost");
+    expect_events(g, many / 2);
     for (int t = 0; !smmu_event_overflow(g, 0); t++) {
         g_assert_cmpint(t, <, 10000);
         g_usleep(1000);
