@@ -174,14 +174,13 @@ static void remove_endpoint(SMMUv3AccelEndpoint *ep)
      * live on until VFIO frees them, or longer if another vSMMU shares them.
      * So leave no TLB entry behind.  A slow host is not called, because QEMU
      * may have waited for it already.  Then the next stream does not translate
-     * before the entries are gone.  With share-stage2 it is called, because the
-     * entries may hit for streams of another vSMMU, which would have to stop.
+     * before the entries are gone, and who shares the VMID invalidates them.
      */
     if (vsmmu->n_streams == 1) {
         smmuv3_accel_cmdqv_host_gone(ep->smmu);
         smmuv3_accel_slow_cancel(ep->smmu);
         stream->detached = !vsmmu->ops->detach(stream->dev, NULL);
-        if (vsmmu->slow && !ep->smmu->accel_props.share_stage2) {
+        if (vsmmu->slow) {
             smmuv3_accel_vsmmu_invalidated(vsmmu, -ETIMEDOUT);
         } else {
             int64_t start = get_clock();
