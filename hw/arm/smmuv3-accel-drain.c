@@ -5,8 +5,9 @@
  *
  * A guest may have 2^19 commands in its queue, and each of them may keep the
  * host busy.  Meanwhile a drain holds the BQL and stops a vCPU.  This file
- * decides how far a drain reads ahead, and how long it may take.  It serves the
- * SMMU's own queue (smmuv3-accel-cmdq.c) and VCMDQs (-cmdqv.c).
+ * decides how far a drain reads ahead, how long it may take, and whether it
+ * calls the host itself or leaves that to a thread (smmuv3-accel-slow.c).  It
+ * serves the SMMU's own queue (-cmdq.c) and VCMDQs (-cmdqv.c).
  */
 
 #include "qemu/osdep.h"
@@ -134,7 +135,79 @@ void smmuv3_accel_drain_take_pages(SMMUv3State *s)
     accel->stats.command[drain->cmd[drain->next - 1][0] & 0xff] += n;
     drain->next += n;
     drain->n += n;
-    q->cons = deposit32(q->cons, 0, q->log2size + 1, q->cons + n);
+    smmuv3_accel_queue_set_cons(drain->queue, q->cons + n);
+}
+
+/*
+ * The batch
+ */
+
+static void merge_pages(SMMUv3Accel *accel)
+{
+    if (accel->batch.n > 1) {
+        const SMMUv3AccelCmdRules rules =
+            smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
+
+        smmuv3_accel_batch_to_ranges(&accel->batch, rules.page_ranges);
+    }
+}
+
+static SMMUCmdError recover_now(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+    SMMUv3AccelQueue *queue = accel->drain.queue;
+    SMMUCmdError error = SMMU_CERROR_NONE;
+    bool stale = accel->vsmmu.stale;
+    uint32_t cons;
+    unsigned result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
+                                                 &cons);
+
+    smmuv3_accel_tell_if_lost(s, stale);
+    smmuv3_accel_queue_note(queue, result, cons);
+    if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
+        error = SMMU_CERROR_ILL;
+    }
+    if (result & SMMUV3_ACCEL_FLUSH_AGAIN ||
+        !smmuv3_accel_tell_sharers(s, false)) {
+        queue->error = error;
+        smmuv3_accel_slow_recover(s);
+        return SMMU_CERROR_NONE;
+    }
+    if (accel->vsmmu.stale) {
+        smmuv3_accel_retry_pending(s);
+    }
+    return error;
+}
+
+SMMUCmdError smmuv3_accel_flush(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    merge_pages(accel);
+    if (accel->slow.until &&
+        smmuv3_accel_batch_needs_host(&accel->vsmmu, &accel->batch)) {
+        smmuv3_accel_slow_start(s);
+        return SMMU_CERROR_NONE;
+    }
+    if (smmuv3_accel_batch_try(&accel->vsmmu, &accel->batch)) {
+        return SMMU_CERROR_NONE;
+    }
+    if (!accel->batch.error || smmuv3_accel_slow_note(s, get_clock())) {
+        smmuv3_accel_slow_recover(s);
+        return SMMU_CERROR_NONE;
+    }
+    return recover_now(s);
+}
+
+SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s)
+{
+    SMMUv3Accel *accel = s->accel_state;
+
+    if (SMMUV3_ACCEL_BATCH_MAX - accel->batch.n > accel->vsmmu.n_streams) {
+        return SMMU_CERROR_NONE;
+    }
+    accel->drain.worked = true;
+    return smmuv3_accel_flush(s);
 }
 
 /*
@@ -234,6 +307,22 @@ void smmuv3_accel_drain_unrealize(SMMUv3State *s)
     qemu_del_vm_change_state_handler(drain->vm_state);
     smmuv3_accel_slow_unrealize(s);
     qemu_bh_delete(drain->bh);
+}
+
+void smmuv3_accel_queue_set_cons(SMMUv3AccelQueue *queue, uint32_t cons)
+{
+    SMMUQueue *q = queue->q;
+
+    q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
+}
+
+void smmuv3_accel_queue_note(SMMUv3AccelQueue *queue, unsigned result,
+                             uint32_t cons)
+{
+    smmuv3_accel_cmdq_note(queue, result);
+    if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
+        smmuv3_accel_queue_set_cons(queue, cons);
+    }
 }
 
 /* No batch is left from before: each drain ends with a flush */

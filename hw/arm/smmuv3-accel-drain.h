@@ -47,6 +47,33 @@ typedef struct SMMUv3AccelDrain {
 void smmuv3_accel_drain_realize(SMMUv3State *s);
 void smmuv3_accel_drain_unrealize(SMMUv3State *s);
 
+/**
+ * smmuv3_accel_flush: have the host carry out what the drain has collected
+ * @s: a drain is running; the batch is empty afterwards
+ *
+ * If the host is slow, a thread makes the call, and smmuv3_accel_busy() says
+ * so.  Then CONS is at the first of these commands.  The caller must end the
+ * drain, without CONS moved; it will continue with the present command.
+ *
+ * Returns: an error for CONS.ERR, with CONS at the illegal command.
+ */
+SMMUCmdError smmuv3_accel_flush(SMMUv3State *s);
+
+/* The same if the batch has no room for one command for each stream */
+SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s);
+
+/* CONS of @queue is at @cons, an index with its wrap bit; ERR stays */
+void smmuv3_accel_queue_set_cons(SMMUv3AccelQueue *queue, uint32_t cons);
+
+/**
+ * smmuv3_accel_queue_note: the host has been called for commands of a queue
+ * @queue: theirs
+ * @result: SMMUV3_ACCEL_FLUSH_*, as for smmuv3_accel_cmdq_note()
+ * @cons: where CONS is from now on, if the host refuses that command
+ */
+void smmuv3_accel_queue_note(SMMUv3AccelQueue *queue, unsigned result,
+                             uint32_t cons);
+
 /* What happens to commands of @queue, which stops, no longer matters */
 void smmuv3_accel_queue_reset(SMMUv3State *s, SMMUv3AccelQueue *queue);
 

@@ -355,20 +355,17 @@ GThread *smmuv3_accel_thread_new(const char *name, GThreadFunc run,
 void smmuv3_accel_slow_realize(SMMUv3State *s);
 void smmuv3_accel_slow_unrealize(SMMUv3State *s);
 
-/**
- * smmuv3_accel_flush: have the host carry out what the drain has collected
- * @s: a drain is running; the batch is empty afterwards
- *
- * If the host is slow, a thread makes the call, and smmuv3_accel_busy() says
- * so.  Then CONS is at the first of these commands.  The caller must end the
- * drain, without CONS moved; it will continue with the present command.
- *
- * Returns: an error for CONS.ERR, with CONS at the illegal command.
+/*
+ * What the drain has collected, or without that everything, goes to the host by
+ * a job.  CONS of the queue is at the first of its commands until that ends.
  */
-SMMUCmdError smmuv3_accel_flush(SMMUv3State *s);
+void smmuv3_accel_slow_start(SMMUv3State *s);
 
-/* The same if the batch has no room for one command for each stream */
-SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s);
+/*
+ * The host was too slow to do all of a recovery now: a job does the rest of the
+ * batch.  If there is none, the main loop parks the streams.
+ */
+void smmuv3_accel_slow_recover(SMMUv3State *s);
 
 /* As smmuv3_accel_flush(): before a CFGI_STE, let streams translate again */
 void smmuv3_accel_slow_resync(SMMUv3State *s);
@@ -464,8 +461,11 @@ void smmuv3_accel_eventq_stop(SMMUv3State *s);
 /* Events of QMP: the host refuses what a stream is to be attached to */
 void smmuv3_accel_tell_stream_error(SMMUv3AccelEndpoint *ep, const char *error);
 
-/* The host has lost invalidations, so that all streams are parked */
-void smmuv3_accel_tell_invalidations_lost(SMMUv3State *s);
+/*
+ * If the host has lost invalidations, so that all streams are parked.  It is no
+ * news if it had before (@was_stale).
+ */
+void smmuv3_accel_tell_if_lost(SMMUv3State *s, bool was_stale);
 
 /* The guest will not see some events; at most one in ten seconds is sent */
 void smmuv3_accel_tell_events_lost(SMMUv3State *s, bool overflow);

@@ -319,11 +319,13 @@ void smmuv3_accel_tell_stream_error(SMMUv3AccelEndpoint *ep, const char *error)
     qapi_event_send_smmuv3_stream_error(smmu, dev, ep->stream.sid, error);
 }
 
-void smmuv3_accel_tell_invalidations_lost(SMMUv3State *s)
+void smmuv3_accel_tell_if_lost(SMMUv3State *s, bool was_stale)
 {
-    g_autofree char *smmu = object_get_canonical_path(OBJECT(s));
+    if (s->accel_state->vsmmu.stale && !was_stale) {
+        g_autofree char *smmu = object_get_canonical_path(OBJECT(s));
 
-    qapi_event_send_smmuv3_invalidations_lost(smmu);
+        qapi_event_send_smmuv3_invalidations_lost(smmu);
+    }
 }
 
 void smmuv3_accel_tell_events_lost(SMMUv3State *s, bool overflow)

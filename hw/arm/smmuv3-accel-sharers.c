@@ -57,7 +57,7 @@ static bool invalidate_by(SMMUv3State *other)
     smmuv3_accel_slow_note_since(other, start);
     if (ret) {
         smmuv3_accel_vsmmu_report_lost(&accel->vsmmu, ret);
-        smmuv3_accel_tell_invalidations_lost(other);
+        smmuv3_accel_tell_if_lost(other, false);
         smmuv3_accel_cmdq_note(&accel->cmdq, SMMUV3_ACCEL_FLUSH_FAILED);
         smmuv3_accel_cmdqv_failed(other);
         smmuv3_accel_slow_park(other);

@@ -3,10 +3,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Who calls the host when a command queue of the guest needs it.  A host that
- * is busy (EBUSY) is asked again by smmuv3-accel-edges.c.
+ * The thread that calls it for the drain of a command queue.  A host that is
+ * busy (EBUSY) is asked again by smmuv3-accel-edges.c.
  *
- * Usually the drain does so itself, with the BQL held.  Such a call takes
+ * Usually the drain calls the host itself, with the BQL held.  That takes
  * microseconds, and any handover to another thread would cost more.  But if the
  * host's SMMUv3 does not answer, Linux waits a second for it in each call.
  * After one slow call a thread makes the calls, and the drain stops until the
@@ -144,13 +144,6 @@ static void join_thread(SMMUv3AccelSlow *slow)
     }
 }
 
-static void set_cons(SMMUv3AccelQueue *queue, uint32_t cons)
-{
-    SMMUQueue *q = queue->q;
-
-    q->cons = deposit32(q->cons, 0, q->log2size + 1, cons);
-}
-
 /*
  * CONS moves over the batch of the job.  Without one the job has not moved it,
  * and the guest may have written it, if its queue is disabled.
@@ -158,12 +151,12 @@ static void set_cons(SMMUv3AccelQueue *queue, uint32_t cons)
 static void skip_batch(SMMUv3AccelSlow *slow)
 {
     if (!slow->abandoned && !slow->resync) {
-        set_cons(slow->queue, slow->cons);
+        smmuv3_accel_queue_set_cons(slow->queue, slow->cons);
     }
 }
 
 /* An empty batch: see job_begin() */
-static void start_job(SMMUv3State *s)
+void smmuv3_accel_slow_start(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
     SMMUv3AccelSlow *slow = &accel->slow;
@@ -176,26 +169,10 @@ static void start_job(SMMUv3State *s)
     slow->queue = accel->drain.queue;
     slow->cons = slow->queue->q->cons;
     if (batch) {
-        set_cons(slow->queue, batch->cons[0]);
+        smmuv3_accel_queue_set_cons(slow->queue, batch->cons[0]);
     }
     smmuv3_accel_job_begin(&slow->job, &accel->vsmmu, batch, true);
     qemu_bh_schedule(slow->bh);
-}
-
-static void note_result(SMMUv3AccelQueue *queue, unsigned result, uint32_t cons)
-{
-    smmuv3_accel_cmdq_note(queue, result);
-    if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
-        set_cons(queue, cons);
-    }
-}
-
-/* @was_stale: invalidations were lost before, so that it is no news */
-static void tell_if_lost(SMMUv3State *s, bool was_stale)
-{
-    if (s->accel_state->vsmmu.stale && !was_stale) {
-        smmuv3_accel_tell_invalidations_lost(s);
-    }
 }
 
 static void job_ended(SMMUv3State *s)
@@ -211,7 +188,7 @@ static void job_ended(SMMUv3State *s)
     note_time(accel, now, now - slow->started);
     result = smmuv3_accel_job_end(&slow->job, &accel->vsmmu, &cons);
     slow->restore |= stale && !accel->vsmmu.stale;
-    tell_if_lost(s, stale);
+    smmuv3_accel_tell_if_lost(s, stale);
     if (result == SMMUV3_ACCEL_FLUSH_AGAIN) {
         start_thread(slow);
         return;
@@ -226,7 +203,7 @@ static void job_ended(SMMUv3State *s)
     }
     skip_batch(slow);
     if (!slow->abandoned) {
-        note_result(slow->queue, result, cons);
+        smmuv3_accel_queue_note(slow->queue, result, cons);
         if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
             slow->queue->error = SMMU_CERROR_ILL;
         }
@@ -282,7 +259,7 @@ static void slow_bh(void *opaque)
         (slow->again || (accel->vsmmu.stale &&
                          (slow->restore || slow->resync)))) {
         slow->again = false;
-        start_job(s);
+        smmuv3_accel_slow_start(s);
         return;
     }
     if (accel->vsmmu.stale && !slow->paused &&
@@ -359,88 +336,19 @@ void smmuv3_accel_slow_pause(SMMUv3State *s)
 }
 
 /*
- * The drain
+ * Jobs that a drain or an edge needs
  */
 
-static void merge_pages(SMMUv3Accel *accel)
-{
-    if (accel->batch.n > 1) {
-        const SMMUv3AccelCmdRules rules =
-            smmuv3_accel_cmd_rules(&accel->caps, &accel->vsmmu.info);
-
-        smmuv3_accel_batch_to_ranges(&accel->batch, rules.page_ranges);
-    }
-}
-
-/* The rest of a recovery, with the BQL released now and then */
-static void recover_later(SMMUv3State *s)
+void smmuv3_accel_slow_recover(SMMUv3State *s)
 {
     SMMUv3Accel *accel = s->accel_state;
 
     note_time(accel, get_clock(), SMMUV3_ACCEL_SLOW_CALL_NS);
     if (accel->batch.n) {
-        start_job(s);
+        smmuv3_accel_slow_start(s);
     } else {
         smmuv3_accel_slow_park(s);
     }
-}
-
-static SMMUCmdError recover_now(SMMUv3State *s)
-{
-    SMMUv3Accel *accel = s->accel_state;
-    SMMUv3AccelQueue *queue = accel->drain.queue;
-    SMMUCmdError error = SMMU_CERROR_NONE;
-    bool stale = accel->vsmmu.stale;
-    uint32_t cons;
-    unsigned result = smmuv3_accel_batch_recover(&accel->vsmmu, &accel->batch,
-                                                 &cons);
-
-    tell_if_lost(s, stale);
-    note_result(queue, result, cons);
-    if (result & SMMUV3_ACCEL_FLUSH_ILLEGAL) {
-        error = SMMU_CERROR_ILL;
-    }
-    if (result & SMMUV3_ACCEL_FLUSH_AGAIN ||
-        !smmuv3_accel_tell_sharers(s, false)) {
-        queue->error = error;
-        recover_later(s);
-        return SMMU_CERROR_NONE;
-    }
-    if (accel->vsmmu.stale) {
-        smmuv3_accel_retry_pending(s);
-    }
-    return error;
-}
-
-SMMUCmdError smmuv3_accel_flush(SMMUv3State *s)
-{
-    SMMUv3Accel *accel = s->accel_state;
-
-    merge_pages(accel);
-    if (accel->slow.until &&
-        smmuv3_accel_batch_needs_host(&accel->vsmmu, &accel->batch)) {
-        start_job(s);
-        return SMMU_CERROR_NONE;
-    }
-    if (smmuv3_accel_batch_try(&accel->vsmmu, &accel->batch)) {
-        return SMMU_CERROR_NONE;
-    }
-    if (!accel->batch.error || smmuv3_accel_slow_note(s, get_clock())) {
-        recover_later(s);
-        return SMMU_CERROR_NONE;
-    }
-    return recover_now(s);
-}
-
-SMMUCmdError smmuv3_accel_make_room(SMMUv3State *s)
-{
-    SMMUv3Accel *accel = s->accel_state;
-
-    if (SMMUV3_ACCEL_BATCH_MAX - accel->batch.n > accel->vsmmu.n_streams) {
-        return SMMU_CERROR_NONE;
-    }
-    accel->drain.worked = true;
-    return smmuv3_accel_flush(s);
 }
 
 void smmuv3_accel_slow_resync(SMMUv3State *s)
@@ -453,7 +361,7 @@ void smmuv3_accel_slow_resync(SMMUv3State *s)
     } else if (accel->vsmmu.stale && slow->until &&
                !QLIST_EMPTY(&accel->vsmmu.streams)) {
         slow->resynced = true;
-        start_job(s);
+        smmuv3_accel_slow_start(s);
     }
 }
 
@@ -468,7 +376,7 @@ void smmuv3_accel_slow_everything(SMMUv3State *s)
         accel->slow.again = true;
         forget_failure(s);
     } else {
-        start_job(s);
+        smmuv3_accel_slow_start(s);
     }
 }
 
@@ -481,7 +389,7 @@ void smmuv3_accel_slow_restore(SMMUv3State *s)
     if (smmuv3_accel_busy(s)) {
         forget_failure(s);
     } else {
-        start_job(s);
+        smmuv3_accel_slow_start(s);
     }
 }
 
