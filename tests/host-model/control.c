@@ -643,6 +643,7 @@ static void answer(GString *json, char **words)
         g_string_append(json, "{}");
     } else if (!strcmp(verb, "vcmdqs") && argument) {
         hm_vcmdqs_held = !strcmp(argument, "hold");
+        hm_vcmdqs_forget = !strcmp(argument, "forget");
         g_string_append(json, "{}");
     } else if (!strcmp(verb, "contiguous") && argument) {
         hm_contiguous = g_ascii_strtoull(argument, NULL, 0);

@@ -314,6 +314,8 @@ void hm_iommufd_unmapped(uint64_t start, uint64_t length);
 bool hm_iommufd_is_mapped(void);
 /* Queues in hardware stand still: see "vcmdqs" of the control socket */
 extern bool hm_vcmdqs_held;
+/* They are empty, at 0, when they begin */
+extern bool hm_vcmdqs_forget;
 
 /* How memory is contiguous: see "contiguous" of the control socket */
 extern uint64_t hm_contiguous;

@@ -217,6 +217,10 @@ static void set_enabled(HmVintf *v, unsigned i, bool enabled)
     q->enabled = enabled;
     if (enabled) {
         HM_COUNT("vcmdq.enabled");
+        if (hm_vcmdqs_forget) {
+            reg_set(v, i, VCMDQ_PROD, 0);
+            reg_set(v, i, VCMDQ_CONS, 0);
+        }
         q->cons = reg_read(v, i, VCMDQ_CONS) & low_mask(q->log2size + 1);
         q->err = 0;
     } else {
@@ -230,10 +234,10 @@ static void publish(HmVintf *v, unsigned i)
 {
     Vcmdq *q = &v->queues[i];
 
-    reg_set(v, i, VCMDQ_STATUS, q->enabled ? VCMDQ_EN : 0);
     if (q->enabled) {
         reg_set(v, i, VCMDQ_CONS, q->cons | q->err << CONS_ERR_SHIFT);
     }
+    reg_set(v, i, VCMDQ_STATUS, q->enabled ? VCMDQ_EN : 0);
     reg_set(v, i, VCMDQ_GERROR, q->gerror);
 }
 
@@ -251,7 +255,7 @@ static void raise_error(HmVintf *v, unsigned i, unsigned err)
     v->error = true;
 }
 
-bool hm_vcmdqs_held;
+bool hm_vcmdqs_held, hm_vcmdqs_forget;
 
 /* Runs up to BURST commands.  Returns whether it did anything. */
 static bool run_queue(HmVintf *v, unsigned i)

@@ -693,9 +693,10 @@ static const BridgeRow bridge_rows[] = {
 
 /*
  * With IDR5.DS the SCALE of a range has six bits: 32 is 2^32 pages, from 0 to
- * far above HOST_VA. QEMU must forget the translation of the first message.
+ * far above HOST_VA, and more than 39 is 39. QEMU must forget the translation
+ * of the first message.
  */
-static void test_bridge_range(void)
+static void test_bridge_range(const void *scale)
 {
     const HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .host = "profile=lpa2",
@@ -712,7 +713,8 @@ static void test_bridge_range(void)
     host_enable(g, 0);
     target = host_map_port_msi(g, 1, &pte);
     qatomic_set(pte, 0);
-    smmu_cmd(g, 0, HOST_CMD(0x12 | 32ull << 20 | 1ull << 48, 1 << 10));
+    smmu_cmd(g, 0, HOST_CMD(0x12 | (uint64_t)(uintptr_t)scale << 20 |
+                            1ull << 48, 1 << 10));
     smmu_sync_ok(g, 0);
     host_turn_slot_off(g);
     g_assert_cmphex(qatomic_read(target), ==, 0);
@@ -845,6 +847,8 @@ static void test_iort(void)
 
 int main(int argc, char **argv)
 {
+    static const unsigned scales[] = { 32, 39, 40, 52, 63 };
+
     static const uint64_t formats[] = { S1FMT_LINEAR, S1FMT_4K, S1FMT_64K };
 
     g_test_init(&argc, &argv, NULL);
@@ -866,7 +870,13 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-ats/no-ats", test_no_ats);
     qtest_add_func("/smmuv3-ats/hidden", test_hidden);
     qtest_add_func("/smmuv3-ats/disabled", test_disabled);
-    qtest_add_func("/smmuv3-ats/bridge-range", test_bridge_range);
+    for (int i = 0; i < ARRAY_SIZE(scales); i++) {
+        g_autofree char *path = g_strdup_printf("/smmuv3-ats/bridge-range/%u",
+                                                scales[i]);
+
+        qtest_add_data_func(path, GUINT_TO_POINTER(scales[i]),
+                            test_bridge_range);
+    }
     qtest_add_func("/smmuv3-ats/bridge-vax", test_bridge_vax);
     for (int i = 0; i < ARRAY_SIZE(bridge_rows); i++) {
         g_autofree char *path = g_strdup_printf("/smmuv3-ats/bridge/%s",

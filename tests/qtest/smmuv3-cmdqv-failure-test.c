@@ -167,17 +167,6 @@ static void fixture_free(Fixture *f)
     alarm(0);
 }
 
-/* A busy computer makes the host look slow, and then streams have to wait */
-static bool is_slow(Fixture *f)
-{
-    QDict *smmu = host_query(f->g, 0);
-    QDict *host = qdict_get_qdict(qdict_get_qdict(smmu, "accel"), "host");
-    bool slow = host && qdict_get_bool(host, "slow");
-
-    qobject_unref(smmu);
-    return slow;
-}
-
 G_GNUC_PRINTF(2, 3)
 static void check_disturbed(Fixture *f, const char *format, ...)
 {
@@ -187,7 +176,8 @@ static void check_disturbed(Fixture *f, const char *format, ...)
     va_start(ap, format);
     text = g_strdup_vprintf(format, ap);
     va_end(ap);
-    if (!f->disturbed && !is_slow(f)) {
+    /* A busy computer makes the host look slow, and then streams wait */
+    if (!f->disturbed && !host_is_slow(f->g, 0)) {
         g_error("%s: %s", f->what, text);
     }
 }
@@ -467,7 +457,7 @@ static bool try_again(Fixture *f, bool *slow)
     well = enable(f);
     well &= plug(f, 0);
     well &= works(f, true);
-    *slow = is_slow(f);
+    *slow = host_is_slow(f->g, 0);
     unplug(f, 0);
     shut_down(f);
     host_check_freed(f->g, f->what, false);

@@ -75,6 +75,13 @@ static void check_works(CmdqvBed *bed, unsigned n, bool hardware)
     g_assert_cmpint(host_counter(bed->g, INVALIDATE) == calls, ==, hardware);
 }
 
+static void use(CmdqvBed *bed, unsigned n)
+{
+    for (unsigned q = 0; q < n; q++) {
+        cmdqv_run_ok(bed, q, CMD_TLBI_NH_ASID(77));
+    }
+}
+
 /*
  * The hardware has the queues
  */
@@ -396,16 +403,19 @@ static void test_plug(const void *slow)
 
 static void test_reset(void)
 {
+    uint32_t idr1;
     CmdqvBed *bed;
 
     if (host_skipped()) {
         return;
     }
     bed = bed_new_on();
+    idr1 = smmu_read(bed->g, 0, SMMU_IDR1);
     for (unsigned n = 0; n < 5; n++) {
         cmdqv_remap(bed, 1, CMD_TLBI_NH_ASID(1), n % 2);
         qtest_system_reset(bed->g->qts);
         g_assert_false(in_hardware(bed));
+        g_assert_cmphex(smmu_read(bed->g, 0, SMMU_IDR1), ==, idr1);
         g_assert_cmphex(cmdqv_get(bed->g, CONFIG), ==, 0);
         g_assert_cmphex(cmdqv_get(bed->g, GLOBAL + CONS), ==, 0);
         host_setup_pci(bed->g);
@@ -520,9 +530,31 @@ static void test_halted(void)
     g_assert_cmphex(cmdqv_q(bed, 1, CONS) >> 24, ==, SMMU_CERROR_ILL);
     cmdqv_remap(bed, 0, CMD_TLBI_NH_ASID(1), 1);
     g_assert_false(in_hardware(bed));
+    cmdqv_check_in_memory(bed);
     cmdqv_skip_error(bed, 1);
     check_works(bed, 5, true);
     cmdqv_check_error_maps(bed, 0);
+    cmdqv_bed_free(bed);
+}
+
+/* Bits that are reserved, in the page of the hardware, which ignores them */
+static void test_reserved(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    use(bed, N_QUEUES);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_set_q(bed, q, GERRORN, cmdqv_q(bed, q, GERROR) | ~1u);
+        cmdqv_set_q(bed, q, PROD, bed->prod[q] | ~WRAP);
+    }
+    cmdqv_check_error_maps(bed, 0);
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    cmdqv_check_error_maps(bed, 0);
+    check_works(bed, 3, true);
     cmdqv_bed_free(bed);
 }
 
@@ -791,6 +823,20 @@ static void test_few(void)
     cmdqv_bed_free(bed);
 }
 
+/* Where its memory is not contiguous, it has the queues when it is */
+static CmdqvBed *bed_new_scattered(void)
+{
+    CmdqvBed *bed = bed_new(ON);
+
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        bed->queue[q] = host_alloc(bed->g, 16 << LOG2);
+    }
+    cmdqv_control(bed, "contiguous 128");
+    cmdqv_on(bed);
+    check_works(bed, 5, false);
+    return bed;
+}
+
 /* Memory that is not contiguous, until it is */
 static void test_contiguous(void)
 {
@@ -799,13 +845,7 @@ static void test_contiguous(void)
     if (host_skipped()) {
         return;
     }
-    bed = bed_new(ON);
-    for (unsigned q = 0; q < N_QUEUES; q++) {
-        bed->queue[q] = host_alloc(bed->g, 16 << LOG2);
-    }
-    cmdqv_control(bed, "contiguous 128");
-    cmdqv_on(bed);
-    check_works(bed, 5, false);
+    bed = bed_new_scattered();
     /* QEMU asks again with each start, and says so once */
     for (unsigned q = 0; q < N_QUEUES; q++) {
         restart_queue(bed, q);
@@ -817,6 +857,25 @@ static void test_contiguous(void)
     /* A command is no reason to ask the host again, but a start is */
     check_works(bed, 5, false);
     restart_queue(bed, 0);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/* The device comes anew, and the host is asked again */
+static void test_contiguous_plug(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_scattered();
+    g_assert_cmpuint(host_said(bed->g, SOFTWARE_SAYS), ==, 1);
+    cmdqv_control(bed, "contiguous 0");
+    host_guest_unplug(bed->g, 0);
+    g_assert_null(host_guest_plug(bed->g, 0));
+    host_setup_device(bed->g, 0);
+    wait_for_hardware(bed);
     check_works(bed, 5, true);
     cmdqv_bed_free(bed);
 }
@@ -906,6 +965,24 @@ static void test_dead(void)
     cmdqv_bed_free(bed);
 }
 
+/* It does not start where the queue is, and would carry out old commands */
+static void test_elsewhere(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_scattered();
+    g_assert_cmpuint(host_said(bed->g, SOFTWARE_SAYS), ==, 1);
+    cmdqv_control(bed, "contiguous 0");
+    cmdqv_control(bed, "vcmdqs forget");
+    g_assert_cmphex(cmdqv_q(bed, 1, CONS), !=, 0);
+    restart_queue(bed, 0);
+    check_works(bed, 5, false);
+    cmdqv_bed_free(bed);
+}
+
 /*
  * The hardware has read a TLBI, and QEMU reads its CMD_SYNC: QEMU invalidates.
  * The guest cannot read old registers meanwhile.
@@ -963,13 +1040,6 @@ static void test_between_heals(void)
     cmdqv_bed_free(bed);
 }
 
-static void use(CmdqvBed *bed, unsigned n)
-{
-    for (unsigned q = 0; q < n; q++) {
-        cmdqv_run_ok(bed, q, CMD_TLBI_NH_ASID(77));
-    }
-}
-
 /*
  * The CMD_SYNC of each VCMDQ that was used reports it, and the next one is
  * complete.  One that is not used does not keep them from the hardware.
@@ -1001,6 +1071,12 @@ static void test_between_fails(void)
     cmdqv_control(bed, "fail clear");
     smmu_cmd(bed->g, 0, CMD_CFGI_STE(host_sid(bed->g, 0)));
     smmu_sync_ok(bed->g, 0);
+    check_works(bed, 5, true);
+    /* The next time is as good as the first */
+    use(bed, 1);
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    cmdqv_put(bed, 0, CMD_SYNC);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_NONE);
     check_works(bed, 5, true);
     cmdqv_bed_free(bed);
 }
@@ -1095,6 +1171,66 @@ static void test_slow(const void *busy)
 }
 
 /* The hardware does not stop in time: QEMU has the queues from then on */
+/* QEMU waits for the first call that is slow, and for no further one */
+static void test_first_slow(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~150000");
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    g_assert_true(host_is_slow(bed->g, 0));
+    cmdqv_control(bed, "fail clear");
+    wait_for_hardware(bed);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
+/*
+ * The machine is reset while a slow host is called for what the hardware had
+ * read, and fails.  The VCMDQs of the new system do not hear of that.
+ */
+static void test_slow_reset(void)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    make_slow(bed);
+    use(bed, 1);
+    cmdqv_control(bed, "zero");
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=EIO");
+    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~hold");
+    host_expect(bed->g, SAID_TAKES_NONE);
+    host_allow(bed->g, SAID_CANNOT_MOVE);
+    cmdqv_set(bed->g, VINTF_INT_MASK, 0);
+    cmdqv_wait_until_held(bed);
+    qtest_system_reset(bed->g->qts);
+    host_setup_pci(bed->g);
+    cmdqv_on(bed);
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        cmdqv_put(bed, q, CMD_SYNC);
+        cmdqv_put(bed, q, CMD_SYNC);
+        cmdqv_set_q(bed, q, PROD, bed->prod[q]);
+    }
+    cmdqv_control(bed, "release");
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
+    }
+    cmdqv_control(bed, "fail clear");
+    bed->g->smmu[0].enabled = false;
+    host_enable(bed->g, 0);
+    cmdqv_bed_translate(bed);
+    wait_for_hardware(bed);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
 static void test_stuck(void)
 {
     CmdqvBed *bed;
@@ -1194,6 +1330,11 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/rest", test_rest);
     qtest_add_func("/smmuv3-cmdqv-hw/unreadable", test_unreadable);
     qtest_add_func("/smmuv3-cmdqv-hw/contiguous", test_contiguous);
+    qtest_add_func("/smmuv3-cmdqv-hw/contiguous-plug", test_contiguous_plug);
+    qtest_add_func("/smmuv3-cmdqv-hw/elsewhere", test_elsewhere);
+    qtest_add_func("/smmuv3-cmdqv-hw/reserved", test_reserved);
+    qtest_add_func("/smmuv3-cmdqv-hw/first-slow", test_first_slow);
+    qtest_add_func("/smmuv3-cmdqv-hw/slow-reset", test_slow_reset);
     qtest_add_data_func("/smmuv3-cmdqv-hw/error-in-qemu/atc", "atc",
                         test_error_in_qemu);
     qtest_add_data_func("/smmuv3-cmdqv-hw/error-in-qemu/illegal", "illegal",

@@ -167,6 +167,7 @@ static void test_idle(void)
         g_assert_true(polled(bed));
         check_works(bed, 3);
         wait_until_idle(bed);
+        cmdqv_check_in_memory(bed);
         check_works(bed, 3);
     }
     cmdqv_bed_free(bed);
@@ -194,6 +195,11 @@ static void test_worth(void)
         wait_a_little();
         ring(bed, START_AFTER);
     }
+    /* The present one is not, so that more writes come before the next */
+    wait_until_idle(bed);
+    wait_a_little();
+    ring(bed, START_AFTER);
+    g_assert_false(polled(bed));
     cmdqv_bed_free(bed);
 }
 

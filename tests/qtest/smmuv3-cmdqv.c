@@ -94,6 +94,16 @@ void cmdqv_check_registers(CmdqvBed *bed)
     cmdqv_check_error_maps(bed, 0);
 }
 
+void cmdqv_check_in_memory(CmdqvBed *bed)
+{
+    g_autofree char *tree = qtest_hmp(bed->g->qts, "info mtree");
+
+    g_assert_nonnull(strstr(tree, "c090000-000000000c09ffff (prio 0, romd): "
+                            "arm-smmuv3-vcmdq"));
+    g_assert_nonnull(strstr(tree, "c0b0000-000000000c0bffff (prio 0, romd): "
+                            "arm-smmuv3-vcmdq"));
+}
+
 void cmdqv_check_owner(CmdqvBed *bed, const char *owner)
 {
     QDict *smmu = host_query(bed->g, 0);

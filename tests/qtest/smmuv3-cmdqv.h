@@ -133,6 +133,9 @@ void cmdqv_on(CmdqvBed *bed);
 /* All queues are enabled and empty, in each page that shows them */
 void cmdqv_check_registers(CmdqvBed *bed);
 
+/* The guest reads both pages of the VCMDQs from memory, without an exit */
+void cmdqv_check_in_memory(CmdqvBed *bed);
+
 /* Who has the queues, as query-smmuv3 says it */
 void cmdqv_check_owner(CmdqvBed *bed, const char *owner);
 

@@ -128,6 +128,8 @@ static void test_machine(const void *opaque)
     /* Only the first of two SMMUs moves it */
     for (unsigned n = 1; n <= 2; n++) {
         g = start(m->args, n);
+        g_assert_cmpint(qtest_qom_get_bool(g->qts, "/machine", "msi-window"),
+                        ==, m->arrives);
         check_places(g, m->places);
         check_devices(g, m->places, m->arrives);
         qtest_system_reset(g->qts);

@@ -606,6 +606,7 @@ static const struct {
     { "leaves", ":1=ENOMEM", .leaves = true },
     { "leaves-slowly", "~150000", .slow = true, .leaves = true },
     { "comes", ":1+2=ENOMEM", .comes = true },
+    { "comes-slowly", ":1+2=ENOMEM", .slow = true, .comes = true },
 };
 
 static void test_stale_sharer(const void *opaque)
@@ -642,6 +643,9 @@ static void test_stale_sharer(const void *opaque)
     qobject_unref(host_control(g, "zero"));
     qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE%s",
                                sharers[n].fail));
+    if (!sharers[n].leaves && sharers[n].slow) {
+        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:3~150000"));
+    }
     if (sharers[n].leaves) {
         host_guest_unplug(g, 0);
     } else {
@@ -663,6 +667,8 @@ static void test_stale_sharer(const void *opaque)
         /* It has invalidated everything, and was not disturbed */
         smmu_sync_ok(g, 1);
         host_check_reads(g, 1, HOST_VA, 0xb);
+        /* If that took long QEMU waits for no further call */
+        g_assert_true(host_is_slow(g, 1) || !sharers[n].slow);
     }
     qobject_unref(host_control(g, "fail clear"));
 
@@ -670,6 +676,8 @@ static void test_stale_sharer(const void *opaque)
     if (sharers[n].comes) {
         *smmu_ste(g, 1, host_sid(g, 1)) = cpu_to_le64(STE_S1(cd));
         g_assert_null(host_guest_plug(g, 1));
+        g_assert_true(host_is_slow(g, 1) || !sharers[n].slow);
+        smmu_sync_ok(g, 1);
     } else {
         host_set_ste(g, 1, STE_S1(cd));
     }
@@ -677,6 +685,85 @@ static void test_stale_sharer(const void *opaque)
     g_assert_null(host_guest_plug(g, 2));
     host_set_ste(g, 2, STE_S1(cd));
     host_check_reads(g, 2, HOST_VA, 0xc);
+    if (!sharers[n].leaves && !sharers[n].slow) {
+        /* It hears of the next loss as well: the third call is its own */
+        host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 7,
+                                                   host_new_page(g, 0xd))));
+        host_check_reads(g, 0, HOST_VA, 0xd);
+        host_expect(g, SAID_TAKES_NONE);
+        qobject_unref(host_control(g, "zero"));
+        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1+2=ENOMEM"));
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(7));
+        g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+        smmu_ack(g, 0);
+        g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE"), ==, 3);
+        host_check_reads(g, 1, HOST_VA, 0xc);
+        qobject_unref(host_control(g, "fail clear"));
+    }
+    host_finish(g);
+}
+
+/*
+ * Two vSMMUs that share a stage 2, with a device each.  SMMU 1 knows that the
+ * host is slow.  @cd is that of its device.
+ */
+static HostGuest *slow_sharer(uint64_t *cd)
+{
+    HostGuest *g = host_guest_new(&(HostGuestConfig) {
+        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2, .dev = { {}, { 1 } },
+        .smmu_args = ",share-stage2=on",
+    });
+
+    for (unsigned i = 0; i < 2; i++) {
+        host_enable(g, i);
+        *cd = host_one_page_cd(g, 1 + i, host_new_page(g, 0xa + i));
+        host_set_ste(g, i, STE_S1(*cd));
+        host_check_reads(g, i, HOST_VA, 0xa + i);
+    }
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
+    smmu_cmd(g, 1, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(g, 1);
+    qobject_unref(host_control(g, "fail clear"));
+    return g;
+}
+
+/*
+ * SMMU 1 invalidates everything, and the host takes its time.  Meanwhile SMMU
+ * 0, which shares its stage 2, loses invalidations, and SMMU 1 cannot make up
+ * for them.  So it has to invalidate everything once more before it translates.
+ */
+static void test_stale_during(void)
+{
+    uint64_t cd;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = slow_sharer(&cd);
+    host_expect(g, SAID_TAKES_NONE);
+    host_expect(g, SAID_TAKES_NONE);
+    qobject_unref(host_control(g, "zero"));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=ETIMEDOUT"));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:2~hold"));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:3+3=ENOMEM"));
+    smmu_cmd(g, 1, CMD_TLBI_NH_ASID(2));
+    smmu_kick(g, 1);
+    HOST_WAIT(host_counter(g, "held"));
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, 0);
+    qobject_unref(host_control(g, "release"));
+    g_assert_cmpuint(smmu_sync(g, 1), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        host_check_faults(g, i, HOST_VA);
+    }
+    qobject_unref(host_control(g, "fail clear"));
+    qobject_unref(host_control(g, "zero"));
+    host_set_ste(g, 1, STE_S1(cd));
+    host_check_reads(g, 1, HOST_VA, 0xb);
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE"), >=, 1);
     host_finish(g);
 }
 
@@ -689,27 +776,14 @@ static void test_stale_sharer(const void *opaque)
  */
 static void test_stale_meanwhile(const void *stale)
 {
+    uint64_t cd;
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
-    g = host_guest_new(&(HostGuestConfig) {
-        .n_vsmmus = 2, .n_psmmus = 1, .n_devs = 2, .dev = { {}, { 1 } },
-        .smmu_args = ",share-stage2=on",
-    });
-    for (unsigned i = 0; i < 2; i++) {
-        host_enable(g, i);
-        host_set_ste(g, i, STE_S1(host_one_page_cd(g, 1 + i,
-                                                   host_new_page(g, 0xa + i))));
-        host_check_reads(g, i, HOST_VA, 0xa + i);
-    }
-    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
-    smmu_cmd(g, 1, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(g, 1);
-
+    g = slow_sharer(&cd);
     host_expect(g, SAID_TAKES_NONE);
-    qobject_unref(host_control(g, "fail clear"));
     if (stale) {
         /* SMMU 0 makes up for it: the third call */
         qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1+2=ENOMEM"));
@@ -2326,7 +2400,13 @@ typedef struct ErrorRow {
 static const ErrorRow error_rows[] = {
     { "no-iommufd", NULL, "open./dev/iommu=ENOENT",
       { "/dev/iommu", "load the module" } },
+    /* The node is there, and the module is not */
+    { "no-module", NULL, "open./dev/iommu=ENODEV",
+      { "/dev/iommu", "load the module" } },
     { "no-permission", NULL, "open./dev/iommu=EACCES",
+      { "/dev/iommu", "QEMU's user", "udev" } },
+    /* By a control group, as libvirt and containers have it */
+    { "not-permitted", NULL, "open./dev/iommu=EPERM",
       { "/dev/iommu", "QEMU's user", "udev" } },
     { "in-use", NULL, "VFIO_DEVICE_BIND_IOMMUFD=EINVAL", { "in use already" } },
     { "memory-lock", NULL, "IOMMU_IOAS_MAP=ENOMEM",
@@ -2595,6 +2675,7 @@ int main(int argc, char **argv)
                         test_sharer_parks);
     qtest_add_data_func("/smmuv3-host/sharer-parks/first", "first",
                         test_sharer_parks);
+    qtest_add_func("/smmuv3-host/stale-during", test_stale_during);
     qtest_add_data_func("/smmuv3-host/stale-meanwhile/pages", NULL,
                         test_stale_meanwhile);
     qtest_add_data_func("/smmuv3-host/stale-meanwhile/everything", "stale",

@@ -1397,6 +1397,17 @@ QDict *host_query(HostGuest *g, unsigned i)
     return smmu;
 }
 
+bool host_is_slow(HostGuest *g, unsigned i)
+{
+    QDict *smmu = host_query(g, i);
+    QDict *accel = qdict_get_qdict(smmu, "accel");
+    QDict *host = accel ? qdict_get_qdict(accel, "host") : NULL;
+    bool slow = host && qdict_get_bool(host, "slow");
+
+    qobject_unref(smmu);
+    return slow;
+}
+
 uint64_t host_counter(HostGuest *g, const char *name)
 {
     QDict *all = host_control(g, "counters");

@@ -588,6 +588,9 @@ bool host_has_region(HostGuest *g, const char *name);
 /* What query-smmuv3 says of SMMU @i, to be freed by the caller */
 QDict *host_query(HostGuest *g, unsigned i);
 
+/* Does it say that the host of SMMU @i is slow?  Not without a device */
+bool host_is_slow(HostGuest *g, unsigned i);
+
 /* The first entry of the list @list whose @key is @value, or NULL */
 QDict *host_find(const QDict *dict, const char *list, const char *key,
                  const char *value);

@@ -528,7 +528,9 @@ static void test_ram(void)
 
 #define DIMM        0x80000000ull
 #define DIMM_SIZE   (64 * MiB)
-#define FILE_OFFSET (2 * MiB)           /* of the DIMM in its file */
+/* Of the DIMM in its file, which is sparse: above 4 GiB */
+#define FILE_OFFSET (4 * GiB + PART)
+#define PART        (2 * MiB)
 #define BLOCKS      0x90000000ull       /* of virtio-mem */
 #define BLOCK       (2 * MiB)
 #define VMEM_SLOT   4
@@ -660,7 +662,7 @@ static void check_ram(HostGuest *g, const uint64_t *at, unsigned n)
 static void check_ram_bytes(const char *kind)
 {
     static const uint64_t at[] = {
-        DIMM, DIMM + 0x1000, DIMM + FILE_OFFSET, DIMM + DIMM_SIZE - 8,
+        DIMM, DIMM + 0x1000, DIMM + PART, DIMM + DIMM_SIZE - 8,
         BLOCKS, BLOCKS + BLOCK - 8, BLOCKS + 3 * BLOCK, BLOCKS + 30 * BLOCK,
         BLOCKS + 31 * BLOCK + 0x1000, BLOCKS + 32 * BLOCK - 8,
     };
@@ -668,11 +670,11 @@ static void check_ram_bytes(const char *kind)
     int fd = shm_file(path, FILE_OFFSET + DIMM_SIZE);
     g_autofree char *args = g_strdup_printf(
         "-m 256M,maxmem=2G,slots=2 -object memory-backend-file,id=m0,share=on,"
-        "size=64M,mem-path=%s,offset=2M -device pc-dimm,memdev=m0,"
+        "size=64M,mem-path=%s,offset=%" PRId64 " -device pc-dimm,memdev=m0,"
         "addr=0x%llx -object memory-backend-%s,id=m1,size=64M "
         "-device virtio-mem-pci,bus=pcie.0,addr=%u,memdev=m1,block-size=2M,"
         "memaddr=0x%llx,requested-size=64M",
-        path, DIMM, kind, VMEM_SLOT, BLOCKS);
+        path, FILE_OFFSET, DIMM, kind, VMEM_SLOT, BLOCKS);
     HostGuest *g = start_without_smmu(args);
     uint64_t vmem = vmem_begin(g), value = 0;
 

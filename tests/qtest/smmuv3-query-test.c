@@ -13,7 +13,7 @@
 #include "qobject/qlist.h"
 #include "qobject/qnum.h"
 #include "qobject/qstring.h"
-#include "smmuv3-host.h"
+#include "smmuv3-cmdqv.h"
 #include "smmuv3-test-util.h"
 
 #define ATTACH      "VFIO_DEVICE_ATTACH_IOMMUFD_PT"
@@ -361,6 +361,13 @@ static void test_capabilities(const void *opaque)
 }
 
 /* Two SMMUs on one physical SMMU, with and without a stage 2 of their own */
+static const char *ids_of(const QDict *host, char *text, size_t size)
+{
+    snprintf(text, size, "stage 2 HWPT %" PRId64 ", vIOMMU %" PRId64 ",",
+             qdict_get_int(host, "stage2"), qdict_get_int(host, "viommu"));
+    return text;
+}
+
 static void test_share(void)
 {
     for (int share = 0; share < 2; share++) {
@@ -370,6 +377,7 @@ static void test_share(void)
             .smmu_args = share ? ",share-stage2=on" : NULL,
         };
         QDict *host[2], *smmu[2];
+        char text[64];
         HostGuest *g;
 
         if (host_skipped()) {
@@ -395,6 +403,7 @@ static void test_share(void)
                                   "\n  shares its stage 2 with "
                                   "/machine/peripheral/s1\n");
             }
+            human_says(g, ids_of(host[i], text, sizeof(text)));
         }
         g_assert_cmpint(qdict_get_int(host[0], "stage2") ==
                         qdict_get_int(host[1], "stage2"), ==, share);
@@ -700,6 +709,46 @@ static void check_events_lost(HostGuest *g, bool overflow)
     qobject_unref(data);
 }
 
+/* The same of the registers of VCMDQs, and writes of them */
+static void test_cmdqv_exits(void)
+{
+    for (int direct = 0; direct < 2; direct++) {
+        const QDict *a, *b;
+        QDict *before, *after;
+        HostGuest *g;
+
+        if (host_skipped()) {
+            return;
+        }
+        g = start(NULL, direct ? ",cmdqv=on,x-cmdqv-backend=software" :
+                  ",cmdqv=on,x-cmdqv-backend=software,x-direct-registers=off");
+        before = host_query(g, 0);
+        cmdqv_get(g, GLOBAL + CONS);
+        cmdqv_get(g, LOGICAL + CONS);
+        cmdqv_get(g, GLOBAL + QSTATUS);
+        cmdqv_get(g, CONFIG);
+        cmdqv_set(g, GLOBAL + PROD, 0);
+        cmdqv_set(g, LOGICAL + PROD, 0);
+        cmdqv_set(g, CONFIG, 0);
+        after = host_query(g, 0);
+        a = stats_of(after);
+        b = stats_of(before);
+        CHECK_ADDED(counter(a, "register-reads", "VCMDQ_CONS"),
+                    counter(b, "register-reads", "VCMDQ_CONS"),
+                    direct ? 0 : 2);
+        CHECK_ADDED(counter(a, "register-reads", "CMDQV other"),
+                    counter(b, "register-reads", "CMDQV other"),
+                    direct ? 1 : 2);
+        CHECK_ADDED(counter(a, "register-writes", "VCMDQ_PROD"),
+                    counter(b, "register-writes", "VCMDQ_PROD"), 2);
+        CHECK_ADDED(counter(a, "register-writes", "CMDQV other"),
+                    counter(b, "register-writes", "CMDQV other"), 1);
+        qobject_unref(before);
+        qobject_unref(after);
+        host_finish(g);
+    }
+}
+
 /* The host refuses to move a stream; then it does not */
 static void test_stream_error(void)
 {
@@ -810,6 +859,7 @@ static void test_retries(void)
         g_usleep(1000);
     }
     g_assert_cmpuint(qdict_get_int(stats_of(smmu), "retries"), ==, 1);
+    human_says(g, ", jobs 0, retries 1\n");
     qobject_unref(smmu);
     check_stream(g, "bypass", "ste", "retry");
     host_finish(g);
@@ -908,7 +958,18 @@ static void test_events(void)
     g_assert_cmpuint(qdict_get_int(stats_of(smmu), "overflows"), ==, 2);
     qobject_unref(smmu);
     g_assert_null(qtest_qmp_event_ref(g->qts, "SMMUV3_EVENTS_LOST"));
+    qobject_unref(host_control(g, "advance 11000000"));
+    g_assert_true(smmu_event_overflow(g, 0));
+    host_set_ste(g, 0, STE_CONFIG(6));
+    check_events_lost(g, true);
     host_finish(g);
+}
+
+/* EVENTQEN off and on again */
+static void toggle_events(HostGuest *g)
+{
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 3);
+    smmu_write(g, 0, SMMU_CR0, 1 | 1 << 2 | 1 << 3);
 }
 
 /* An event queue that the host refuses, and one that it breaks */
@@ -925,6 +986,28 @@ static void test_no_events(void)
     host_enable(g, 0);
     wait_for_source(g, "refused");
     check_events_lost(g, false);
+    /* It is told once, and once more if it was otherwise in between */
+    toggle_events(g);
+    wait_for_source(g, "refused");
+    g_assert_cmpuint(host_said(g, SAID_NO_EVENTS), ==, 1);
+    fail(g, "clear");
+    toggle_events(g);
+    wait_for_source(g, "open");
+    qobject_unref(host_control(g, "advance 11000000"));
+    fail(g, "IOMMU_VEVENTQ_ALLOC:1+*=ENOSPC");
+    toggle_events(g);
+    wait_for_source(g, "refused");
+    check_events_lost(g, false);
+    g_assert_cmpuint(host_said(g, SAID_NO_EVENTS), ==, 2);
+    /* The host is not asked while it still frees the old one */
+    fail(g, "clear");
+    toggle_events(g);
+    wait_for_source(g, "open");
+    fail(g, "IOMMU_DESTROY:1+*=EBUSY");
+    toggle_events(g);
+    wait_for_source(g, "closing");
+    fail(g, "clear");
+    wait_for_source(g, "open");
     host_finish(g);
 
     g = start(NULL, NULL);
@@ -936,6 +1019,9 @@ static void test_no_events(void)
     raise_events(g, 1);
     wait_for_source(g, "failed");
     check_events_lost(g, false);
+    fail(g, "clear");
+    toggle_events(g);
+    wait_for_source(g, "open");
     host_finish(g);
 }
 
@@ -963,6 +1049,7 @@ static void test_host_loses_events(void)
     smmu = host_query(g, 0);
     g_assert_cmpuint(qdict_get_int(stats_of(smmu), "events-lost"), ==, 1);
     g_assert_cmpuint(qdict_get_int(stats_of(smmu), "overflows"), ==, 0);
+    human_says(g, "  event queue overflows 0, events lost 1, MSI faults 0\n");
     qobject_unref(smmu);
     host_finish(g);
 }
@@ -1090,6 +1177,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-query/reads", test_reads);
     qtest_add_func("/smmuv3-query/stream-error", test_stream_error);
     qtest_add_func("/smmuv3-query/one-error", test_one_error);
+    qtest_add_func("/smmuv3-query/cmdqv-exits", test_cmdqv_exits);
     qtest_add_func("/smmuv3-query/retries", test_retries);
     qtest_add_func("/smmuv3-query/invalidations", test_invalidations);
     qtest_add_func("/smmuv3-query/events", test_events);

@@ -252,6 +252,33 @@ static void test_gbpa(void)
     bed_free(bed);
 }
 
+/* SMMUEN changes during an update of GBPA, which does not begin anew */
+static void test_gbpa_smmuen(void)
+{
+    uint64_t before;
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(MANY, false, NULL);
+    g = bed->g;
+    smmu_write(g, 0, SMMU_CR0, CR0_OFF);
+    make_slow(bed, SLOW_ATTACH);
+    smmu_gbpa(g, 0, true);
+    before = attaches(bed);
+    smmu_write(g, 0, SMMU_CR0, CR0_ON);
+    g_assert_cmpuint(attaches(bed) - before, <, TOO_MANY);
+    control(bed, "fail clear");
+    HOST_WAIT(smmu_read(g, 0, SMMU_CR0ACK) == CR0_ON);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GBPA), ==, SMMU_GBPA_ABORT);
+    for (unsigned dev = 0; dev < bed->n; dev++) {
+        host_check_reads(g, dev, HOST_VA, tag(dev));
+    }
+    bed_free(bed);
+}
+
 /* A reset is complete when it ends, however long that takes */
 static void test_reset(void)
 {
@@ -328,6 +355,15 @@ static void test_range(void)
     bed_free(bed);
 }
 
+/* The queue is disabled, and is enabled with @cr0 */
+static void restart_queue(Bed *bed, uint32_t cr0)
+{
+    smmu_write(bed->g, 0, SMMU_CMDQ_CONS, 0);
+    smmu_write(bed->g, 0, SMMU_CMDQ_PROD, 0);
+    bed->g->smmu[0].prod = 0;
+    smmu_write(bed->g, 0, SMMU_CR0, cr0);
+}
+
 /*
  * The range is cut short: the guest disables the queue, or the host refuses a
  * command of it. The next one is whole. @refused: arguments of the SMMU, with
@@ -367,14 +403,56 @@ static void test_range_ends(const void *refused)
     if (refused) {
         smmu_ack(g, 0);
     } else {
-        smmu_write(g, 0, SMMU_CMDQ_CONS, 0);
-        smmu_write(g, 0, SMMU_CMDQ_PROD, 0);
-        g->smmu[0].prod = 0;
-        smmu_write(g, 0, SMMU_CR0, CR0_ON);
+        restart_queue(bed, CR0_ON);
     }
     smmu_cmd(g, 0, CMD_CFGI_ALL);
     smmu_sync_ok(g, 0);
     check_changed(bed, false);
+    bed_free(bed);
+}
+
+/* After one slow call a thread makes the others */
+static void make_known_slow(Bed *bed)
+{
+    control(bed, "fail " INVALIDATE "~150000");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(bed->g, 0);
+    control(bed, "fail clear");
+}
+
+/*
+ * The host refuses a command, which the guest would see when all streams have
+ * moved. It disables the queue before, so that it never sees it.
+ */
+static void test_refused_unseen(void)
+{
+    uint64_t moves;
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(MANY, false, NULL);
+    g = bed->g;
+    make_known_slow(bed);
+    make_slow(bed, INVALIDATE ":1+2=EIO");
+    control(bed, "fail " INVALIDATE ":1~hold");
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
+    smmu_kick(g, 0);
+    HOST_WAIT(host_counter(g, "held"));
+    control(bed, "fail " SLOW_ATTACH);
+    smmu_write(g, 0, SMMU_CR0, CR0_OFF);
+    moves = attaches(bed);
+    control(bed, "release");
+    HOST_WAIT((query(bed), attaches(bed) > moves));
+    smmu_write(g, 0, SMMU_CR0, SMMU_CR0_EVENTQEN);
+    g_assert_cmpuint(attaches(bed), <, bed->n);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==, 0);
+    control(bed, "fail clear");
+    restart_queue(bed, CR0_OFF);
+    smmu_sync_ok(g, 0);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_GERROR), ==, 0);
     bed_free(bed);
 }
 
@@ -498,15 +576,35 @@ static void test_busy(void)
 static void make_stale(Bed *bed)
 {
     host_expect(bed->g, SAID_TAKES_NONE);
-    control(bed, "fail " INVALIDATE "~150000");
-    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(bed->g, 0);
-    control(bed, "fail clear");
+    make_known_slow(bed);
     control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
     smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
     g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
     smmu_ack(bed->g, 0);
     smmu_sync_ok(bed->g, 0);
+}
+
+/* An edge has had to wait; then the host fails, and all streams are parked */
+static void test_then_dead(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(FEW, false, NULL);
+    make_slow(bed, SLOW_ATTACH);
+    change_stes(bed, true);
+    smmu_cmd(bed->g, 0, CMD_CFGI_ALL);
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    wait_until_consumed(bed);
+    control(bed, "fail clear");
+    make_stale(bed);
+    for (unsigned dev = 0; dev < bed->n; dev++) {
+        host_check_faults(bed->g, dev, HOST_VA);
+    }
+    bed_free(bed);
 }
 
 /* Streams that may translate after a job only are not the first to move */
@@ -574,6 +672,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow-edge/smmuen", test_smmuen);
     qtest_add_func("/smmuv3-slow-edge/toggle", test_toggle);
     qtest_add_func("/smmuv3-slow-edge/gbpa", test_gbpa);
+    qtest_add_func("/smmuv3-slow-edge/gbpa-smmuen", test_gbpa_smmuen);
     qtest_add_func("/smmuv3-slow-edge/reset", test_reset);
     qtest_add_func("/smmuv3-slow-edge/range", test_range);
     qtest_add_data_func("/smmuv3-slow-edge/range-ends/disabled", NULL,
@@ -582,10 +681,12 @@ int main(int argc, char **argv)
                         test_range_ends);
     qtest_add_data_func("/smmuv3-slow-edge/range-ends/refused-at-once",
                         ",x-drain-us=500000", test_range_ends);
+    qtest_add_func("/smmuv3-slow-edge/refused-unseen", test_refused_unseen);
     qtest_add_func("/smmuv3-slow-edge/renumber", test_renumber);
     qtest_add_func("/smmuv3-slow-edge/one-sid", test_one_sid);
     qtest_add_func("/smmuv3-slow-edge/retry", test_retry);
     qtest_add_func("/smmuv3-slow-edge/busy", test_busy);
+    qtest_add_func("/smmuv3-slow-edge/then-dead", test_then_dead);
     qtest_add_func("/smmuv3-slow-edge/stale", test_stale);
     qtest_add_func("/smmuv3-slow-edge/stale-range", test_stale_range);
     return g_test_run();

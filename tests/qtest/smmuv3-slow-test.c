@@ -584,6 +584,41 @@ static void test_unplug_last_quick(void)
     bed_free(bed);
 }
 
+/* It is slow at that call, and the device that comes next does not wait */
+static void test_unplug_last_then_slow(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    host_guest_unplug(bed->g, 1);
+    control(bed, "fail " INVALIDATE "~150000");
+    host_guest_unplug(bed->g, 0);
+    control(bed, "fail clear");
+    g_assert_null(host_guest_plug(bed->g, 0));
+    g_assert_true(host_is_slow(bed->g, 0));
+    bed_free(bed);
+}
+
+/* A call that is slow at the end of a drain, with no CMD_SYNC behind it */
+static void test_slow_at_end(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    control(bed, "fail " INVALIDATE "~150000");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    smmu_kick(bed->g, 0);
+    g_assert_true(host_is_slow(bed->g, 0));
+    control(bed, "fail clear");
+    bed_free(bed);
+}
+
 /*
  * QEMU waits for the first slow call, which has one sync. A thread makes those
  * for the rest of the batch, and x-drain-us does not matter.
@@ -856,10 +891,31 @@ static void test_reset(void)
     bed_free(bed);
 }
 
+/*
+ * The guest's queue begins anew, in other memory with @n commands of one word.
+ * They are not there yet: PROD is 0.
+ */
+static void use_commands(Bed *bed, const uint64_t *words, unsigned n)
+{
+    enum { QUEUE_LOG2 = 4 };
+    uint64_t queue = host_alloc(bed->g, 16ull << QUEUE_LOG2);
+    uint64_t *slot = host_ram(bed->g, queue);
+
+    for (unsigned i = 0; i < n; i++) {
+        slot[2 * i] = cpu_to_le64(words[i]);
+    }
+    smmu_use_cmdq(bed->g, 0, queue, QUEUE_LOG2);
+}
+
+static void issue_commands(Bed *bed, unsigned n)
+{
+    bed->g->smmu[0].prod = n;
+    smmu_kick(bed->g, 0);
+}
+
 static void test_cmdqen(void)
 {
-    enum { QUEUE_LOG2 = 4, COMMANDS = 3 };
-    uint64_t queue, *slot;
+    static const uint64_t syncs[] = { 0x46, 0x46, 0x46 };
     Bed *bed;
 
     if (host_skipped()) {
@@ -867,17 +923,79 @@ static void test_cmdqen(void)
     }
     bed = bed_new(NULL, true);
     fail_held(bed);
-    queue = host_alloc(bed->g, 16ull << QUEUE_LOG2);
-    slot = host_ram(bed->g, queue);
-    for (unsigned i = 0; i < COMMANDS; i++) {
-        slot[2 * i] = cpu_to_le64(0x46);
-    }
-    smmu_use_cmdq(bed->g, 0, queue, QUEUE_LOG2);
-    smmu_write(bed->g, 0, SMMU_CMDQ_PROD, COMMANDS);
+    use_commands(bed, syncs, ARRAY_SIZE(syncs));
+    issue_commands(bed, ARRAY_SIZE(syncs));
     g_assert_cmphex(cons(bed), ==, 0);
     control(bed, "release");
-    bed->g->smmu[0].prod = COMMANDS;
     wait_until_consumed(bed);
+    bed_free(bed);
+}
+
+/* A slow host that has failed, so that no stream translates. Device 1 is out */
+static Bed *stale_bed(void)
+{
+    Bed *bed = bed_new(NULL, true);
+
+    host_expect(bed->g, SAID_TAKES_NONE);
+    host_guest_unplug(bed->g, 1);
+    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
+    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
+    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(bed->g, 0);
+    return bed;
+}
+
+/*
+ * An error that waits for the next CMD_SYNC is no more when the queue begins
+ * anew
+ */
+static void test_cmdqen_failed(void)
+{
+    static const uint64_t sync[] = { 0x46 };
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    g = bed->g;
+    host_expect(g, SAID_TAKES_NONE);
+    control(bed, "fail " INVALIDATE ":1+*=ENOMEM");
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+    smmu_kick(g, 0);
+    control(bed, "fail clear");
+    use_commands(bed, sync, 1);
+    issue_commands(bed, 1);
+    wait_until_consumed(bed);
+    bed_free(bed);
+}
+
+/* The queue begins anew while a CFGI_STE waits for a host that fails */
+static void test_cmdqen_resync(void)
+{
+    uint64_t commands[2];
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = stale_bed();
+    g = bed->g;
+    host_allow(g, SAID_CANNOT_MOVE);
+    control(bed, "fail " INVALIDATE ":1+*~hold");
+    smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
+    smmu_kick(g, 0);
+    wait_until_held(bed, 1);
+    commands[0] = 0x03 | (uint64_t)host_sid(g, 0) << 32;
+    commands[1] = 0x46;
+    use_commands(bed, commands, 2);
+    /* It fails, but the next call would not */
+    issue_commands(bed, 2);
+    release(bed);
+    wait_until_consumed(bed);
+    host_check_reads(g, 0, HOST_VA, TAG(0));
     bed_free(bed);
 }
 
@@ -964,47 +1082,8 @@ static void test_illegal_behind(void)
     bed_free(bed);
 }
 
-/* A slow host that has failed, so that no stream translates. Device 1 is out */
-static Bed *stale_bed(void)
-{
-    Bed *bed = bed_new(NULL, true);
-
-    host_expect(bed->g, SAID_TAKES_NONE);
-    host_guest_unplug(bed->g, 1);
-    control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
-    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(5));
-    g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);
-    smmu_ack(bed->g, 0);
-    return bed;
-}
-
-/*
- * The host works again, but no command has told QEMU so when a device comes,
- * or when the guest enables its SMMU. The STE translates without a CFGI_STE.
- * QEMU does not wait for the host; a CMD_SYNC does.
- */
-static void recover(Bed *bed, bool enable)
-{
-    unsigned dev = enable ? 0 : 1;
-
-    control(bed, "fail clear");
-    control(bed, "fail " INVALIDATE "~hold");
-    if (enable) {
-        host_expect(bed->g, SAID_CANNOT_MOVE);
-        smmu_disable(bed->g, 0);
-        smmu_enable(bed->g, 0);
-    } else {
-        g_assert_null(host_guest_plug(bed->g, 1));
-    }
-    wait_until_held(bed, 1);
-    query(bed);
-    host_check_faults(bed->g, dev, HOST_VA);
-    release(bed);
-    smmu_sync_ok(bed->g, 0);
-    host_check_reads(bed->g, dev, HOST_VA, TAG(dev));
-}
-
-static void test_stale(const void *enable)
+/* The last device leaves while a CFGI_STE waits for the host */
+static void test_unplug_last_resync(void)
 {
     Bed *bed;
 
@@ -1012,7 +1091,95 @@ static void test_stale(const void *enable)
         return;
     }
     bed = stale_bed();
-    recover(bed, enable);
+    control(bed, "zero");
+    control(bed, "fail " INVALIDATE "~400000");
+    smmu_cmd(bed->g, 0, CMD_CFGI_STE(host_sid(bed->g, 0)));
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
+    host_guest_unplug(bed->g, 0);
+    wait_until_consumed(bed);
+    /* There is nothing that it could be called for */
+    query(bed);
+    g_assert_cmpuint(calls(bed), ==, 1);
+    g_assert_cmpuint(host_objects(bed->g, "viommu"), ==, 0);
+    host_check_rests(bed->g);
+    g_assert_cmpuint(calls(bed), ==, 1);
+    bed_free(bed);
+}
+
+/* An edge without a command about the device, after which its STE translates */
+typedef enum Edge { EDGE_PLUG, EDGE_ENABLE, EDGE_RENUMBER } Edge;
+
+/*
+ * The host works again, but no command has told QEMU so when @edge comes. The
+ * STE translates without a CFGI_STE. QEMU does not wait for the host; a
+ * CMD_SYNC does. @busy: the host cannot attach then, and later it can.
+ */
+static void recover(Bed *bed, Edge edge, bool busy)
+{
+    unsigned dev = edge == EDGE_PLUG ? 1 : 0;
+    HostGuest *g = bed->g;
+    uint64_t value;
+    uint8_t bus;
+
+    control(bed, "fail clear");
+    control(bed, "fail " INVALIDATE "~hold");
+    switch (edge) {
+    case EDGE_PLUG:
+        g_assert_null(host_guest_plug(g, 1));
+        break;
+    case EDGE_ENABLE:
+        host_expect(g, SAID_CANNOT_MOVE);
+        smmu_disable(g, 0);
+        smmu_enable(g, 0);
+        break;
+    case EDGE_RENUMBER:
+        host_allow(g, SAID_CANNOT_MOVE);
+        bus = g->dev[dev].bus + 8;
+        *smmu_ste(g, 0, bus << 8) =
+            cpu_to_le64(STE_S1(bed->cd[dev]));
+        host_set_bus(g, dev, bus);
+        break;
+    }
+    wait_until_held(bed, 1);
+    query(bed);
+    host_check_faults(g, dev, HOST_VA);
+    if (busy) {
+        host_allow(g, SAID_CANNOT_MOVE);
+        control(bed, "fail " ATTACH ":1+*=EBUSY");
+        control(bed, "release");
+        /* The queues do not wait for that */
+        smmu_sync_ok(g, 0);
+        control(bed, "fail clear");
+        HOST_WAIT(host_dma_read64(g, dev, HOST_VA, &value));
+    } else {
+        release(bed);
+        smmu_sync_ok(g, 0);
+    }
+    host_check_reads(g, dev, HOST_VA, TAG(dev));
+}
+
+static void test_stale(const void *edge)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = stale_bed();
+    recover(bed, GPOINTER_TO_INT(edge), false);
+    bed_free(bed);
+}
+
+static void test_stale_busy(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = stale_bed();
+    recover(bed, EDGE_ENABLE, true);
     bed_free(bed);
 }
 
@@ -1050,7 +1217,6 @@ static void test_stale_both(void)
  */
 static void test_stale_slow(void)
 {
-    QDict *info, *host;
     Bed *bed;
 
     if (host_skipped()) {
@@ -1069,10 +1235,7 @@ static void test_stale_slow(void)
     smmu_disable(bed->g, 0);
     control(bed, "zero");
     smmu_enable(bed->g, 0);
-    info = host_query(bed->g, 0);
-    host = qdict_get_qdict(qdict_get_qdict(info, "accel"), "host");
-    g_assert_true(qdict_get_bool(host, "slow"));
-    qobject_unref(info);
+    g_assert_true(host_is_slow(bed->g, 0));
     smmu_sync_ok(bed->g, 0);
     g_assert_cmpuint(calls(bed), <=, 2);
     control(bed, "fail clear");
@@ -1121,7 +1284,7 @@ static void test_stale_later(void)
         smmu_sync_ok(bed->g, 0);
     }
     g_assert_cmpuint(calls(bed), ==, before);
-    recover(bed, false);
+    recover(bed, EDGE_PLUG, false);
     host_set_ste(bed->g, 0, STE_S1(bed->cd[0]));
 
     g_assert_cmpuint(unmap_threads(bed), ==, 0);
@@ -1236,10 +1399,13 @@ static void test_dead(const void *opaque)
     bed_free(bed);
 }
 
+/* What comes before the first CMD_SYNC */
+typedef enum Before { TLBI_CD, TLBI_STE, CD_TLBI } Before;
+
 /*
  * Events before a CMD_SYNC: QEMU is in a call, and the main loop cannot read
  * the event meanwhile. Nor can it afterwards, because another call follows the
- * CMD_SYNC. @ste: not by a command about a CD
+ * CMD_SYNC.
  */
 static void *kick(void *opaque)
 {
@@ -1247,8 +1413,9 @@ static void *kick(void *opaque)
     return NULL;
 }
 
-static void test_events(const void *ste)
+static void test_events(const void *opaque)
 {
+    const Before before = GPOINTER_TO_INT(opaque);
     static const HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
         .smmu_args = ",x-drain-us=100000000",
@@ -1272,12 +1439,16 @@ static void test_events(const void *ste)
         control(&bed, "zero");
         control(&bed, "fail " INVALIDATE ":1~hold");
         /* A CFGI_STE comes after a call, and causes one */
-        control(&bed, ste && !n ? "fail " INVALIDATE ":3~hold"
-                                : "fail " INVALIDATE ":2~hold");
+        control(&bed, before == TLBI_STE && !n ? "fail " INVALIDATE ":3~hold"
+                                               : "fail " INVALIDATE ":2~hold");
+        if (!n && before == CD_TLBI) {
+            smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0)));
+        }
         smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
-        if (!n) {
-            smmu_cmd(g, 0, ste ? CMD_CFGI_STE(host_sid(g, 0))
-                               : CMD_CFGI_CD_ALL(host_sid(g, 0)));
+        if (!n && before == TLBI_CD) {
+            smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0)));
+        } else if (!n && before == TLBI_STE) {
+            smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 0)));
         }
         smmu_cmd(g, 0, CMD_SYNC);
         smmu_cmd(g, 0, CMD_TLBI_NH_ASID(2));
@@ -1331,9 +1502,13 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/unplug-named", test_unplug_named);
     qtest_add_func("/smmuv3-slow/unplug-last", test_unplug_last);
     qtest_add_func("/smmuv3-slow/unplug-last-soon", test_unplug_last_soon);
+    qtest_add_func("/smmuv3-slow/unplug-last-resync", test_unplug_last_resync);
     qtest_add_func("/smmuv3-slow/unplug-last-uncalled",
                    test_unplug_last_uncalled);
     qtest_add_func("/smmuv3-slow/unplug-last-quick", test_unplug_last_quick);
+    qtest_add_func("/smmuv3-slow/unplug-last-then-slow",
+                   test_unplug_last_then_slow);
+    qtest_add_func("/smmuv3-slow/at-end", test_slow_at_end);
     qtest_add_func("/smmuv3-slow/first-slow-call", test_first_slow_call);
     qtest_add_func("/smmuv3-slow/main-loop-first", test_main_loop_first);
     qtest_add_func("/smmuv3-slow/no-thread", test_no_thread);
@@ -1342,11 +1517,18 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/plug", test_plug);
     qtest_add_func("/smmuv3-slow/reset", test_reset);
     qtest_add_func("/smmuv3-slow/cmdqen", test_cmdqen);
+    qtest_add_func("/smmuv3-slow/cmdqen-failed", test_cmdqen_failed);
+    qtest_add_func("/smmuv3-slow/cmdqen-resync", test_cmdqen_resync);
     qtest_add_func("/smmuv3-slow/stop", test_stop);
     qtest_add_func("/smmuv3-slow/illegal", test_illegal);
     qtest_add_func("/smmuv3-slow/illegal-behind", test_illegal_behind);
-    qtest_add_data_func("/smmuv3-slow/stale/plug", NULL, test_stale);
-    qtest_add_data_func("/smmuv3-slow/stale/enable", "enable", test_stale);
+    qtest_add_data_func("/smmuv3-slow/stale/plug",
+                        GINT_TO_POINTER(EDGE_PLUG), test_stale);
+    qtest_add_data_func("/smmuv3-slow/stale/enable",
+                        GINT_TO_POINTER(EDGE_ENABLE), test_stale);
+    qtest_add_data_func("/smmuv3-slow/stale/renumber",
+                        GINT_TO_POINTER(EDGE_RENUMBER), test_stale);
+    qtest_add_func("/smmuv3-slow/stale/host-busy", test_stale_busy);
     qtest_add_data_func("/smmuv3-slow/stale/neighbour", "slow",
                         test_stale_neighbour);
     qtest_add_data_func("/smmuv3-slow/stale/neighbour-quick", NULL,
@@ -1357,9 +1539,11 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/plug-dead", test_plug_dead);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
     qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
-    qtest_add_data_func("/smmuv3-slow/events-before-sync/cd", NULL,
-                        test_events);
-    qtest_add_data_func("/smmuv3-slow/events-before-sync/ste", "ste",
-                        test_events);
+    qtest_add_data_func("/smmuv3-slow/events-before-sync/cd",
+                        GINT_TO_POINTER(TLBI_CD), test_events);
+    qtest_add_data_func("/smmuv3-slow/events-before-sync/ste",
+                        GINT_TO_POINTER(TLBI_STE), test_events);
+    qtest_add_data_func("/smmuv3-slow/events-before-sync/cd-first",
+                        GINT_TO_POINTER(CD_TLBI), test_events);
     return g_test_run();
 }

@@ -24,9 +24,12 @@
 #define SMMU_IDR3               0xc
 #define SMMU_CR0                0x20
 #define SMMU_IRQ_CTRL           0x50
+#define SMMU_GERROR             0x60
 #define SMMU_STRTAB_BASE        0x80
 #define SMMU_STRTAB_BASE_CFG    0x88
 #define SMMU_CMDQ_BASE          0x90
+#define SMMU_CMDQ_PROD          0x98
+#define SMMU_CMDQ_CONS          0x9c
 #define SMMU_EVENTQ_BASE        0xa0
 #define SMMU_EVENTQ_PROD        0x100a8
 #define SMMU_SIZE               0x20000
@@ -868,13 +871,14 @@ static bool irq_pending(QTestState *qts, int gsiv)
 
 /*
  * Let an edu write at @iova, which leads to DMA_TARGET. If the STE is bad
- * (@covered) the SMMU aborts the write and records an event.
+ * (@covered) the SMMU aborts the write and records an event at @events.
  */
 static void check_dma_to(QTestState *qts, uint64_t bar, uint64_t iova,
-                         uint64_t smmu, uint32_t sid, bool covered)
+                         uint64_t smmu, uint64_t events, uint32_t sid,
+                         bool covered)
 {
     uint32_t prod = qtest_readl(qts, smmu + SMMU_EVENTQ_PROD);
-    uint64_t evt = EVENT_QUEUE + prod * 32;
+    uint64_t evt = events + prod * 32;
 
     qtest_writel(qts, DMA_TARGET, 0xaaaaaaaa);
     smmuv3_edu_dma(qts, bar, true, iova, 4);
@@ -892,7 +896,7 @@ static void check_dma_to(QTestState *qts, uint64_t bar, uint64_t iova,
 static void check_dma(QTestState *qts, uint64_t bar, uint64_t smmu,
                       uint32_t sid, bool covered)
 {
-    check_dma_to(qts, bar, DMA_TARGET, smmu, sid, covered);
+    check_dma_to(qts, bar, DMA_TARGET, smmu, EVENT_QUEUE, sid, covered);
 }
 
 static void test_dma(const void *opaque)
@@ -957,7 +961,15 @@ typedef struct SteRow {
     const char *stage;
     uint64_t word[2];
     bool bad;
+    bool high;          /* queues and tables are above 4 GiB */
+    bool level_2;       /* so is the Stream Table's second level */
+    uint64_t ips;       /* of the CD; 4 if it is 0 */
 } SteRow;
+
+/* The guest's memory ends at 5 GiB then */
+#define HIGH            (3 * GiB)
+#define LEVEL_2         (VIRT_RAM_BASE + 0x1800000)
+#define SPLIT           8
 
 static const SteRow stes[] = {
     { "stage-1", "1", { STE0_CONFIG(5) } },
@@ -968,51 +980,84 @@ static const SteRow stes[] = {
     { "stage-2", "2", { STE0_CONFIG(6) } },
     { "stage-2-s1cdmax", "2",
       { STE0_CONFIG(6) | STE0_S1CDMAX(4), STE1_S1STALLD } },
+    /* More bits than the SMMU has, and a reserved value, are as many */
+    { "ips-52", "1", { STE0_CONFIG(5) }, .ips = 6 },
+    { "ips-reserved", "1", { STE0_CONFIG(5) }, .ips = 7 },
+    { "high", "1", { STE0_CONFIG(5) }, .high = true },
+    { "high-stage-2", "2", { STE0_CONFIG(6) }, .high = true },
+    { "high-bad", "1", { STE0_CONFIG(5), STE1_S1STALLD }, true, .high = true },
+    { "two-levels", "1", { STE0_CONFIG(5) }, .level_2 = true },
+    { "high-two-levels", "1", { STE0_CONFIG(5) }, .high = true,
+      .level_2 = true },
+    { "high-two-levels-bad", "1", { STE0_CONFIG(5), STE1_S1STALLD }, true,
+      .high = true, .level_2 = true },
 };
 
 /* Tables of one level for 39 bits, which map IOVA to the target of the DMA */
 static void write_tables(QTestState *qts, const SteRow *row)
 {
-    uint64_t ste = STREAM_TABLE + EDU0_SID * 64;
+    uint64_t high = row->high ? HIGH : 0;
+    uint64_t table = high + TABLE, cd = high + CD;
+    uint64_t ste = high + (row->level_2 ? LEVEL_2 : STREAM_TABLE) +
+                   EDU0_SID * 64;
 
+    if (row->level_2) {
+        qtest_writeq(qts, high + STREAM_TABLE,
+                     (high + LEVEL_2) | (SPLIT + 1));
+    }
     /* A block of 1 GiB: readable and writable for all, in either stage */
-    qtest_writeq(qts, TABLE + IOVA / GiB * 8,
+    qtest_writeq(qts, table + IOVA / GiB * 8,
                  VIRT_RAM_BASE | 1 | 1 << 6 | (*row->stage == '2') << 7 |
                  3 << 8 | 1 << 10);
     /* T0SZ=25, EPD1, V, IPS=44 bits, AA64, R, A, ASET */
-    qtest_writeq(qts, CD, 25 | 1 << 30 | 1u << 31 | 4ull << 32 | 1ull << 41 |
-                 7ull << 45);
-    qtest_writeq(qts, CD + 8, TABLE);
-    qtest_writeq(qts, CD + 24, 0xff);
+    qtest_writeq(qts, cd, 25 | 1 << 30 | 1u << 31 | (row->ips ?: 4) << 32 |
+                 1ull << 41 | 7ull << 45);
+    qtest_writeq(qts, cd + 8, table);
+    qtest_writeq(qts, cd + 24, 0xff);
 
     qtest_writeq(qts, ste + 8, row->word[1]);
     /* S2T0SZ=25, S2SL0=1 (level 1), S2PS=44 bits, S2AA64, S2R */
     qtest_writeq(qts, ste + 16, (25ull | 1 << 6 | 4 << 16 | 1 << 19 | 1 << 26)
                                 << 32);
-    qtest_writeq(qts, ste + 24, TABLE);
-    qtest_writeq(qts, ste, row->word[0] | CD);
+    qtest_writeq(qts, ste + 24, table);
+    qtest_writeq(qts, ste, row->word[0] | cd);
+}
+
+/* A CMD_SYNC is complete, in a queue at @queue that was not used */
+static void check_sync(QTestState *qts, uint64_t queue)
+{
+    qtest_writeq(qts, queue, 0x46);
+    qtest_writeq(qts, queue + 8, 0);
+    qtest_writel(qts, SMMU_1ST + SMMU_CMDQ_PROD, 1);
+    g_assert_cmphex(qtest_readl(qts, SMMU_1ST + SMMU_CMDQ_CONS), ==, 1);
+    g_assert_cmphex(qtest_readl(qts, SMMU_1ST + SMMU_GERROR), ==, 0);
 }
 
 static void test_ste(const void *opaque)
 {
     const SteRow *row = opaque;
+    uint64_t high = row->high ? HIGH : 0;
     QTestState *qts;
 
     if (!needs_device("edu")) {
         return;
     }
-    qts = qtest_initf("-nodefaults -cpu max -m 128 -machine %s -bios %s "
+    qts = qtest_initf("-nodefaults -cpu max -m %u -machine %s -bios %s "
                       "-global arm-smmuv3.stage=%s " SMMU(s0, pcie.0) EDU0,
-                      V3, smmuv3_firmware(), row->stage);
+                      row->high ? 4096 : 128, V3, smmuv3_firmware(),
+                      row->stage);
     smmuv3_edu_enable(qts, ecam(0, 2, 0), EDU0_BAR);
     write_tables(qts, row);
-    qtest_writeq(qts, SMMU_1ST + SMMU_STRTAB_BASE, STREAM_TABLE);
-    qtest_writel(qts, SMMU_1ST + SMMU_STRTAB_BASE_CFG, 16);
-    qtest_writeq(qts, SMMU_1ST + SMMU_CMDQ_BASE, COMMAND_QUEUE | 4);
-    qtest_writeq(qts, SMMU_1ST + SMMU_EVENTQ_BASE, EVENT_QUEUE | 4);
+    qtest_writeq(qts, SMMU_1ST + SMMU_STRTAB_BASE, high + STREAM_TABLE);
+    qtest_writel(qts, SMMU_1ST + SMMU_STRTAB_BASE_CFG,
+                 row->level_2 ? 1 << 16 | SPLIT << 6 | 16 : 16);
+    qtest_writeq(qts, SMMU_1ST + SMMU_CMDQ_BASE, (high + COMMAND_QUEUE) | 4);
+    qtest_writeq(qts, SMMU_1ST + SMMU_EVENTQ_BASE, (high + EVENT_QUEUE) | 4);
     qtest_writel(qts, SMMU_1ST + SMMU_CR0,
                  CR0_SMMUEN | CR0_EVENTQEN | CR0_CMDQEN);
-    check_dma_to(qts, EDU0_BAR, IOVA, SMMU_1ST, EDU0_SID, row->bad);
+    check_dma_to(qts, EDU0_BAR, IOVA, SMMU_1ST, high + EVENT_QUEUE, EDU0_SID,
+                 row->bad);
+    check_sync(qts, high + COMMAND_QUEUE);
     qtest_quit(qts);
 }
 
