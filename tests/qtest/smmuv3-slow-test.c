@@ -1471,6 +1471,47 @@ static void test_events(const void *opaque)
     alarm(0);
 }
 
+/*
+ * The host was busy with a stream that should bypass, so that the stream is
+ * detached. Before it is tried again invalidations are lost, which is no reason
+ * to park that stream.
+ */
+static void test_busy_and_lost(void)
+{
+    uint64_t value, page;
+    GThread *guest;
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(NULL, false);
+    g = bed->g;
+    page = host_new_page(g, 9);
+    host_allow(g, SAID_CANNOT_MOVE);
+    host_expect(g, SAID_TAKES_NONE);
+    control(bed, "fail " ATTACH ":1+*=EBUSY");
+    host_set_ste(g, 1, STE_BYPASS);
+    host_check_faults(g, 1, page);
+    control(bed, "fail " INVALIDATE ":1=ENOMEM");
+    control(bed, "fail " INVALIDATE ":1~hold");
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(5));
+    guest = g_thread_new("guest", kick, g);
+    wait_until_held(bed, 1);
+    control(bed, "fail clear");
+    control(bed, "fail " INVALIDATE ":1+*=ENOMEM");
+    control(bed, "release");
+    g_thread_join(guest);
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, 0);
+    host_check_faults(g, 0, HOST_VA);
+    HOST_WAIT(host_dma_read64(g, 1, page, &value));
+    g_assert_cmphex(value, ==, 9);
+    control(bed, "fail clear");
+    bed_free(bed);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -1536,6 +1577,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-slow/stale/both", test_stale_both);
     qtest_add_func("/smmuv3-slow/stale/slow", test_stale_slow);
     qtest_add_func("/smmuv3-slow/stale/later", test_stale_later);
+    qtest_add_func("/smmuv3-slow/busy-and-lost", test_busy_and_lost);
     qtest_add_func("/smmuv3-slow/plug-dead", test_plug_dead);
     qtest_add_data_func("/smmuv3-slow/dead/known", "known", test_dead);
     qtest_add_data_func("/smmuv3-slow/dead/new", NULL, test_dead);
