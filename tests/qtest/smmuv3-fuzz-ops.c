@@ -520,23 +520,47 @@ static void op_bus(Fuzz *f, const FuzzOp *op)
 
 static void op_flr(Fuzz *f, const FuzzOp *op)
 {
-    unsigned dev = dev_of(op);
+    unsigned dev = dev_of(op), cap;
+    uint64_t config;
 
     if (!f->g->dev[dev].bus || !f->g->dev[dev].present ||
         qtest_readw(f->g->qts, host_device_config(f->g, dev)) == 0xffff) {
         return;
     }
     f->moved = true;
+    config = host_device_config(f->g, dev);
     if (op->a & 1) {
         host_bus_reset(f->g, dev);
-    } else if (qtest_readw(f->g->qts, host_device_config(f->g, dev)) ==
-               0x1b36) {
-        host_flr(f->g, dev);
+    } else if (qtest_readw(f->g->qts, config) == 0x1b36) {
+        /* The host may fail to read that */
+        cap = host_look_for_cap(f->g, config, PCI_CAP_ID_EXP);
+        if (cap) {
+            qtest_writew(f->g->qts, config + cap + PCI_EXP_DEVCTL,
+                         PCI_EXP_DEVCTL_BCR_FLR);
+            host_setup_device(f->g, dev);
+        }
     }
+}
+
+/* What a person or a manager asks, at any moment */
+static void ask(Fuzz *f, bool by_hmp)
+{
+    QDict *arguments = NULL;
+
+    if (by_hmp) {
+        arguments = qdict_new();
+        qdict_put_str(arguments, "command-line", "info smmuv3");
+    }
+    hostile_check(f, hostile_qmp(f, by_hmp ? "human-monitor-command" :
+                                             "query-smmuv3", arguments));
 }
 
 static void op_machine(Fuzz *f, const FuzzOp *op)
 {
+    if (op->a % 4 == 3 && op->b & 1) {
+        ask(f, op->c & 1);
+        return;
+    }
     switch (op->a % 4) {
     case 0:
         /* A machine that is stopped stays so, if the test resets it by QMP */
@@ -581,8 +605,10 @@ static void op_fail(Fuzz *f, const FuzzOp *op)
                                        1, 99000, 101000, 600000, 2000000
                                    }), op->d)));
     } else {
+        /* Of a thread glibc says nothing else, and GLib expects no other */
         qobject_unref(host_control(f->g, "fail %s:%u+%u=%s", kind, first,
-                                   count, PICK(errors, op->b)));
+                                   count, strcmp(kind, "pthread_create") ?
+                                          PICK(errors, op->b) : "EAGAIN"));
     }
 }
 

@@ -63,7 +63,7 @@ static const char *const host_fails[] = {
     SAID_CANNOT_MOVE, SAID_TAKES_NONE, SAID_NO_EVENTS, SAID_NO_THREAD,
     SAID_SHORT_QUEUES, "QEMU carries out the commands of VCMDQs",
     "VFIO_DEVICE_SET_IRQS failure", "a vEVENTQ cannot be freed: ",
-    "Failed to free id: ", "detach VFIO_FD",
+    "Failed to free id: ", "vfio_container_dma_unmap(", "VFIO_FD",
 };
 
 int main(int argc, char **argv)

@@ -272,8 +272,12 @@ void host_power_off(HostGuest *g, unsigned dev);
 /* The configuration space of the port of @dev */
 uint64_t host_port_config(HostGuest *g, unsigned dev);
 
-/* The offset of a capability in the configuration space at @config */
+/*
+ * The offset of a capability in the configuration space at @config.  The second
+ * one returns 0 if there is none; the first one fails the test.
+ */
 unsigned host_find_cap(HostGuest *g, uint64_t config, unsigned id);
+unsigned host_look_for_cap(HostGuest *g, uint64_t config, unsigned id);
 
 /* The slot control register of @dev, and the value that turns the slot off */
 uint64_t host_slot_control(HostGuest *g, unsigned dev);
