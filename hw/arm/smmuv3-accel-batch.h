@@ -209,7 +209,7 @@ unsigned smmuv3_accel_job_end(SMMUv3AccelJob *job, SMMUv3AccelVsmmu *vsmmu,
 /* Tell the user that @vsmmu is stale, because of the negative errno @error */
 void smmuv3_accel_vsmmu_report_lost(const SMMUv3AccelVsmmu *vsmmu, int error);
 
-/* Park one more stream on abort; returns false if all are parked, or wait */
+/* Park one more stream on abort; returns false if all stand still already */
 bool smmuv3_accel_park_next(SMMUv3AccelVsmmu *vsmmu);
 
 #endif

@@ -848,7 +848,6 @@ static void test_iort(void)
 int main(int argc, char **argv)
 {
     static const unsigned scales[] = { 32, 39, 40, 52, 63 };
-
     static const uint64_t formats[] = { S1FMT_LINEAR, S1FMT_4K, S1FMT_64K };
 
     g_test_init(&argc, &argv, NULL);

@@ -1170,7 +1170,6 @@ static void test_slow(const void *busy)
     cmdqv_bed_free(bed);
 }
 
-/* The hardware does not stop in time: QEMU has the queues from then on */
 /* QEMU waits for the first call that is slow, and for no further one */
 static void test_first_slow(void)
 {
@@ -1231,6 +1230,7 @@ static void test_slow_reset(void)
     cmdqv_bed_free(bed);
 }
 
+/* The hardware does not stop in time: QEMU has the queues from then on */
 static void test_stuck(void)
 {
     CmdqvBed *bed;

@@ -605,7 +605,7 @@ static void op_fail(Fuzz *f, const FuzzOp *op)
                                        1, 99000, 101000, 600000, 2000000
                                    }), op->d)));
     } else {
-        /* Of a thread glibc says nothing else, and GLib expects no other */
+        /* pthread_create(3) says EAGAIN; for others GLib ends the program */
         qobject_unref(host_control(f->g, "fail %s:%u+%u=%s", kind, first,
                                    count, strcmp(kind, "pthread_create") ?
                                           PICK(errors, op->b) : "EAGAIN"));

@@ -675,40 +675,6 @@ static void test_reads(void)
     }
 }
 
-/*
- * Events of QMP
- */
-
-/* Wait for the event; returns its data, to be freed by the caller */
-static QDict *wait_for_event(HostGuest *g, const char *name)
-{
-    QDict *event = host_wait_for_event(g, name);
-    QDict *data = qobject_ref(qdict_get_qdict(event, "data"));
-
-    check_str(data, "qom-path", "/machine/peripheral/s0");
-    qobject_unref(event);
-    return data;
-}
-
-static void check_stream_error(HostGuest *g, const char *error)
-{
-    QDict *data = wait_for_event(g, "SMMUV3_STREAM_ERROR");
-
-    check_str(data, "device", "/machine/peripheral/dev0");
-    g_assert_cmphex(qdict_get_int(data, "stream-id"), ==, host_sid(g, 0));
-    g_assert_nonnull(strstr(qdict_get_str(data, "error"), error));
-    qobject_unref(data);
-}
-
-/* @overflow: the guest reads its queue too slowly; else nobody could know */
-static void check_events_lost(HostGuest *g, bool overflow)
-{
-    QDict *data = wait_for_event(g, "SMMUV3_EVENTS_LOST");
-
-    g_assert_cmpint(qdict_get_bool(data, "overflow"), ==, overflow);
-    qobject_unref(data);
-}
-
 /* The same of the registers of VCMDQs, and writes of them */
 static void test_cmdqv_exits(void)
 {
@@ -747,6 +713,40 @@ static void test_cmdqv_exits(void)
         qobject_unref(after);
         host_finish(g);
     }
+}
+
+/*
+ * Events of QMP
+ */
+
+/* Wait for the event; returns its data, to be freed by the caller */
+static QDict *wait_for_event(HostGuest *g, const char *name)
+{
+    QDict *event = host_wait_for_event(g, name);
+    QDict *data = qobject_ref(qdict_get_qdict(event, "data"));
+
+    check_str(data, "qom-path", "/machine/peripheral/s0");
+    qobject_unref(event);
+    return data;
+}
+
+static void check_stream_error(HostGuest *g, const char *error)
+{
+    QDict *data = wait_for_event(g, "SMMUV3_STREAM_ERROR");
+
+    check_str(data, "device", "/machine/peripheral/dev0");
+    g_assert_cmphex(qdict_get_int(data, "stream-id"), ==, host_sid(g, 0));
+    g_assert_nonnull(strstr(qdict_get_str(data, "error"), error));
+    qobject_unref(data);
+}
+
+/* @overflow: the guest reads its queue too slowly; else nobody could know */
+static void check_events_lost(HostGuest *g, bool overflow)
+{
+    QDict *data = wait_for_event(g, "SMMUV3_EVENTS_LOST");
+
+    g_assert_cmpint(qdict_get_bool(data, "overflow"), ==, overflow);
+    qobject_unref(data);
 }
 
 /* The host refuses to move a stream; then it does not */

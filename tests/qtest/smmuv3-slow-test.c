@@ -1402,17 +1402,17 @@ static void test_dead(const void *opaque)
 /* What comes before the first CMD_SYNC */
 typedef enum Before { TLBI_CD, TLBI_STE, CD_TLBI } Before;
 
-/*
- * Events before a CMD_SYNC: QEMU is in a call, and the main loop cannot read
- * the event meanwhile. Nor can it afterwards, because another call follows the
- * CMD_SYNC.
- */
 static void *kick(void *opaque)
 {
     smmu_kick(opaque, 0);
     return NULL;
 }
 
+/*
+ * Events before a CMD_SYNC: QEMU is in a call, and the main loop cannot read
+ * the event meanwhile. Nor can it afterwards, because another call follows the
+ * CMD_SYNC.
+ */
 static void test_events(const void *opaque)
 {
     const Before before = GPOINTER_TO_INT(opaque);

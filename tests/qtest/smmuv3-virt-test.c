@@ -962,7 +962,7 @@ typedef struct SteRow {
     uint64_t word[2];
     bool bad;
     bool high;          /* queues and tables are above 4 GiB */
-    bool level_2;       /* so is the Stream Table's second level */
+    bool level_2;       /* the Stream Table has two levels */
     uint64_t ips;       /* of the CD; 4 if it is 0 */
 } SteRow;
 
@@ -980,7 +980,7 @@ static const SteRow stes[] = {
     { "stage-2", "2", { STE0_CONFIG(6) } },
     { "stage-2-s1cdmax", "2",
       { STE0_CONFIG(6) | STE0_S1CDMAX(4), STE1_S1STALLD } },
-    /* More bits than the SMMU has, and a reserved value, are as many */
+    /* 52 bits and a reserved value act as what the SMMU has */
     { "ips-52", "1", { STE0_CONFIG(5) }, .ips = 6 },
     { "ips-reserved", "1", { STE0_CONFIG(5) }, .ips = 7 },
     { "high", "1", { STE0_CONFIG(5) }, .high = true },
