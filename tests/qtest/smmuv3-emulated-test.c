@@ -265,6 +265,23 @@ static void set_field(uint64_t *words, const Field *field, uint32_t r)
                                   field->values[r % field->n]));
 }
 
+/* Not so that stage 2's start level has no bit: see differs/start-level */
+static void set_ste_field(uint64_t *ste, const Field *field, uint32_t r)
+{
+    uint64_t old = ste[field->word], word2;
+    unsigned tg, shift;
+    int level;
+
+    set_field(ste, field, r);
+    word2 = le64_to_cpu(ste[2]);
+    tg = extract64(word2, 46, 2);
+    shift = tg == 0 ? 12 : tg == 1 ? 16 : 14;
+    level = (shift == 12 ? 2 : 3) - (int)extract64(word2, 38, 2);
+    if (64 - extract64(word2, 32, 6) <= shift + (3 - level) * (shift - 3)) {
+        ste[field->word] = old;
+    }
+}
+
 /*
  * What a guest does
  */
@@ -407,7 +424,7 @@ static void execute(Run *run, const Op *op)
         break;
     case OP_STE_FIELD:
         field = &ste_fields[op->r[1] % ARRAY_SIZE(ste_fields)];
-        set_field(smmu_ste(g, 0, EDU_SID(dev)), field, op->r[2]);
+        set_ste_field(smmu_ste(g, 0, EDU_SID(dev)), field, op->r[2]);
         cfgi(run, dev, op->r[3]);
         break;
     case OP_CD:
@@ -684,6 +701,16 @@ static void differ_cd_fetch(Run *run)
         cpu_to_le64(STE_CONFIG(5) | (HOST_RAM_BASE + HOST_RAM_SIZE));
 }
 
+/* 4K granule: level 1 begins at bit 30 */
+static void differ_start_level(Run *run)
+{
+    uint64_t *ste = smmu_ste(run->g, 0, EDU_SID(0));
+
+    ste[0] = cpu_to_le64(STE_CONFIG(6));
+    ste[2] = cpu_to_le64((le64_to_cpu(ste[2]) & ~MAKE_64BIT_MASK(32, 8)) |
+                         STE2_S2T0SZ(34) | STE2_S2SL0(1));
+}
+
 /* The table is enabled, so the register cannot be written */
 static void differ_register(Run *run)
 {
@@ -709,6 +736,7 @@ static const struct {
     { "s1cdmax", differ_s1cdmax },
     { "s1stalld", differ_s1stalld },
     { "cd-fetch", differ_cd_fetch },
+    { "start-level", differ_start_level },
     { "register", differ_register },
     { "overflow", differ_overflow },
 };

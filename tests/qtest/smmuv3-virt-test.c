@@ -964,6 +964,8 @@ typedef struct SteRow {
     bool high;          /* queues and tables are above 4 GiB */
     bool level_2;       /* the Stream Table has two levels */
     uint64_t ips;       /* of the CD; 4 if it is 0 */
+    uint64_t s2t0sz;    /* 25 if it is 0 */
+    bool low;           /* the DMA's address fits into 31 bits */
 } SteRow;
 
 /* The guest's memory ends at 5 GiB then */
@@ -980,6 +982,10 @@ static const SteRow stes[] = {
     { "stage-2", "2", { STE0_CONFIG(6) } },
     { "stage-2-s1cdmax", "2",
       { STE0_CONFIG(6) | STE0_S1CDMAX(4), STE1_S1STALLD } },
+    /* Level 1, which begins at bit 30, resolves one bit, or none at all */
+    { "s2t0sz-33", "2", { STE0_CONFIG(6) }, .s2t0sz = 33, .low = true },
+    { "s2t0sz-34", "2", { STE0_CONFIG(6) }, true, .s2t0sz = 34, .low = true },
+    { "s2t0sz-39", "2", { STE0_CONFIG(6) }, true, .s2t0sz = 39, .low = true },
     /* 52 bits and a reserved value act as what the SMMU has */
     { "ips-52", "1", { STE0_CONFIG(5) }, .ips = 6 },
     { "ips-reserved", "1", { STE0_CONFIG(5) }, .ips = 7 },
@@ -992,6 +998,11 @@ static const SteRow stes[] = {
     { "high-two-levels-bad", "1", { STE0_CONFIG(5), STE1_S1STALLD }, true,
       .high = true, .level_2 = true },
 };
+
+static uint64_t iova_of(const SteRow *row)
+{
+    return row->low ? DMA_TARGET : IOVA;
+}
 
 /* Tables of one level for 39 bits, which map IOVA to the target of the DMA */
 static void write_tables(QTestState *qts, const SteRow *row)
@@ -1006,7 +1017,7 @@ static void write_tables(QTestState *qts, const SteRow *row)
                      (high + LEVEL_2) | (SPLIT + 1));
     }
     /* A block of 1 GiB: readable and writable for all, in either stage */
-    qtest_writeq(qts, table + IOVA / GiB * 8,
+    qtest_writeq(qts, table + iova_of(row) / GiB * 8,
                  VIRT_RAM_BASE | 1 | 1 << 6 | (*row->stage == '2') << 7 |
                  3 << 8 | 1 << 10);
     /* T0SZ=25, EPD1, V, IPS=44 bits, AA64, R, A, ASET */
@@ -1016,9 +1027,9 @@ static void write_tables(QTestState *qts, const SteRow *row)
     qtest_writeq(qts, cd + 24, 0xff);
 
     qtest_writeq(qts, ste + 8, row->word[1]);
-    /* S2T0SZ=25, S2SL0=1 (level 1), S2PS=44 bits, S2AA64, S2R */
-    qtest_writeq(qts, ste + 16, (25ull | 1 << 6 | 4 << 16 | 1 << 19 | 1 << 26)
-                                << 32);
+    /* S2T0SZ, S2SL0=1 (level 1), S2PS=44 bits, S2AA64, S2R */
+    qtest_writeq(qts, ste + 16, ((row->s2t0sz ?: 25) | 1 << 6 | 4 << 16 |
+                                 1 << 19 | 1 << 26) << 32);
     qtest_writeq(qts, ste + 24, table);
     qtest_writeq(qts, ste, row->word[0] | cd);
 }
@@ -1055,8 +1066,8 @@ static void test_ste(const void *opaque)
     qtest_writeq(qts, SMMU_1ST + SMMU_EVENTQ_BASE, (high + EVENT_QUEUE) | 4);
     qtest_writel(qts, SMMU_1ST + SMMU_CR0,
                  CR0_SMMUEN | CR0_EVENTQEN | CR0_CMDQEN);
-    check_dma_to(qts, EDU0_BAR, IOVA, SMMU_1ST, high + EVENT_QUEUE, EDU0_SID,
-                 row->bad);
+    check_dma_to(qts, EDU0_BAR, iova_of(row), SMMU_1ST, high + EVENT_QUEUE,
+                 EDU0_SID, row->bad);
     check_sync(qts, high + COMMAND_QUEUE);
     qtest_quit(qts);
 }
