@@ -203,6 +203,16 @@ static void pulse_later(SMMUv3State *s)
     }
 }
 
+void smmuv3_accel_cmdq_stopped(SMMUv3State *s)
+{
+    QEMUTimer *wire = s->accel_state->sync_wire;
+
+    if (timer_pending(wire)) {
+        timer_del(wire);
+        wire_timer(s);
+    }
+}
+
 /*
  * The signal comes last, because software that sees it must see CMDQ_CONS
  * beyond the CMD_SYNC.

@@ -282,6 +282,7 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
         smmuv3_accel_eventq_run(s);
         qemu_bh_schedule(s->accel_state->drain.bh);
     } else {
+        smmuv3_accel_cmdq_stopped(s);
         smmuv3_accel_cmdqv_stopped(s);
     }
 }

@@ -266,6 +266,9 @@ void smmuv3_accel_cmdq_realize(SMMUv3State *s);
 void smmuv3_accel_cmdq_unrealize(SMMUv3State *s);
 void smmuv3_accel_cmdq_reset(SMMUv3State *s);
 
+/* The machine stops: a wire that is due is pulsed now, and not afterwards */
+void smmuv3_accel_cmdq_stopped(SMMUv3State *s);
+
 /**
  * smmuv3_accel_cmdq_forward: add a command to the batch for the host
  * @s: a drain is running

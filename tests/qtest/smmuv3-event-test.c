@@ -982,6 +982,18 @@ static void test_wires(void)
     g_assert_true(host_take_irq(g, GSIV_GERROR));
     smmu_ack(g, 0);
 
+    /* A machine that stops does not change afterwards */
+    smmu_cmd(g, 0, CMD_SYNC_MSI(done, 3));
+    smmu_sync_ok(g, 0);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    g_assert_true(host_take_irq(g, GSIV_SYNC));
+    g_usleep(20000);
+    g_assert_false(host_take_irq(g, GSIV_SYNC));
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    g_assert_false(host_take_irq(g, GSIV_SYNC));
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+
     /* A wire that is to be pulsed is quiet after a reset */
     smmu_cmd(g, 0, CMD_SYNC_MSI(done, 3));
     smmu_sync_ok(g, 0);
