@@ -1362,6 +1362,13 @@ QDict *host_control(HostGuest *g, const char *format, ...)
     return answer;
 }
 
+int host_wait_s(void)
+{
+    const char *seconds = g_getenv("HOST_WAIT_S");
+
+    return seconds ? atoi(seconds) : 30;
+}
+
 QDict *host_wait_for_event(HostGuest *g, const char *name)
 {
     QDict *event = NULL;
