@@ -281,7 +281,8 @@ static int call(const SMMUv3AccelVsmmu *vsmmu, const SMMUv3HostCmd *cmds,
     if (ret) {
         stat64_add(&vsmmu->calls->errors, 1);
     }
-    return ret;
+    /* To the callers it would say that QEMU has stopped, and nothing failed */
+    return ret == -ECANCELED ? -EINVAL : ret;
 }
 
 int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,

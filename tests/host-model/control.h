@@ -21,6 +21,9 @@ void hm_unlock(void);
 /* Whether HOST_MODEL_CONFIG is set: this process has a model. */
 bool hm_active(void);
 
+/* The error of a rule NOTHING: a read finds nothing, and succeeds */
+#define HM_NOTHING 4096
+
 /*
  * hm_fail(), and then the delay that a rule asks for.  The caller holds the
  * lock; it is released during the delay.  A rule may also let the process's clock

@@ -680,7 +680,8 @@ static ssize_t veventq_read(HmFile *file, int fd, void *buf, size_t len)
 {
     bool nonblock = fcntl(fd, F_GETFL) & O_NONBLOCK;
     int err = hm_call("veventq.read");
-    ssize_t ret = err ? -err : hm_veventq_read(file->object, buf, len, true);
+    ssize_t ret = err == HM_NOTHING ? 0 : err ? -err :
+                  hm_veventq_read(file->object, buf, len, true);
     struct pollfd p = { .fd = fd, .events = POLLIN };
 
     if (ret == -EAGAIN && !err && !nonblock) {

@@ -738,6 +738,28 @@ static void test_unreadable(void)
     cmdqv_bed_free(bed);
 }
 
+/* A read of the host's errors that brings none is not the host's failure */
+static void test_read_again(const void *what)
+{
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_on();
+    cmdqv_set_edge(bed);
+    cmdqv_take_irq(bed);
+    qobject_unref(host_control(bed->g, "fail veventq.read:1=%s",
+                               (const char *)what));
+    cmdqv_put(bed, 0, CMD_CFGI_ALL);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_ILL);
+    wait_irq(bed);
+    g_assert_true(in_hardware(bed));
+    cmdqv_skip_error(bed, 0);
+    check_works(bed, 5, true);
+    cmdqv_bed_free(bed);
+}
+
 /* The last device goes before QEMU has read of an error */
 static void test_late_error(void)
 {
@@ -1329,6 +1351,10 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/late-error", test_late_error);
     qtest_add_func("/smmuv3-cmdqv-hw/rest", test_rest);
     qtest_add_func("/smmuv3-cmdqv-hw/unreadable", test_unreadable);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/read-again/interrupted", "EINTR",
+                        test_read_again);
+    qtest_add_data_func("/smmuv3-cmdqv-hw/read-again/nothing", "NOTHING",
+                        test_read_again);
     qtest_add_func("/smmuv3-cmdqv-hw/contiguous", test_contiguous);
     qtest_add_func("/smmuv3-cmdqv-hw/contiguous-plug", test_contiguous_plug);
     qtest_add_func("/smmuv3-cmdqv-hw/elsewhere", test_elsewhere);
