@@ -513,6 +513,22 @@ static void test_order(void)
     cmdqv_bed_free(bed);
 }
 
+/* A device that comes before its SMMU is refused, after one that was taken */
+static void test_order_refused(void)
+{
+    g_autofree char *err = NULL;
+
+    if (host_skipped()) {
+        return;
+    }
+    err = host_guest_refused(&(HostGuestConfig) {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 2, .no_smmu = true,
+        .host = HOST "cmdqv_sids=0\n",
+        .args = "-device arm-smmuv3,id=s0,accel=on,primary-bus=pcie.0" ON,
+    });
+    g_assert_nonnull(strstr(err, "has room for 1 devices"));
+}
+
 /* The queues come back while one of them halts, and stay until it goes on */
 static void test_halted(void)
 {
@@ -1335,6 +1351,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/reset", test_reset);
     qtest_add_func("/smmuv3-cmdqv-hw/illegal", test_illegal);
     qtest_add_func("/smmuv3-cmdqv-hw/order", test_order);
+    qtest_add_func("/smmuv3-cmdqv-hw/order-refused", test_order_refused);
     qtest_add_func("/smmuv3-cmdqv-hw/halted", test_halted);
     qtest_add_func("/smmuv3-cmdqv-hw/hostile", test_hostile);
     qtest_add_func("/smmuv3-cmdqv-hw/numa", test_numa);

@@ -381,6 +381,12 @@ static void test_illegal(void)
     cmdqv_check_illegal(bed, 1, CMD_TLBI_NH_ALL);
     cmdqv_set(bed->g, VINTF_INT_MASK, 0);
     cmdqv_check_illegal(bed, 1, CMD_CFGI_ALL);
+    /* The guest knows of an error that is there when the last device goes */
+    cmdqv_put(bed, 0, CMD_TLBI_NH_ALL);
+    g_assert_cmpuint(cmdqv_run(bed, 0), ==, SMMU_CERROR_ILL);
+    g_assert_true(cmdqv_take_irq(bed));
+    host_guest_unplug(bed->g, 0);
+    g_assert_false(cmdqv_take_irq(bed));
     cmdqv_bed_free(bed);
 }
 
