@@ -306,8 +306,12 @@ static SMMUv3AccelCmdRules rules_nth(unsigned n)
 
 #define RULES 64
 
+/* A loop over the bits of a command that never ends is an error, too */
+#define WATCHDOG_S 20
+
 static void test_opcodes(void)
 {
+    alarm(WATCHDOG_S);
     for (unsigned k = 0; k < RULES; k++) {
         SMMUv3AccelCmdRules t = rules_nth(k);
 
@@ -321,6 +325,7 @@ static void test_opcodes(void)
             check_command(&t, not_secure);
         }
     }
+    alarm(0);
 }
 
 static void test_ranges(void)
@@ -423,11 +428,15 @@ static void test_clean_commands_stay(void)
             0x0000000040000000ull | 1u << 10 | 3u << 8 | 1 } },
         { { NH_VAA | 16ull << 12, 0x0000000040000000ull | 3u << 10 } },
         { { NH_VA, 0x0000000040000000ull | 1u << 10 | 2u << 8 } },
+        /* A block of 4K at level 1, one of 16K at level 2 */
+        { { NH_VA, 0x0000000040000000ull | 1u << 10 | 1u << 8 } },
+        { { NH_VA, 0x0000000040000000ull | 2u << 10 | 2u << 8 } },
         { { CFGI_CD | 5ull << 12 | 0x100ull << 32, 1 } },
         { { CFGI_CD_ALL | 0x100ull << 32, 0 } },
         { { ATC_INV | 1u << 11 | 5ull << 12 | 0x100ull << 32,
             0x0000000040000000ull | 9 } },
         { { ATC_INV | 0x100ull << 32, 52 } },
+        { { ATC_INV | 0x100ull << 32, 0x0000000040000000ull | 52 } },
     };
     const SMMUv3AccelCmdRules t = {
         .ril = true, .asid16 = true, .ats = true, .smmuen = true,
@@ -444,6 +453,15 @@ static void test_clean_commands_stay(void)
             complain(&t, cases[i].in, &out, kind, "changed");
         }
     }
+}
+
+static void test_cfgi_cd_all(void)
+{
+    SMMUv3HostCmd cmd = smmuv3_accel_cmd_cfgi_cd_all(0x1234);
+
+    g_assert_cmphex(le64_to_cpu(cmd.word[0]), ==,
+                    CFGI_CD_ALL | 0x1234ull << 32);
+    g_assert_cmphex(le64_to_cpu(cmd.word[1]), ==, 0);
 }
 
 /*
@@ -591,6 +609,7 @@ static void expect_flush(Bed *bed, unsigned want, uint32_t want_cons)
                 want, want_cons, story);
     }
     g_assert_cmpuint(bed->batch.n, ==, 0);
+    g_assert_cmpint(bed->batch.error, ==, 0);
 }
 
 static const unsigned lengths[] = { 1, 2, 3, 62, 63, 64, 65, 126, 127, 251,
@@ -615,7 +634,8 @@ static void test_one_call(void)
         fill(&bed, lengths[l]);
         g_assert_cmpint(smmuv3_accel_batch_full(&bed.batch), ==,
                         lengths[l] == SMMUV3_ACCEL_BATCH_MAX);
-        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_true(smmuv3_accel_batch_try(&bed.vsmmu, &bed.batch));
+        g_assert_cmpuint(bed.batch.n, ==, 0);
         story = rec_story(bed.host);
         g_assert_cmpstr(story, ==, want->str);
         g_assert_cmpuint(bed.host->done->len, ==, lengths[l]);
@@ -630,6 +650,7 @@ static void test_nothing_to_do(void)
         Bed bed;
 
         bed_init(&bed, with_streams);
+        g_assert_false(smmuv3_accel_batch_needs_host(&bed.vsmmu, &bed.batch));
         expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
         if (!with_streams) {
             fill(&bed, 5);
@@ -641,7 +662,7 @@ static void test_nothing_to_do(void)
 }
 
 static const int errnos[] = {
-    -EIO, -ENOMEM, -ETIMEDOUT, -EFAULT, -EINVAL, -EOPNOTSUPP,
+    -EIO, -ENOMEM, -ETIMEDOUT, -EFAULT, -EINVAL, -EOPNOTSUPP, -ECANCELED,
 };
 
 /*
@@ -687,6 +708,11 @@ static bool was_done(const Bed *bed, uint64_t word0)
         }
     }
     return false;
+}
+
+static unsigned op_of(const SMMUv3HostCmd *cmd)
+{
+    return le64_to_cpu(cmd->word[0]) & 0xff;
 }
 
 /* Refuses one command, by its address, whenever it comes */
@@ -807,6 +833,17 @@ static int fail_later(SMMUv3Host *host, const RecEvent *call, void *opaque)
     return fail->calls == 1 || fail->calls == fail->nth ? -ENOMEM : 0;
 }
 
+/* Parks the streams one by one; returns how many did not stand still */
+static unsigned park_all(Bed *bed)
+{
+    unsigned parked = 0;
+
+    while (smmuv3_accel_park_next(&bed->vsmmu)) {
+        g_assert_cmpuint(++parked, <=, DEVICES);
+    }
+    return parked;
+}
+
 /* The resync, which is one call, fails: no stream translates after it */
 static void test_park(void)
 {
@@ -902,26 +939,6 @@ static void test_parked_until_invalidated(void)
     }
 }
 
-static void test_park_is_reported(void)
-{
-    if (g_test_subprocess()) {
-        RecFailNth fail = { .nth = 1000, .err = -ENOMEM };
-        Bed bed;
-
-        bed_init(&bed, true);
-        fill(&bed, 1);
-        bed.host->inject = fail_first;
-        bed.host->opaque = &fail;
-        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
-        bed_fini(&bed);
-        return;
-    }
-    g_test_trap_subprocess(NULL, 0, 0);
-    g_test_trap_assert_passed();
-    g_test_trap_assert_stderr("*smmu0: the host SMMUv3 does not take "
-                              "invalidations*see the host's log*");
-}
-
 /* A device that does not answer an ATC_INV */
 static int no_answer(SMMUv3Host *host, const SMMUv3HostCmd *cmd, void *opaque)
 {
@@ -987,17 +1004,70 @@ static void test_timeout_without_atc(void)
     bed_fini(&bed);
 }
 
+/* The host takes no two commands, and fails an ATC_INV alone with an errno */
+static int fail_atc_inv(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    const int *error = opaque;
+
+    if (call->call != REC_INVALIDATE || call->n > 2) {
+        return 0;
+    }
+    return call->n == 2 ? -EIO : op_of(call->cmds) == ATC_INV ? *error : 0;
+}
+
+/* No device is silent if the host says something else than that it is */
+static void test_atc_inv_is_answered(void)
+{
+    static int errors[] = { 0, -ENOMEM };
+
+    for (int e = 0; e < ARRAY_SIZE(errors); e++) {
+        const uint64_t atc = ATC_INV | (uint64_t)sid_of(0) << 32;
+        Bed bed;
+
+        bed_init(&bed, true);
+        add(&bed, NH_ASID | 1ull << 48, 0, 1);
+        add(&bed, atc, 52, 2);
+        bed.host->inject = fail_atc_inv;
+        bed.host->opaque = &errors[e];
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_true(was_done(&bed, NH_ASID | 1ull << 48));
+        g_assert_true(was_done(&bed, atc));
+        g_assert_cmpint(was_done(&bed, NSNH_ALL), ==, errors[e] != 0);
+        bed_fini(&bed);
+    }
+}
+
+/* An ATC_INV of an earlier batch is no reason to try each command alone */
+static void test_no_atc_inv_left(void)
+{
+    RecFailNth fail = { .nth = 1, .err = -ENOMEM };
+    Bed bed;
+
+    bed_init(&bed, true);
+    add(&bed, NH_ASID | 1ull << 48, 0, 1);
+    add(&bed, ATC_INV | (uint64_t)sid_of(0) << 32, 52, 2);
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    rec_forget(bed.host);
+    add(&bed, NH_ASID | 2ull << 48, 0, 3);
+    bed.host->inject = fail_first;
+    bed.host->opaque = &fail;
+    expect_flush(&bed, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    g_assert_false(was_done(&bed, NH_ASID | 2ull << 48));
+    g_assert_true(was_done(&bed, NSNH_ALL));
+    bed_fini(&bed);
+}
+
 /*
  * Jobs: the same in a thread, while other things happen
  */
 
-static SMMUv3AccelJob *job_of(Bed *bed, bool tried)
+static SMMUv3AccelJob *job_of(Bed *bed, bool tried, bool thread)
 {
     SMMUv3AccelJob *job = g_new(SMMUv3AccelJob, 1);
 
     memset(job, 0xa5, sizeof(*job));
     bed->batch.error = tried ? -EIO : 0;
-    smmuv3_accel_job_begin(job, &bed->vsmmu, &bed->batch, true);
+    smmuv3_accel_job_begin(job, &bed->vsmmu, &bed->batch, thread);
     g_assert_cmpuint(bed->batch.n, ==, 0);
     return job;
 }
@@ -1020,7 +1090,7 @@ static void test_job(void)
 
         bed_init(&bed, true);
         fill(&bed, 3);
-        job = job_of(&bed, tried);
+        job = job_of(&bed, tried, true);
         g_assert_cmpuint(bed.host->events->len, ==, 0);
         smmuv3_accel_job_run(job);
         expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
@@ -1037,21 +1107,18 @@ static void test_job(void)
 static void test_job_fails(void)
 {
     g_autofree SMMUv3AccelJob *job = NULL;
-    unsigned parked = 0;
     Bed bed;
 
     bed_init(&bed, true);
     fill(&bed, 3);
-    job = job_of(&bed, false);
+    job = job_of(&bed, false, true);
     bed.host->inject = no_invalidation;
     smmuv3_accel_job_run(job);
     g_assert_false(bed.vsmmu.stale);
+    bed.vsmmu.losses++;             /* meanwhile, even more was lost */
     expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
     g_assert_true(bed.vsmmu.stale);
-    while (smmuv3_accel_park_next(&bed.vsmmu)) {
-        parked++;
-    }
-    g_assert_cmpuint(parked, ==, DEVICES);
+    g_assert_cmpuint(park_all(&bed), ==, DEVICES);
     for (int i = 0; i < DEVICES; i++) {
         g_assert_true(aborts(&bed, i));
     }
@@ -1065,6 +1132,32 @@ static void test_job_fails(void)
     g_assert_cmpuint(bed.host->done->len, ==, 1 + DEVICES);
     g_assert_false(bed.vsmmu.stale);
     bed_fini(&bed);
+}
+
+/* Once, even if an invalidation of everything fails again */
+static void test_park_is_reported(void)
+{
+    if (g_test_subprocess()) {
+        g_autofree SMMUv3AccelJob *job = g_new(SMMUv3AccelJob, 1);
+        RecFailNth fail = { .nth = 1000, .err = -ENOMEM };
+        Bed bed;
+
+        bed_init(&bed, true);
+        fill(&bed, 1);
+        bed.host->inject = fail_first;
+        bed.host->opaque = &fail;
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
+        smmuv3_accel_job_begin(job, &bed.vsmmu, NULL, true);
+        smmuv3_accel_job_run(job);
+        expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
+        bed_fini(&bed);
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_passed();
+    g_test_trap_assert_stderr("*smmu0: the host SMMUv3 does not take "
+                              "invalidations*see the host's log*");
+    g_test_trap_assert_stderr_unmatched("*does not take*does not take*");
 }
 
 /* Streams that bypass may go on: they use nothing that was not invalidated */
@@ -1120,6 +1213,61 @@ static void test_detached_is_not_parked(void)
     }
 }
 
+/* The host does not even detach a device */
+static int no_detach(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    return call->call == REC_DETACH ? -EBUSY :
+           nothing_works(host, call, opaque);
+}
+
+/*
+ * A stream is not where the guest wants it.  It has its old translation, or it
+ * aborts until it can translate.  Invalidations that are lost park it.  If the
+ * host still does not move it, park_next() does not try for ever.
+ */
+static void test_park_stuck(void)
+{
+    const SMMUv3AccelDecision park = smmuv3_accel_decide_disabled(true);
+    static const struct {
+        SMMUv3AccelAction to;
+        RecInject *first, *then;
+    } cases[] = {
+        { SMMUV3_ACCEL_BYPASS, no_detach, no_invalidation },
+        { SMMUV3_ACCEL_ABORT, no_detach, no_detach },
+        { SMMUV3_ACCEL_TRANSLATE, rec_fail_nth, no_invalidation },
+    };
+
+    for (int c = 0; c < ARRAY_SIZE(cases); c++) {
+        RecFailNth fail = { .nth = 2, .err = -EBUSY };  /* the attachment */
+        bool parks = cases[c].then == no_invalidation;
+        SMMUv3AccelDecision d =
+            smmuv3_accel_decide_disabled(cases[c].to == SMMUV3_ACCEL_ABORT);
+        SMMUv3AccelStream *stream;
+        Bed bed;
+
+        bed_init(&bed, true);
+        stream = bed.stream[1];
+        if (cases[c].to == SMMUV3_ACCEL_TRANSLATE) {
+            d = stream->now;
+            d.ste[0] ^= 1ull << 20;             /* another CD table */
+        }
+        bed.host->inject = cases[c].first;
+        bed.host->opaque = &fail;
+        g_assert_cmpint(smmuv3_accel_stream_apply(stream, sid_of(1), &d, NULL),
+                        ==, -EBUSY);
+        g_assert_false(stream->detached);
+        fill(&bed, 3);
+        bed.host->inject = cases[c].then;
+        expect_flush(&bed, SMMUV3_ACCEL_FLUSH_FAILED, UNTOUCHED);
+        g_assert_cmpuint(park_all(&bed), ==, 0);
+        g_assert_true(smmuv3_accel_decision_equal(&stream->want, &park));
+        g_assert_cmpint(aborts(&bed, 1), ==, parks);
+        g_assert_cmpint(stream->parked, ==, parks);
+        g_assert_cmpint(smmuv3_accel_stream_pending(stream), ==, !parks);
+        bed_fini(&bed);
+    }
+}
+
 /* A stream leaves, and the host does not know its StreamID any more */
 static void test_job_stream_leaves(void)
 {
@@ -1131,7 +1279,7 @@ static void test_job_stream_leaves(void)
         bed_init(&bed, true);
         add(&bed, NH_ASID, 0, 1);
         add(&bed, CFGI_CD_ALL | (uint64_t)sid_of(1) << 32, 0, 2);
-        job = job_of(&bed, before);
+        job = job_of(&bed, before, true);
         rec_stream_free(bed.stream[1]);
         bed.stream[1] = NULL;
         bed.host->inject = before ? NULL : fail_first;
@@ -1141,6 +1289,11 @@ static void test_job_stream_leaves(void)
         expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_AGAIN, UNTOUCHED);
         g_assert_false(bed.vsmmu.stale);
         rec_forget(bed.host);
+        /* It is still one for a thread, which can be stopped */
+        job->cancelled = true;
+        g_assert_false(smmuv3_accel_job_run(job));
+        g_assert_cmpuint(bed.host->events->len, ==, 0);
+        job->cancelled = false;
         smmuv3_accel_job_run(job);
         expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
         g_assert_true(was_done(&bed, NSNH_ALL));
@@ -1159,7 +1312,7 @@ static void test_job_stream_leaves_silent(void)
     bed_init(&bed, true);
     add(&bed, ATC_INV | silent << 32, 52, 1);
     add(&bed, CFGI_CD_ALL | (uint64_t)sid_of(1) << 32, 0, 2);
-    job = job_of(&bed, false);
+    job = job_of(&bed, false, true);
     bed.host->cmd_error = no_answer;
     bed.host->opaque = &silent;
     rec_stream_free(bed.stream[1]);
@@ -1171,6 +1324,28 @@ static void test_job_stream_leaves_silent(void)
     expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_ATC_TIMEOUT, UNTOUCHED);
     g_assert_false(bed.vsmmu.stale);
     bed_fini(&bed);
+}
+
+/* A job that has succeeded, at once or in the end, is not run again */
+static void test_job_stream_leaves_after(void)
+{
+    for (unsigned fails = 0; fails < 2; fails++) {
+        RecFailNth fail = { .nth = fails, .err = -ENOMEM };
+        g_autofree SMMUv3AccelJob *job = NULL;
+        Bed bed;
+
+        bed_init(&bed, true);
+        fill(&bed, 3);
+        job = job_of(&bed, false, true);
+        bed.host->inject = fail_first;
+        bed.host->opaque = &fail;
+        g_assert_true(smmuv3_accel_job_run(job));
+        rec_stream_free(bed.stream[1]);
+        bed.stream[1] = NULL;
+        expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+        g_assert_cmpint(was_done(&bed, NSNH_ALL), ==, fails);
+        bed_fini(&bed);
+    }
 }
 
 /* Another thread cancels the job during its first call */
@@ -1189,7 +1364,7 @@ static void test_job_cancelled(void)
 
     bed_init(&bed, true);
     fill(&bed, 10);
-    job = job_of(&bed, false);
+    job = job_of(&bed, false, true);
     bed.host->inject = cancel_job;
     bed.host->opaque = job;
     smmuv3_accel_job_run(job);
@@ -1254,10 +1429,19 @@ static void test_stops_if_slow(void)
     }
 }
 
+/* Runs a job again until it is complete, @max times at most */
+static void run_in_steps(SMMUv3AccelJob *job, unsigned max)
+{
+    unsigned runs = 1;
+
+    while (!smmuv3_accel_job_run(job)) {
+        g_assert_cmpuint(++runs, <=, max);
+    }
+}
+
 /* Without a thread, each attempt gets on: with the erratum it is two calls */
 static void test_slow_without_thread(void)
 {
-    unsigned runs = 0;
     g_autofree SMMUv3AccelJob *job = NULL;
     Bed bed;
 
@@ -1265,11 +1449,8 @@ static void test_slow_without_thread(void)
     fill(&bed, 2 * SMMUV3_ACCEL_CALL_MAX);
     bed.vsmmu.slow = true;
     bed.host->inject = always_take_long;
-    job = g_new(SMMUv3AccelJob, 1);
-    smmuv3_accel_job_begin(job, &bed.vsmmu, &bed.batch, false);
-    while (!smmuv3_accel_job_run(job)) {
-        g_assert_cmpuint(++runs, <, 2);
-    }
+    job = job_of(&bed, false, false);
+    run_in_steps(job, 2);
     expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
     g_assert_cmpuint(bed.host->events->len, ==, with_erratum ? 4 : 2);
     expect_done(&bed, 2 * SMMUV3_ACCEL_CALL_MAX, 0);
@@ -1317,6 +1498,88 @@ static void test_recovery_stops_if_slow(void)
     bed_fini(&bed);
 }
 
+/* A recovery has this result, and leaves @left commands in the batch */
+static void expect_recover(Bed *bed, unsigned want, unsigned left)
+{
+    uint32_t cons = UNTOUCHED;
+
+    g_assert_cmpuint(smmuv3_accel_batch_recover(&bed->vsmmu, &bed->batch,
+                                                &cons), ==, want);
+    g_assert_cmphex(cons, ==, UNTOUCHED);
+    g_assert_cmpuint(bed->batch.n, ==, left);
+}
+
+/* The erratum: it stops between everything and its repetition */
+static void test_everything_stops_if_slow(void)
+{
+    RecFailNth fail = { .nth = 1, .err = -ENOMEM };
+    unsigned nth = 1;
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 3);
+    bed.host->inject = fail_first;
+    bed.host->opaque = &fail;
+    g_assert_false(smmuv3_accel_batch_try(&bed.vsmmu, &bed.batch));
+    bed.host->inject = take_long;
+    bed.host->opaque = &nth;
+    expect_recover(&bed, SMMUV3_ACCEL_FLUSH_AGAIN, 3);
+    g_assert_false(was_done(&bed, NSNH_ALL));
+    expect_recover(&bed, SMMUV3_ACCEL_FLUSH_OK, 0);
+    g_assert_true(was_done(&bed, NSNH_ALL));
+    bed_fini(&bed);
+}
+
+/* It stops after an illegal command, which a job finds again */
+static void test_illegal_stops_if_slow(void)
+{
+    g_autofree SMMUv3AccelJob *job = NULL;
+    uint64_t refused = 0;
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 3);
+    bed.host->inject = slow_and_refused;
+    bed.host->cmd_error = refuse_address;
+    bed.host->opaque = &refused;
+    g_assert_false(smmuv3_accel_batch_try(&bed.vsmmu, &bed.batch));
+    expect_recover(&bed, SMMUV3_ACCEL_FLUSH_AGAIN, 3);
+    g_assert_cmpuint(bed.host->done->len, ==, 0);
+    job = job_of(&bed, true, true);
+    g_assert_true(smmuv3_accel_job_run(job));
+    expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_ILLEGAL, 1000);
+    g_assert_true(was_done(&bed, NSNH_ALL));
+    bed_fini(&bed);
+}
+
+static int slow_to_park(SMMUv3Host *host, const RecEvent *call, void *opaque)
+{
+    if (call->call == REC_ATTACH) {
+        g_usleep(SMMUV3_ACCEL_SLOW_CALL_NS / 1000);
+    }
+    return no_invalidation(host, call, opaque);
+}
+
+/* It stops after it has parked one stream: the caller parks the others */
+static void test_park_stops_if_slow(void)
+{
+    unsigned parked = 0;
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 3);
+    bed.host->inject = slow_to_park;
+    g_assert_false(smmuv3_accel_batch_try(&bed.vsmmu, &bed.batch));
+    expect_recover(&bed, SMMUV3_ACCEL_FLUSH_FAILED | SMMUV3_ACCEL_FLUSH_AGAIN,
+                   0);
+    for (int i = 0; i < DEVICES; i++) {
+        parked += aborts(&bed, i);
+    }
+    g_assert_cmpuint(parked, ==, 1);
+    g_assert_cmpuint(park_all(&bed), ==, DEVICES - 1);
+    bed_fini(&bed);
+}
+
 /*
  * A recovery that stops reports an ATC that has not answered until then.  When
  * it goes on it still knows that the ATC may have caused the error.
@@ -1328,7 +1591,6 @@ static void test_atc_timeout_stops(const void *silent_host)
         SMMUV3_ACCEL_FLUSH_AGAIN, SMMUV3_ACCEL_FLUSH_OK,
     };
     uint64_t silent = sid_of(0);
-    uint32_t cons = UNTOUCHED;
     Bed bed;
 
     bed_init(&bed, true);
@@ -1340,12 +1602,51 @@ static void test_atc_timeout_stops(const void *silent_host)
     bed.host->opaque = &silent;
     g_assert_false(smmuv3_accel_batch_try(&bed.vsmmu, &bed.batch));
     for (unsigned n = 0; n < ARRAY_SIZE(want); n++) {
-        g_assert_cmpuint(smmuv3_accel_batch_recover(&bed.vsmmu, &bed.batch,
-                                                    &cons), ==, want[n]);
+        expect_recover(&bed, want[n],
+                       want[n] & SMMUV3_ACCEL_FLUSH_AGAIN ? 3 : 0);
     }
     g_assert_true(was_done(&bed, NH_ASID | 1ull << 48));
     g_assert_true(was_done(&bed, NH_ASID | 2ull << 48));
-    g_assert_cmphex(cons, ==, UNTOUCHED);
+    bed_fini(&bed);
+}
+
+/* Without a thread, a recovery gets on: it finds a refused command once */
+static void test_refused_without_thread(void)
+{
+    g_autofree SMMUv3AccelJob *job = NULL;
+    uint64_t refused = 1;
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 3);
+    bed.vsmmu.slow = true;
+    bed.host->inject = always_take_long;
+    bed.host->cmd_error = refuse_address;
+    bed.host->opaque = &refused;
+    job = job_of(&bed, true, false);
+    run_in_steps(job, 3);
+    expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_ILLEGAL, 1001);
+    expect_done(&bed, 1, RESYNC);
+    g_assert_true(was_done(&bed, NSNH_ALL));
+    bed_fini(&bed);
+}
+
+/* A stop is no failure, even between a command and its repetition */
+static void test_search_goes_on(void)
+{
+    g_autofree SMMUv3AccelJob *job = NULL;
+    unsigned nth = 1;
+    Bed bed;
+
+    bed_init(&bed, true);
+    fill(&bed, 3);
+    bed.host->inject = take_long;
+    bed.host->opaque = &nth;
+    job = job_of(&bed, true, false);
+    run_in_steps(job, 4);
+    expect_end(&bed, job, SMMUV3_ACCEL_FLUSH_OK, UNTOUCHED);
+    g_assert_cmpuint(bed.host->done->len, ==, 3);
+    expect_done(&bed, 3, 0);
     bed_fini(&bed);
 }
 
@@ -1417,11 +1718,6 @@ static bool done_or_moot(const Bed *bed, const SMMUv3HostCmd *cmd)
     return op == ATC_INV ? was_done(bed, ATC_INV | sid) :
            names_stream(op) ? was_done(bed, CFGI_CD_ALL | sid) :
            was_done(bed, NSNH_ALL);
-}
-
-static unsigned op_of(const SMMUv3HostCmd *cmd)
-{
-    return le64_to_cpu(cmd->word[0]) & 0xff;
 }
 
 /*
@@ -1695,7 +1991,59 @@ static void test_ranges_of_pages(void)
     g_assert_cmpuint(after, <, before / 2);
 }
 
-/* What Linux issues for 128 KiB; and ranges do not wrap at the last page */
+/* No range replaces adjacent addresses of commands that differ otherwise */
+static void test_ranges_keep(void)
+{
+    static const uint64_t rows[][3][2] = {
+        { { NH_VA | 1ull << 48, 0x1000 }, { NH_VA | 2ull << 48, 0x2000 } },
+        { { NH_VA, 0x1000 }, { NH_VAA, 0x2000 } },
+        /* A range of the guest begins a page after another one */
+        { { NH_VA | 15ull << 12, 0x10000 | 1u << 10 },
+          { NH_VA | 15ull << 12, 0x11000 | 1u << 10 } },
+        /* Only a TLBI has ranges */
+        { { ATC_INV | 0x100ull << 32, 0x1000 },
+          { ATC_INV | 0x100ull << 32, 0x2000 },
+          { ATC_INV | 0x100ull << 32, 0x3000 } },
+    };
+
+    for (int r = 0; r < ARRAY_SIZE(rows); r++) {
+        SMMUv3AccelBatch before;
+        Bed bed;
+
+        memset(&bed, 0, sizeof(bed));
+        for (int i = 0; i < ARRAY_SIZE(rows[r]) && rows[r][i][0]; i++) {
+            add(&bed, rows[r][i][0], rows[r][i][1], i);
+        }
+        before = bed.batch;
+        smmuv3_accel_batch_to_ranges(&bed.batch, 1);
+        g_assert_cmpmem(&bed.batch, sizeof(before), &before, sizeof(before));
+    }
+}
+
+/* A page that an earlier batch has left behind belongs to no range */
+static void test_ranges_end(void)
+{
+    Bed bed;
+
+    memset(&bed, 0, sizeof(bed));
+    for (unsigned pages = 4; pages >= 3; pages--) {
+        smmuv3_accel_batch_clear(&bed.batch);
+        for (unsigned i = 0; i < pages; i++) {
+            add(&bed, NH_VA, (i + 1) * 0x1000, i);
+        }
+        smmuv3_accel_batch_to_ranges(&bed.batch, 1);
+        g_assert_cmpuint(bed.batch.n, ==, 1);
+        g_assert_cmphex(le64_to_cpu(bed.batch.cmd[0].word[0]), ==,
+                        NH_VA | (pages - 1) << 12);
+        g_assert_cmphex(le64_to_cpu(bed.batch.cmd[0].word[1]), ==,
+                        0x1000 | 1u << 10);
+    }
+}
+
+/*
+ * What Linux issues for 128 KiB.  Ranges do not wrap at the last page, and are
+ * less than twice as long as their pages.
+ */
 static void test_one_range_a_granule(void)
 {
     static const struct {
@@ -1734,11 +2082,13 @@ static void test_one_range_a_granule(void)
             uint64_t w0 = le64_to_cpu(bed.batch.cmd[b].word[0]);
             uint64_t w1 = le64_to_cpu(bed.batch.cmd[b].word[1]);
             unsigned tg = w1 >> 10 & 3;
-            uint64_t start = w1 & ~0xfffull;
-            uint64_t size = ((w0 >> 12 & 0x1f) + 1) << (w0 >> 20 & 0x1f)
-                                                    << (10 + 2 * tg);
+            uint64_t start = w1 & ~0xfffull, unit = 1ull << (10 + 2 * tg);
+            uint64_t size = unit * ((w0 >> 12 & 0x1f) + 1)
+                                 << (w0 >> 20 & 0x1f);
 
             g_assert_true(!tg || (start + size - 1) >> 48 == start >> 48);
+            g_assert_true(!tg ||
+                          size <= 2 * (cases[c].pages * stride + unit));
         }
         for (unsigned i = 0; i < cases[c].pages; i++) {
             const uint64_t page[2] = { NH_VA, cases[c].first + i * stride };
@@ -1905,9 +2255,15 @@ static const struct {
     { "resync", test_resync },
     { "stops-if-slow", test_stops_if_slow },
     { "slow-without-thread", test_slow_without_thread },
+    { "refused-without-thread", test_refused_without_thread },
+    { "search-goes-on", test_search_goes_on },
     { "recovery-stops-if-slow", test_recovery_stops_if_slow },
+    { "everything-stops-if-slow", test_everything_stops_if_slow },
+    { "illegal-stops-if-slow", test_illegal_stops_if_slow },
     { "atc-timeout", test_atc_timeout },
     { "timeout-without-atc", test_timeout_without_atc },
+    { "atc-inv-is-answered", test_atc_inv_is_answered },
+    { "no-atc-inv-left", test_no_atc_inv_left },
     { "merge-ends", test_merge_ends },
     { "random-failures", test_random_failures },
 };
@@ -2040,6 +2396,7 @@ int main(int argc, char **argv)
     g_test_add_func("/smmuv3-accel/batch/random-words", test_random_words);
     g_test_add_func("/smmuv3-accel/batch/clean-commands-stay",
                     test_clean_commands_stay);
+    g_test_add_func("/smmuv3-accel/batch/cfgi-cd-all", test_cfgi_cd_all);
     g_test_add_func("/smmuv3-accel/batch/a-batch-is-one-call-in-order",
                     test_one_call);
     g_test_add_func("/smmuv3-accel/batch/nothing-to-do", test_nothing_to_do);
@@ -2066,10 +2423,16 @@ int main(int argc, char **argv)
                          "silent", test_atc_timeout_stops);
     g_test_add_func("/smmuv3-accel/batch/timeout-without-atc",
                     test_timeout_without_atc);
+    g_test_add_func("/smmuv3-accel/batch/atc-inv-is-answered",
+                    test_atc_inv_is_answered);
+    g_test_add_func("/smmuv3-accel/batch/no-atc-inv-left",
+                    test_no_atc_inv_left);
     g_test_add_func("/smmuv3-accel/batch/job", test_job);
     g_test_add_func("/smmuv3-accel/batch/job-fails", test_job_fails);
     g_test_add_func("/smmuv3-accel/batch/job-stream-leaves",
                     test_job_stream_leaves);
+    g_test_add_func("/smmuv3-accel/batch/job-stream-leaves-after",
+                    test_job_stream_leaves_after);
     g_test_add_func("/smmuv3-accel/batch/job-stream-leaves-silent",
                     test_job_stream_leaves_silent);
     g_test_add_func("/smmuv3-accel/batch/job-cancelled", test_job_cancelled);
@@ -2077,18 +2440,28 @@ int main(int argc, char **argv)
                     test_bypass_is_not_parked);
     g_test_add_func("/smmuv3-accel/batch/detached-is-not-parked",
                     test_detached_is_not_parked);
+    g_test_add_func("/smmuv3-accel/batch/park-stuck", test_park_stuck);
     g_test_add_func("/smmuv3-accel/batch/slow-host", test_slow_host);
     g_test_add_func("/smmuv3-accel/batch/stops-if-slow", test_stops_if_slow);
     g_test_add_func("/smmuv3-accel/batch/slow-without-thread",
                     test_slow_without_thread);
+    g_test_add_func("/smmuv3-accel/batch/refused-without-thread",
+                    test_refused_without_thread);
+    g_test_add_func("/smmuv3-accel/batch/search-goes-on", test_search_goes_on);
     g_test_add_func("/smmuv3-accel/batch/recovery-stops-if-slow",
                     test_recovery_stops_if_slow);
+    g_test_add_func("/smmuv3-accel/batch/illegal-stops-if-slow",
+                    test_illegal_stops_if_slow);
+    g_test_add_func("/smmuv3-accel/batch/park-stops-if-slow",
+                    test_park_stops_if_slow);
     g_test_add_func("/smmuv3-accel/batch/merge", test_merge);
     g_test_add_func("/smmuv3-accel/batch/pages", test_pages);
     g_test_add_func("/smmuv3-accel/batch/pages-end", test_pages_end);
     g_test_add_func("/smmuv3-accel/batch/merge-ends", test_merge_ends);
     g_test_add_func("/smmuv3-accel/batch/ranges-of-pages",
                     test_ranges_of_pages);
+    g_test_add_func("/smmuv3-accel/batch/ranges-keep", test_ranges_keep);
+    g_test_add_func("/smmuv3-accel/batch/ranges-end", test_ranges_end);
     g_test_add_func("/smmuv3-accel/batch/one-range-a-granule",
                     test_one_range_a_granule);
     g_test_add_func("/smmuv3-accel/batch/random-failures",
