@@ -598,6 +598,13 @@ static void walk_cds(void)
     cfgi_drops_cds(f, CMD_CFGI_STE(host_sid(f->g, 0)));
     cfgi_drops_cds(f, CMD_CFGI_STE_RANGE(host_sid(f->g, 0), 0));
     cfgi_drops_cds(f, CMD_CFGI_ALL);
+    /* A stream that translates no more has no CDs that the host could know */
+    f->from = f->to = state_called("config-4");
+    set_cell(f, NULL);
+    enter(f);
+    qobject_unref(host_control(f->g, "zero"));
+    cfgi(f, CMD_CFGI_STE(host_sid(f->g, 0)));
+    g_assert_cmpuint(host_counter(f->g, "call.IOMMU_HWPT_INVALIDATE"), ==, 0);
     fixture_free(f);
 }
 

@@ -1305,13 +1305,50 @@ static void test_stopped_anew(void)
     host_finish(g);
 }
 
+/* How often QEMU has looked for events of the host */
+static uint64_t looks(HostGuest *g)
+{
+    return host_counter(g, "call.veventq.read");
+}
+
 /*
  * After an event each CMD_SYNC looks for more, as the host may have some that
  * are late; but not for ever
  */
 static void test_looks_end(void)
 {
-    uint64_t reads;
+    uint64_t before;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = translating_with(HOST_EVENTQ_LOG2, "ats=on");
+    raise_events(g, 0, C_BAD_STE, 0, 1);
+    expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
+    before = looks(g);
+    for (int i = 0; i < 300; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_sync_ok(g, 0);
+    }
+    g_assert_cmpuint(looks(g), >, before);
+    before = looks(g);
+    for (int i = 0; i < 50; i++) {
+        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+        smmu_cmd(g, 0, CMD_ATC_INV(host_sid(g, 0), HOST_VA, 0));
+        smmu_sync_ok(g, 0);
+    }
+    g_assert_cmpuint(looks(g), ==, before);
+    host_finish(g);
+}
+
+/*
+ * A CMD_SYNC looks for events if it comes after an invalidation and completes.
+ * One that fails leaves the look to the one that the guest repeats.
+ */
+static void test_looks_begin(void)
+{
+    uint64_t before;
     HostGuest *g;
 
     if (host_skipped()) {
@@ -1320,18 +1357,23 @@ static void test_looks_end(void)
     g = translating();
     raise_events(g, 0, C_BAD_STE, 0, 1);
     expect_event(g, 0, C_BAD_STE, host_sid(g, 0));
-    reads = host_counter(g, "call.veventq.read");
+    before = looks(g);
     for (int i = 0; i < 300; i++) {
-        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
         smmu_sync_ok(g, 0);
     }
-    g_assert_cmpuint(host_counter(g, "call.veventq.read"), >, reads);
-    reads = host_counter(g, "call.veventq.read");
-    for (int i = 0; i < 50; i++) {
-        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
-        smmu_sync_ok(g, 0);
-    }
-    g_assert_cmpuint(host_counter(g, "call.veventq.read"), ==, reads);
+    g_assert_cmpuint(looks(g), ==, before);
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+    smmu_sync_ok(g, 0);
+    g_assert_cmpuint(looks(g), ==, before + 1);
+
+    host_expect(g, SAID_TAKES_NONE);
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1+*=ENOMEM"));
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(1));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ABT);
+    g_assert_cmpuint(looks(g), ==, before + 1);
+    qobject_unref(host_control(g, "fail clear"));
+    smmu_ack(g, 0);
+    g_assert_cmpuint(looks(g), ==, before + 2);
     host_finish(g);
 }
 
@@ -1659,6 +1701,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-event/lost-with-room/full-and-off",
                         GINT_TO_POINTER(EVENTS_OFF), test_lost_with_room);
     qtest_add_func("/smmuv3-event/stopped-anew", test_stopped_anew);
+    qtest_add_func("/smmuv3-event/looks-begin", test_looks_begin);
     qtest_add_func("/smmuv3-event/looks-end", test_looks_end);
     qtest_add_func("/smmuv3-event/published-first", test_published_first);
     qtest_add_func("/smmuv3-event/each-visible", test_each_visible);

@@ -587,6 +587,15 @@ static void test_shared_stage2(void)
     host_finish(g);
 }
 
+/* After one slow call SMMU @i knows that the host is slow */
+static void make_slow(HostGuest *g, unsigned i)
+{
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
+    smmu_cmd(g, i, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(g, i);
+    qobject_unref(host_control(g, "fail clear"));
+}
+
 /*
  * Two vSMMUs share a stage 2, and one cannot invalidate what the other may hit.
  * The guest gives the ASID to another domain, behind the other one.  How the
@@ -635,10 +644,7 @@ static void test_stale_sharer(const void *opaque)
         host_check_reads(g, 1, HOST_VA, 0xb);
     }
     if (sharers[n].slow) {
-        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
-        smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
-        smmu_sync_ok(g, 0);
-        qobject_unref(host_control(g, "fail clear"));
+        make_slow(g, 0);
     }
     qobject_unref(host_control(g, "zero"));
     qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE%s",
@@ -704,6 +710,62 @@ static void test_stale_sharer(const void *opaque)
 }
 
 /*
+ * Three vSMMUs share a stage 2.  The last device of the first one leaves, which
+ * does not wait for a slow host.  One of the others cannot invalidate either,
+ * and its streams take long to park.  The device is not gone before the third
+ * one has invalidated everything.
+ */
+static void test_stale_sharers(void)
+{
+    enum { EACH = 8 };
+    HostGuestConfig config = {
+        .n_vsmmus = 3, .n_psmmus = 1, .n_devs = 1 + 2 * EACH,
+        .smmu_args = ",share-stage2=on",
+    };
+    unsigned failed;
+    uint64_t value;
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    for (unsigned dev = 1; dev < config.n_devs; dev++) {
+        config.dev[dev].vsmmu = 1 + dev / (1 + EACH);
+    }
+    g = host_guest_new(&config);
+    for (unsigned i = 0; i < config.n_vsmmus; i++) {
+        host_enable(g, i);
+    }
+    for (unsigned dev = 0; dev < config.n_devs; dev++) {
+        host_set_ste(g, dev, STE_S1(host_one_page_cd(g, 1 + dev,
+                                                     host_new_page(g, dev))));
+        host_check_reads(g, dev, HOST_VA, dev);
+    }
+    make_slow(g, 0);
+    host_expect(g, SAID_TAKES_NONE);
+    qobject_unref(host_control(g, "zero"));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=ENOMEM"));
+    qobject_unref(host_control(g, "fail VFIO_DEVICE_ATTACH_IOMMUFD_PT:1+*"
+                               "~110000"));
+    host_guest_unplug(g, 0);
+    /* The one that cannot may have asked the third one as well by now */
+    g_assert_cmpuint(host_counter(g, "call.IOMMU_HWPT_INVALIDATE"), >=, 2);
+    qobject_unref(host_control(g, "fail clear"));
+    failed = host_dma_read64(g, 1, HOST_VA, &value) ? 2 : 1;
+    g_assert_cmpuint(smmu_sync(g, failed), ==, SMMU_CERROR_ABT);
+    smmu_ack(g, failed);
+    smmu_sync_ok(g, 3 - failed);
+    for (unsigned dev = 1; dev < config.n_devs; dev++) {
+        if (config.dev[dev].vsmmu == failed) {
+            host_check_faults(g, dev, HOST_VA);
+        } else {
+            host_check_reads(g, dev, HOST_VA, dev);
+        }
+    }
+    host_finish(g);
+}
+
+/*
  * Two vSMMUs that share a stage 2, with a device each.  SMMU 1 knows that the
  * host is slow.  @cd is that of its device.
  */
@@ -720,10 +782,7 @@ static HostGuest *slow_sharer(uint64_t *cd)
         host_set_ste(g, i, STE_S1(*cd));
         host_check_reads(g, i, HOST_VA, 0xa + i);
     }
-    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
-    smmu_cmd(g, 1, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(g, 1);
-    qobject_unref(host_control(g, "fail clear"));
+    make_slow(g, 1);
     return g;
 }
 
@@ -1529,10 +1588,26 @@ static void test_ends(void)
     host_finish(g);
 }
 
-/* The host refuses one command of many: CMDQ_CONS stops at that one */
-static void test_blame(void)
+/* The host refuses command @k of those that wait: CMDQ_CONS stops at it */
+static void check_blamed(HostGuest *g, unsigned k)
 {
     const uint32_t mask = (2u << HOST_CMDQ_LOG2) - 1;
+    uint32_t cons = smmu_read(g, 0, SMMU_CMDQ_CONS) & mask;
+
+    /* The call with all of them fails, then that with command k alone */
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=EIO"));
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:%u=EIO", 2 + k));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
+    g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS) & mask, ==,
+                    (cons + k) & mask);
+    qobject_unref(host_control(g, "fail clear"));
+    smmu_ack(g, 0);
+    smmu_sync_ok(g, 0);
+}
+
+/* The host refuses one command of many */
+static void test_blame(void)
+{
     HostGuest *g;
 
     if (host_skipped()) {
@@ -1542,22 +1617,38 @@ static void test_blame(void)
     host_enable(g, 0);
     host_set_ste(g, 0, STE_BYPASS);
     for (unsigned k = 0; k < 100; k += 1 + k / 4) {
-        uint32_t cons = smmu_read(g, 0, SMMU_CMDQ_CONS) & mask;
-
         /* Not adjacent, or they would become a range */
         for (unsigned n = 0; n < 100; n++) {
             smmu_cmd(g, 0, CMD_TLBI_NH_VA(1, HOST_VA + n * 8192, 1));
         }
-        /* The call with all of them fails, then that with command k alone */
-        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=EIO"));
-        qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:%u=EIO",
-                                   2 + k));
-        g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ILL);
-        g_assert_cmphex(smmu_read(g, 0, SMMU_CMDQ_CONS) & mask, ==,
-                        (cons + k) & mask);
-        qobject_unref(host_control(g, "fail clear"));
-        smmu_ack(g, 0);
-        smmu_sync_ok(g, 0);
+        check_blamed(g, k);
+    }
+    host_finish(g);
+}
+
+/* The batch is full, so that a command for a stream has to wait for the host */
+static void test_blame_full(void)
+{
+    enum { FULL = 251 };
+    const HostGuestConfig config = {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1,
+        /* The write to PROD does all of the work */
+        .smmu_args = ",x-drain-us=1000000",
+    };
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = host_guest_new(&config);
+    host_enable(g, 0);
+    host_set_ste(g, 0, STE_BYPASS);
+    for (unsigned k = 0; k < FULL; k += 50) {
+        for (unsigned n = 0; n < FULL; n++) {
+            smmu_cmd(g, 0, CMD_TLBI_NH_ASID(100 + n));
+        }
+        smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0)));
+        check_blamed(g, k);
     }
     host_finish(g);
 }
@@ -2675,6 +2766,7 @@ int main(int argc, char **argv)
                         test_sharer_parks);
     qtest_add_data_func("/smmuv3-host/sharer-parks/first", "first",
                         test_sharer_parks);
+    qtest_add_func("/smmuv3-host/stale-sharers", test_stale_sharers);
     qtest_add_func("/smmuv3-host/stale-during", test_stale_during);
     qtest_add_data_func("/smmuv3-host/stale-meanwhile/pages", NULL,
                         test_stale_meanwhile);
@@ -2701,6 +2793,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-host/opcodes", test_opcodes);
     qtest_add_func("/smmuv3-host/ends", test_ends);
     qtest_add_func("/smmuv3-host/refused-command", test_blame);
+    qtest_add_func("/smmuv3-host/refused-in-full-batch", test_blame_full);
     qtest_add_func("/smmuv3-host/order", test_order);
     qtest_add_data_func("/smmuv3-host/linear/trap", "1000", test_linear);
     qtest_add_data_func("/smmuv3-host/linear/slices", "1", test_linear);

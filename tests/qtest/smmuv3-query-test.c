@@ -801,6 +801,9 @@ static void test_stream_error(void)
     host_set_bus(g, 0, g->dev[0].bus + 7);
     smmu_sync_ok(g, 0);
     check_stream_error(g, "to abort");
+    /* A command with the new one is legal, and names the old one to the host */
+    smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0)));
+    smmu_sync_ok(g, 0);
     fail(g, "clear");
     host_finish(g);
 }

@@ -12,6 +12,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "hw/pci/pci_regs.h"
 #include "smmuv3-host.h"
 
 #define INVALIDATE      "IOMMU_HWPT_INVALIDATE"
@@ -53,8 +54,8 @@ static uint64_t attaches(Bed *bed)
     return host_counter(bed->g, "call." ATTACH);
 }
 
-/* @functions: of one slot, so that they have one bus */
-static Bed *bed_new(unsigned n, bool functions, const char *smmu_args)
+/* Those from @first on are functions of one slot, so that they have one bus */
+static Bed *bed_new_with(unsigned n, unsigned first, const char *smmu_args)
 {
     HostGuestConfig config = {
         .n_vsmmus = 1, .n_psmmus = 1, .n_devs = n,
@@ -64,8 +65,8 @@ static Bed *bed_new(unsigned n, bool functions, const char *smmu_args)
     HostGuest *g;
 
     bed->n = n;
-    for (unsigned dev = 0; functions && dev < n; dev++) {
-        config.dev[dev].function = dev;
+    for (unsigned dev = first; dev < n; dev++) {
+        config.dev[dev].function = dev - first;
     }
     g = bed->g = host_guest_new(&config);
     host_enable(g, 0);
@@ -77,6 +78,12 @@ static Bed *bed_new(unsigned n, bool functions, const char *smmu_args)
         host_check_reads(g, dev, HOST_VA, tag(dev));
     }
     return bed;
+}
+
+/* @functions: of one slot, or each has its own */
+static Bed *bed_new(unsigned n, bool functions, const char *smmu_args)
+{
+    return bed_new_with(n, functions ? 0 : n, smmu_args);
 }
 
 static void bed_free(Bed *bed)
@@ -456,6 +463,21 @@ static void test_refused_unseen(void)
     bed_free(bed);
 }
 
+/* Functions that translate elsewhere once their bus is NEW_BUS further up */
+#define NEW_BUS 8
+
+static Bed *bed_to_renumber(const char *smmu_args)
+{
+    Bed *bed = bed_new(FUNCTIONS, true, smmu_args);
+
+    for (unsigned dev = 0; dev < bed->n; dev++) {
+        smmu_ste(bed->g, 0, host_sid(bed->g, dev) + (NEW_BUS << 8))[0] =
+            cpu_to_le64(STE_S1(bed->other_cd[dev]));
+    }
+    make_slow(bed, SLOW_ATTACH);
+    return bed;
+}
+
 /* A command that follows finds all streams at their new StreamIDs */
 static void test_renumber(void)
 {
@@ -465,14 +487,9 @@ static void test_renumber(void)
     if (host_skipped()) {
         return;
     }
-    bed = bed_new(FUNCTIONS, true, NULL);
+    bed = bed_to_renumber(NULL);
     g = bed->g;
-    for (unsigned dev = 0; dev < bed->n; dev++) {
-        smmu_ste(g, 0, host_sid(g, dev) + (8 << 8))[0] =
-            cpu_to_le64(STE_S1(bed->other_cd[dev]));
-    }
-    make_slow(bed, SLOW_ATTACH);
-    host_set_bus(g, 0, g->dev[0].bus + 8);
+    host_set_bus(g, 0, g->dev[0].bus + NEW_BUS);
     g_assert_cmpuint(attaches(bed), <, 2 * bed->n);
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(77));
     smmu_kick(g, 0);
@@ -488,33 +505,140 @@ static void test_renumber(void)
     bed_free(bed);
 }
 
-/* Streams of one StreamID, because the guest has numbered buses so */
+/*
+ * The same, but a command has the number written: the message of a CMD_SYNC.
+ * No main loop has its turn before the commands that follow.
+ */
+static void test_renumber_by_command(void)
+{
+    uint64_t port;
+    unsigned bus;
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_to_renumber(",x-drain-us=1000000");
+    g = bed->g;
+    port = host_port_config(g, 0);
+    bus = g->dev[0].bus + NEW_BUS;
+    smmu_cmd(g, 0, CMD_SYNC_MSI(port + PCI_PRIMARY_BUS,
+                                qtest_readb(g->qts, port + PCI_PRIMARY_BUS) |
+                                bus << 8 | bus << 16));
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(77));
+    smmu_cmd(g, 0, CMD_CFGI_CD_ALL(host_sid(g, 0) + (NEW_BUS << 8)));
+    smmu_kick(g, 0);
+    HOST_WAIT(host_counter(g, "smmu.cmd.TLBI_NH_ASID"));
+    g_assert_cmpuint(attaches(bed), ==, 2 * bed->n);
+    wait_until_consumed(bed);
+    control(bed, "fail clear");
+    g_assert_cmpuint(host_counter(g, "smmu.cmd.TLBI_NH_ASID"), ==, 1);
+    g_assert_cmpuint(host_counter(g, "smmu.cmd.CFGI_CD_ALL"), ==, 1);
+    /* The port has the number already, and host_sid() has to know it */
+    host_set_bus(g, 0, bus);
+    for (unsigned dev = 0; dev < bed->n; dev++) {
+        host_check_reads(g, dev, HOST_VA, other_tag(dev));
+    }
+    bed_free(bed);
+}
+
+/* The guest numbers buses so that @dev has the StreamID of device 0 */
+static void share_sid(Bed *bed, unsigned dev)
+{
+    host_set_bus(bed->g, dev, host_sid(bed->g, 0) >> 8);
+}
+
+/*
+ * All streams with the StreamID of device 0 abort. A CFGI_STE that lets them
+ * bypass waits for a kick, and the host is slow.
+ */
+static void abort_sid(Bed *bed)
+{
+    write_ste(bed, 0, STE_ABORT);
+    smmu_cmd(bed->g, 0, CMD_CFGI_STE(host_sid(bed->g, 0)));
+    smmu_sync_ok(bed->g, 0);
+    make_slow(bed, SLOW_ATTACH);
+    write_ste(bed, 0, STE_BYPASS);
+    smmu_cmd(bed->g, 0, CMD_CFGI_STE(host_sid(bed->g, 0)));
+}
+
 static void test_one_sid(void)
 {
-    HostGuest *g;
-    uint32_t sid;
     Bed *bed;
 
     if (host_skipped()) {
         return;
     }
     bed = bed_new(FEW, false, NULL);
-    g = bed->g;
-    sid = host_sid(g, 0);
-    smmu_ste(g, 0, sid)[0] = cpu_to_le64(STE_ABORT);
     for (unsigned dev = 1; dev < bed->n; dev++) {
-        host_set_bus(g, dev, sid >> 8);
+        share_sid(bed, dev);
     }
-    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
-    smmu_sync_ok(g, 0);
-    make_slow(bed, SLOW_ATTACH);
-    smmu_ste(g, 0, sid)[0] = cpu_to_le64(STE_BYPASS);
-    smmu_cmd(g, 0, CMD_CFGI_STE(sid));
-    smmu_cmd(g, 0, CMD_SYNC);
-    smmu_kick(g, 0);
+    abort_sid(bed);
+    smmu_cmd(bed->g, 0, CMD_SYNC);
+    smmu_kick(bed->g, 0);
     g_assert_cmpuint(attaches(bed), <, TOO_MANY);
     wait_until_consumed(bed);
     g_assert_cmpuint(attaches(bed), ==, bed->n);
+    control(bed, "fail clear");
+    bed_free(bed);
+}
+
+/*
+ * One of two streams of a StreamID has moved, and the other one gets another
+ * StreamID before it has its turn. The command ends with that, so that the next
+ * range is whole. The stream of the StreamID beside it never was in the range.
+ */
+static void test_one_sid_left(void)
+{
+    HostGuest *g;
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_with(3, 1, NULL);
+    g = bed->g;
+    share_sid(bed, 1);
+    write_ste(bed, 2, STE_S1(bed->cd[2]));
+    smmu_cmd(g, 0, CMD_CFGI_STE(host_sid(g, 2)));
+    abort_sid(bed);
+    write_ste(bed, 2, STE_S1(bed->other_cd[2]));
+    /* No stream has its turn while the machine is stopped */
+    qtest_qmp_assert_success(g->qts, "{'execute': 'stop'}");
+    smmu_kick(g, 0);
+    query(bed);
+    g_assert_cmpuint(attaches(bed), ==, 1);
+    g_assert_cmphex(cons(bed), !=, g->smmu[0].prod);
+    control(bed, "fail clear");
+    /* The last one that came has moved first */
+    host_set_bus(g, 0, g->dev[0].bus + NEW_BUS);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'cont'}");
+    wait_until_consumed(bed);
+    host_check_reads(g, 2, HOST_VA, tag(2));
+    write_ste(bed, 1, STE_S1(bed->cd[1]));
+    smmu_cmd(g, 0, CMD_CFGI_ALL);
+    smmu_sync_ok(g, 0);
+    host_check_reads(g, 1, HOST_VA, tag(1));
+    host_check_reads(g, 2, HOST_VA, other_tag(2));
+    bed_free(bed);
+}
+
+/* A CFGI_STE for one stream needs no further turn, however long that takes */
+static void test_one_stream(void)
+{
+    Bed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new(1, false, NULL);
+    abort_sid(bed);
+    qtest_qmp_assert_success(bed->g->qts, "{'execute': 'stop'}");
+    smmu_kick(bed->g, 0);
+    g_assert_cmphex(cons(bed), ==, bed->g->smmu[0].prod);
+    g_assert_cmpuint(attaches(bed), ==, 1);
+    qtest_qmp_assert_success(bed->g->qts, "{'execute': 'cont'}");
     control(bed, "fail clear");
     bed_free(bed);
 }
@@ -683,7 +807,11 @@ int main(int argc, char **argv)
                         ",x-drain-us=500000", test_range_ends);
     qtest_add_func("/smmuv3-slow-edge/refused-unseen", test_refused_unseen);
     qtest_add_func("/smmuv3-slow-edge/renumber", test_renumber);
+    qtest_add_func("/smmuv3-slow-edge/renumber-by-command",
+                   test_renumber_by_command);
     qtest_add_func("/smmuv3-slow-edge/one-sid", test_one_sid);
+    qtest_add_func("/smmuv3-slow-edge/one-sid-left", test_one_sid_left);
+    qtest_add_func("/smmuv3-slow-edge/one-stream", test_one_stream);
     qtest_add_func("/smmuv3-slow-edge/retry", test_retry);
     qtest_add_func("/smmuv3-slow-edge/busy", test_busy);
     qtest_add_func("/smmuv3-slow-edge/then-dead", test_then_dead);

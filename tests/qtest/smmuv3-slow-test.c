@@ -231,6 +231,23 @@ static void test_long_batch(const void *streams)
     bed_free(bed);
 }
 
+/* A device with ATS that translates HOST_VA */
+static HostGuest *start_with_ats(void)
+{
+    const uint64_t eats = 1ull << 28;
+    HostGuest *g;
+
+    alarm(WATCHDOG_S);
+    g = host_guest_new(&(HostGuestConfig) {
+        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .dev[0].keys = "ats=on",
+    });
+    host_enable(g, 0);
+    smmu_ste(g, 0, host_sid(g, 0))[1] = cpu_to_le64(eats);
+    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 5, host_new_page(g, 7))));
+    host_check_reads(g, 0, HOST_VA, 7);
+    return g;
+}
+
 /*
  * A command for a stream, of which there may be several, is the last one that
  * fits into a batch. @refused: the host refuses the batch, and then it is slow.
@@ -281,21 +298,13 @@ static void test_full_batch(const void *refused)
 static void test_full_batch_fails(const void *silent)
 {
     enum { ALMOST = 4 * 63 - 1, FEW = 8 };
-    const uint64_t eats = 1ull << 28;
     unsigned error;
     HostGuest *g;
 
     if (host_skipped()) {
         return;
     }
-    alarm(WATCHDOG_S);
-    g = host_guest_new(&(HostGuestConfig) {
-        .n_vsmmus = 1, .n_psmmus = 1, .n_devs = 1, .dev[0].keys = "ats=on",
-    });
-    host_enable(g, 0);
-    smmu_ste(g, 0, host_sid(g, 0))[1] = cpu_to_le64(eats);
-    host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 5, host_new_page(g, 7))));
-    host_check_reads(g, 0, HOST_VA, 7);
+    g = start_with_ats();
     for (unsigned n = 0; n < ALMOST; n++) {
         if (silent) {
             smmu_cmd(g, 0, CMD_ATC_INV(host_sid(g, 0), HOST_VA + (n << 12), 0));
@@ -329,6 +338,35 @@ static void test_full_batch_fails(const void *silent)
     }
     host_set_ste(g, 0, STE_S1(host_one_page_cd(g, 6, host_new_page(g, 8))));
     host_check_reads(g, 0, HOST_VA, 8);
+    host_finish(g);
+    alarm(0);
+}
+
+/*
+ * An ATC does not answer, which a job finds out, and the CMD_SYNC has to wait
+ * for another job. It fails nevertheless. A PREFETCH_CONFIG parts the two jobs.
+ */
+static void test_atc_timeout_then_job(void)
+{
+    uint32_t sid;
+    Bed bed = {};
+    HostGuest *g;
+
+    if (host_skipped()) {
+        return;
+    }
+    g = bed.g = start_with_ats();
+    sid = host_sid(g, 0);
+    make_slow(&bed);
+    control(&bed, "atc dma0 dead");
+    smmu_cmd(g, 0, CMD_ATC_INV(sid, HOST_VA, 0));
+    smmu_cmd(g, 0, HOST_CMD(0x01 | (uint64_t)sid << 32, 0));
+    smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
+    g_assert_cmpuint(smmu_sync(g, 0), ==, SMMU_CERROR_ATC);
+    control(&bed, "atc dma0 alive");
+    smmu_ack(g, 0);
+    smmu_sync_ok(g, 0);
+    host_check_reads(g, 0, HOST_VA, 7);
     host_finish(g);
     alarm(0);
 }
@@ -1532,6 +1570,8 @@ int main(int argc, char **argv)
                         test_full_batch_fails);
     qtest_add_data_func("/smmuv3-slow/full-batch/silent", "silent",
                         test_full_batch_fails);
+    qtest_add_func("/smmuv3-slow/atc-timeout-then-job",
+                   test_atc_timeout_then_job);
     qtest_add_data_func("/smmuv3-slow/recovery/legal", NULL,
                         test_slow_recovery);
     qtest_add_data_func("/smmuv3-slow/recovery/illegal", "illegal",
