@@ -318,6 +318,24 @@ static void op_run(Fuzz *f, const FuzzOp *op)
  * Tables
  */
 
+/* IHI 0070 5.2: the fields of stage 2, which only the emulated SMMU has */
+static void set_stage_2(Fuzz *f, const FuzzOp *op, uint64_t *ste)
+{
+    /* S2T0SZ=20, S2SL0=2 (level 0), S2PS=44 bits, S2AA64, S2R */
+    uint64_t w2 = (20ull | 2 << 6 | 4 << 16 | 1 << 19 | 1 << 26) << 32 |
+                  (op->e & 3);
+    uint64_t w3 = f->smmu[FUZZ_EMULATED].root[1][0];
+
+    if (op->e & 0x8000) {
+        *(op->e & 0x4000 ? &w3 : &w2) ^= 1ull << (op->e & 0x3f);
+    }
+    if (op->e & 0x2000) {
+        w2 = deposit64(w2, 32, 16, op->x);
+    }
+    set(ste + 2, w2);
+    set(ste + 3, w3);
+}
+
 static void op_ste(Fuzz *f, const FuzzOp *op)
 {
     unsigned i = smmu_of(op), dev = (op->target >> 2 & 7);
@@ -355,6 +373,10 @@ static void op_ste(Fuzz *f, const FuzzOp *op)
     }
     if (op->d & 0x80) {
         *(op->d & 0x40 ? &w1 : &w0) ^= 1ull << (op->d & 0x3f);
+    }
+    if (ste && i == FUZZ_EMULATED) {
+        set_stage_2(f, op, ste);
+        w0 |= op->b % 8 == 1 ? cd : 0;
     }
     if (ste) {
         set(ste + 1, w1);

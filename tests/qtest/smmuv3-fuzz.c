@@ -43,24 +43,22 @@ void hostile_fail(Fuzz *f, const char *format, ...)
 HostGuestConfig smmuv3_fuzz_config(void)
 {
     HostGuestConfig config = {
-        .n_vsmmus = FUZZ_SMMUS, .n_psmmus = 3, .n_devs = FUZZ_DEVS,
+        .n_vsmmus = FUZZ_SMMUS, .n_psmmus = 2, .n_devs = FUZZ_DEVS,
         .dev = {
             { .vsmmu = 0, .psmmu = 0 },
             { .vsmmu = 0, .psmmu = 0, .hotplug = true },
             { .vsmmu = 0, .psmmu = 0 },
             { .vsmmu = 1, .psmmu = 1 },
             { .vsmmu = 1, .psmmu = 1, .hotplug = true },
-            { .vsmmu = 2, .psmmu = 2 },
+            { .vsmmu = 2, .psmmu = 1 },
         },
-        /* One IOAS for all, so one size of addresses */
-        .each_host = {
-            "profile=grace\ncmdqv=1", "profile=kunpeng",
-            "profile=minimal\noas=5",
-        },
+        .each_host = { "profile=grace\ncmdqv=1", "profile=kunpeng" },
         .device = "pasid=20\nats=on",
         .each_smmu_args = {
-            ",cmdqv=on", ",cmdqv=on,x-drain-us=1,cmdqv-poll-us=2000",
-            ",x-direct-registers=off", ",accel=off",
+            ",cmdqv=on",
+            ",cmdqv=on,x-drain-us=1,cmdqv-poll-us=2000,share-stage2=on",
+            ",x-direct-registers=off,share-stage2=on",
+            ",accel=off,stage=nested",
         },
         .args = "-device pcie-root-port,id=rp99,bus=pxb3,addr=1,chassis=99 "
                 "-device edu,bus=rp99,dma_mask=0xffffffffffffffff ",
