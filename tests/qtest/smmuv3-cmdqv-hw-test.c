@@ -345,10 +345,7 @@ static void test_off(void)
 /* The host is slow, which QEMU notes at one call; the hardware is as before */
 static void make_slow(CmdqvBed *bed)
 {
-    cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE~150000");
-    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(bed->g, 0);
-    cmdqv_control(bed, "fail clear");
+    host_make_slow(bed->g, 0);
     check_works(bed, 5, true);
 }
 

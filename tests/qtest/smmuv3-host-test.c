@@ -587,15 +587,6 @@ static void test_shared_stage2(void)
     host_finish(g);
 }
 
-/* After one slow call SMMU @i knows that the host is slow */
-static void make_slow(HostGuest *g, unsigned i)
-{
-    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
-    smmu_cmd(g, i, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(g, i);
-    qobject_unref(host_control(g, "fail clear"));
-}
-
 /*
  * Two vSMMUs share a stage 2, and one cannot invalidate what the other may hit.
  * The guest gives the ASID to another domain, behind the other one.  How the
@@ -644,7 +635,7 @@ static void test_stale_sharer(const void *opaque)
         host_check_reads(g, 1, HOST_VA, 0xb);
     }
     if (sharers[n].slow) {
-        make_slow(g, 0);
+        host_make_slow(g, 0);
     }
     qobject_unref(host_control(g, "zero"));
     qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE%s",
@@ -741,7 +732,7 @@ static void test_stale_sharers(void)
                                                      host_new_page(g, dev))));
         host_check_reads(g, dev, HOST_VA, dev);
     }
-    make_slow(g, 0);
+    host_make_slow(g, 0);
     host_expect(g, SAID_TAKES_NONE);
     qobject_unref(host_control(g, "zero"));
     qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE:1=ENOMEM"));
@@ -782,7 +773,7 @@ static HostGuest *slow_sharer(uint64_t *cd)
         host_set_ste(g, i, STE_S1(*cd));
         host_check_reads(g, i, HOST_VA, 0xa + i);
     }
-    make_slow(g, 1);
+    host_make_slow(g, 1);
     return g;
 }
 

@@ -1426,6 +1426,14 @@ bool host_is_slow(HostGuest *g, unsigned i)
     return slow;
 }
 
+void host_make_slow(HostGuest *g, unsigned i)
+{
+    qobject_unref(host_control(g, "fail IOMMU_HWPT_INVALIDATE~150000"));
+    smmu_cmd(g, i, CMD_TLBI_NH_ASID(99));
+    smmu_sync_ok(g, i);
+    qobject_unref(host_control(g, "fail clear"));
+}
+
 uint64_t host_counter(HostGuest *g, const char *name)
 {
     QDict *all = host_control(g, "counters");

@@ -595,6 +595,9 @@ QDict *host_query(HostGuest *g, unsigned i);
 /* Does it say that the host of SMMU @i is slow?  Not without a device */
 bool host_is_slow(HostGuest *g, unsigned i);
 
+/* So that it does: QEMU has waited for one slow call */
+void host_make_slow(HostGuest *g, unsigned i);
+
 /* The first entry of the list @list whose @key is @value, or NULL */
 QDict *host_find(const QDict *dict, const char *list, const char *key,
                  const char *value);

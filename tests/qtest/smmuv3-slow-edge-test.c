@@ -418,15 +418,6 @@ static void test_range_ends(const void *refused)
     bed_free(bed);
 }
 
-/* After one slow call a thread makes the others */
-static void make_known_slow(Bed *bed)
-{
-    control(bed, "fail " INVALIDATE "~150000");
-    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(bed->g, 0);
-    control(bed, "fail clear");
-}
-
 /*
  * The host refuses a command, which the guest would see when all streams have
  * moved. It disables the queue before, so that it never sees it.
@@ -442,7 +433,7 @@ static void test_refused_unseen(void)
     }
     bed = bed_new(MANY, false, NULL);
     g = bed->g;
-    make_known_slow(bed);
+    host_make_slow(g, 0);
     make_slow(bed, INVALIDATE ":1+2=EIO");
     control(bed, "fail " INVALIDATE ":1~hold");
     smmu_cmd(g, 0, CMD_TLBI_NH_ASID(99));
@@ -700,7 +691,7 @@ static void test_busy(void)
 static void make_stale(Bed *bed)
 {
     host_expect(bed->g, SAID_TAKES_NONE);
-    make_known_slow(bed);
+    host_make_slow(bed->g, 0);
     control(bed, "fail " INVALIDATE ":1+*=ETIMEDOUT");
     smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
     g_assert_cmpuint(smmu_sync(bed->g, 0), ==, SMMU_CERROR_ABT);

@@ -44,15 +44,6 @@ static void translate(Bed *bed)
     }
 }
 
-/* One slow call shows that the host is slow: QEMU has to wait for that one */
-static void make_slow(Bed *bed)
-{
-    control(bed, "fail " INVALIDATE "~150000");
-    smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(99));
-    smmu_sync_ok(bed->g, 0);
-    control(bed, "fail clear");
-}
-
 /* If QEMU waits for the host, nobody lets the host go on: end the test then */
 #define WATCHDOG_S  120
 
@@ -81,7 +72,7 @@ static Bed *bed_new(const char *smmu_args, bool slow)
     }
     translate(bed);
     if (slow) {
-        make_slow(bed);
+        host_make_slow(bed->g, 0);
     }
     return bed;
 }
@@ -357,7 +348,7 @@ static void test_atc_timeout_then_job(void)
     }
     g = bed.g = start_with_ats();
     sid = host_sid(g, 0);
-    make_slow(&bed);
+    host_make_slow(g, 0);
     control(&bed, "atc dma0 dead");
     smmu_cmd(g, 0, CMD_ATC_INV(sid, HOST_VA, 0));
     smmu_cmd(g, 0, HOST_CMD(0x01 | (uint64_t)sid << 32, 0));
@@ -1326,7 +1317,7 @@ static void test_stale_later(void)
     host_set_ste(bed->g, 0, STE_S1(bed->cd[0]));
 
     g_assert_cmpuint(unmap_threads(bed), ==, 0);
-    make_slow(bed);
+    host_make_slow(bed->g, 0);
     g_assert_cmpuint(unmap_threads(bed), ==, 1);
     control(bed, "advance 61000000");
     g_assert_cmpuint(unmap_threads(bed), ==, 1);

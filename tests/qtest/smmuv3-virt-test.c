@@ -964,8 +964,7 @@ typedef struct SteRow {
     bool high;          /* queues and tables are above 4 GiB */
     bool level_2;       /* the Stream Table has two levels */
     uint64_t ips;       /* of the CD; 4 if it is 0 */
-    uint64_t s2t0sz;    /* 25 if it is 0 */
-    bool low;           /* the DMA's address fits into 31 bits */
+    uint64_t s2t0sz;    /* 25 if it is 0; else the address has 31 bits */
 } SteRow;
 
 /* The guest's memory ends at 5 GiB then */
@@ -983,9 +982,9 @@ static const SteRow stes[] = {
     { "stage-2-s1cdmax", "2",
       { STE0_CONFIG(6) | STE0_S1CDMAX(4), STE1_S1STALLD } },
     /* Level 1, which begins at bit 30, resolves one bit, or none at all */
-    { "s2t0sz-33", "2", { STE0_CONFIG(6) }, .s2t0sz = 33, .low = true },
-    { "s2t0sz-34", "2", { STE0_CONFIG(6) }, true, .s2t0sz = 34, .low = true },
-    { "s2t0sz-39", "2", { STE0_CONFIG(6) }, true, .s2t0sz = 39, .low = true },
+    { "s2t0sz-33", "2", { STE0_CONFIG(6) }, .s2t0sz = 33 },
+    { "s2t0sz-34", "2", { STE0_CONFIG(6) }, true, .s2t0sz = 34 },
+    { "s2t0sz-39", "2", { STE0_CONFIG(6) }, true, .s2t0sz = 39 },
     /* 52 bits and a reserved value act as what the SMMU has */
     { "ips-52", "1", { STE0_CONFIG(5) }, .ips = 6 },
     { "ips-reserved", "1", { STE0_CONFIG(5) }, .ips = 7 },
@@ -1001,7 +1000,7 @@ static const SteRow stes[] = {
 
 static uint64_t iova_of(const SteRow *row)
 {
-    return row->low ? DMA_TARGET : IOVA;
+    return row->s2t0sz ? DMA_TARGET : IOVA;
 }
 
 /* Tables of one level for 39 bits, which map IOVA to the target of the DMA */
