@@ -136,7 +136,8 @@ bool smmuv3_accel_vsmmu_must_stop(const SMMUv3AccelVsmmu *vsmmu, int64_t start);
  * ATC_INVs alone are not repeated.
  *
  * Returns: 0; -ECANCELED if it stopped between two calls; or the negative errno
- * of a call.  From @done on each command may be complete or not.
+ * of a call, which is -EINVAL if the host itself says ECANCELED.  From @done on
+ * each command may be complete or not.
  */
 int smmuv3_accel_vsmmu_invalidate(const SMMUv3AccelVsmmu *vsmmu,
                                   const SMMUv3HostCmd *cmds, unsigned n,
