@@ -1,5 +1,5 @@
 /*
- * VFIO: memory that devices reach by the file behind it
+ * VFIO: memory that devices reach by a file
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,7 +8,6 @@
 #include <sys/ioctl.h>
 #include <linux/vfio.h>
 #include "exec/memory.h"
-#include "exec/ramblock.h"
 #include "hw/vfio/vfio-common.h"
 #include "qemu/error-report.h"
 #include "dma-file.h"
@@ -87,7 +86,7 @@ static void map_bar(VFIOContainerBase *bcontainer, VFIORegion *region,
     ret = fd = region_dma_buf(region, offset, size);
     if (fd >= 0) {
         readonly |= !(region->flags & VFIO_REGION_INFO_FLAG_WRITE);
-        ret = vioc->dma_map_file(bcontainer, iova, size, fd, 0, readonly);
+        ret = vioc->dma_map_file(bcontainer, iova, size, fd, readonly);
         /* The mapping holds the dma-buf. */
         close(fd);
     }
@@ -108,21 +107,17 @@ int vfio_dma_map_region(VFIOContainerBase *bcontainer, MemoryRegion *mr,
 {
     VFIOIOMMUClass *vioc = VFIO_IOMMU_GET_CLASS(bcontainer);
     VFIORegion *region = region_of(mr);
-    RAMBlock *block = mr->ram_block;
 
     if (vioc->dma_map_file && region) {
         map_bar(bcontainer, region, mr->addr + offset, iova, size, readonly);
         return 0;
     }
     /*
-     * Pages that are private to QEMU are not those of the file.  Linux takes
-     * files of shmem and hugetlbfs only; all others are mapped by address.
+     * RAM is mapped by its address, even if it has a file.  What is not there
+     * yet is taken as for the VMA then, so that mbind() and madvise() hold
+     * (policy=bind of a memory backend).  By the file it would not be: Linux,
+     * memfd_alloc_folio().
      */
-    if (vioc->dma_map_file && block->fd >= 0 && qemu_ram_is_shared(block) &&
-        !vioc->dma_map_file(bcontainer, iova, size, block->fd,
-                            block->fd_offset + offset, readonly)) {
-        return 0;
-    }
     return vfio_container_dma_map(bcontainer, iova, size,
                                   memory_region_get_ram_ptr(mr) + offset,
                                   readonly);

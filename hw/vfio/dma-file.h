@@ -1,5 +1,5 @@
 /*
- * VFIO: memory that devices reach by the file behind it
+ * VFIO: memory that devices reach by a file
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *

@@ -37,7 +37,6 @@ static const Kind kinds[] = {
     { "open./dev/iommu", { "EACCES", "ENOENT", "EMFILE" } },
     { "IOMMU_IOAS_ALLOC", { "ENOMEM" } },
     { "IOMMU_IOAS_MAP", { "ENOMEM", "EFAULT" } },
-    { "IOMMU_IOAS_MAP_FILE", { "ENOMEM", "ENOTTY" } },
     { "IOMMU_IOAS_IOVA_RANGES", { "EINVAL" },
       .said = { "Cannot get IOVA ranges", "Fallback to default" } },
     { "IOMMU_HWPT_ALLOC", { "ENOMEM", "EINVAL", "EOPNOTSUPP", "EIO" }, false,
