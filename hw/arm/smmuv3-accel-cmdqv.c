@@ -186,6 +186,7 @@ static void drain_vcmdq(SMMUv3State *s, unsigned i)
         }
         return;
     }
+    cmdqv->next = (i + 1) % TEGRA241_VCMDQS;
     error = smmuv3_accel_drain_stop(s, drain(s, queue));
     if (error) {
         trace_smmuv3_accel_vcmdq_error(s->accel_state->name, i, queue->q->cons,
@@ -214,19 +215,23 @@ void smmuv3_accel_cmdqv_failed(SMMUv3State *s)
 /* A job of the thread has moved CONS too, so publish what there is */
 void smmuv3_accel_cmdqv_drain(SMMUv3State *s)
 {
-    if (!s->accel_state->cmdqv) {
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+    unsigned first;
+
+    if (!cmdqv) {
         return;
     }
-    if (!smmuv3_accel_cmdqv_poll_busy(s->accel_state->cmdqv)) {
+    if (!smmuv3_accel_cmdqv_poll_busy(cmdqv)) {
         smmuv3_accel_cmdqv_hw_enter(s);
     }
-    if (s->accel_state->cmdqv->hw) {
+    if (cmdqv->hw) {
         return;
     }
+    first = cmdqv->next;
     for (unsigned i = 0; i < TEGRA241_VCMDQS; i++) {
-        drain_vcmdq(s, i);
+        drain_vcmdq(s, (first + i) % TEGRA241_VCMDQS);
     }
-    smmuv3_accel_cmdqv_publish(s->accel_state->cmdqv);
+    smmuv3_accel_cmdqv_publish(cmdqv);
 }
 
 /*

@@ -28,6 +28,7 @@ struct SMMUv3AccelCmdqv {
     qemu_irq irq;
     Tegra241 regs;              /* of page 0: stale while @hw */
     SMMUv3AccelQueue queue[TEGRA241_VCMDQS];    /* of regs.vcmdq[].q */
+    unsigned next;              /* whose turn it is */
 
     /* smmuv3-accel-cmdqv-hw.c */
     MemoryRegion vintf;         /* page 0 of the host's VINTF, while @hw */

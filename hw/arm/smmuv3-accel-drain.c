@@ -261,16 +261,26 @@ SMMUCmdError smmuv3_accel_drain_stop(SMMUv3State *s, SMMUCmdError error)
  * This may run within a drain, if a CMD_SYNC's message goes to a device that
  * runs a main loop of its own.  That drain continues afterwards.  No queue is
  * drained while the machine is stopped.
+ *
+ * If the host is slow, the first drain ends with a job, and keeps the other
+ * queues waiting.  So the queues take turns: first comes another one than last
+ * time.
  */
 static void drain_bh(void *opaque)
 {
     SMMUv3State *s = opaque;
+    SMMUv3AccelDrain *drain = &s->accel_state->drain;
 
     if (runstate_is_running()) {
-        s->accel_state->drain.in_bh = true;
-        smmuv3_cmdq_consume(s);
-        smmuv3_accel_cmdqv_drain(s);
-        s->accel_state->drain.in_bh = false;
+        drain->in_bh = true;
+        if (drain->queue == &s->accel_state->cmdq) {
+            smmuv3_accel_cmdqv_drain(s);
+            smmuv3_cmdq_consume(s);
+        } else {
+            smmuv3_cmdq_consume(s);
+            smmuv3_accel_cmdqv_drain(s);
+        }
+        drain->in_bh = false;
     }
 }
 

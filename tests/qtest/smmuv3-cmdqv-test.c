@@ -875,6 +875,55 @@ static void test_slow(const void *opaque)
 }
 
 /*
+ * While the host is slow, each invalidation is a job, and the other queues
+ * wait. Those that have work for many jobs do not keep out VCMDQ 1, which has
+ * some for one.
+ */
+static void test_slow_turns(const void *opaque)
+{
+    const char *busy = opaque;
+    CmdqvBed *bed;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = bed_new_slow();
+    cmdqv_control(bed, "fail " INVALIDATE ":1~hold");
+    cmdqv_control(bed, "fail " INVALIDATE ":3~hold");
+    for (unsigned n = 0; n < 4; n++) {
+        smmu_cmd(bed->g, 0, CMD_TLBI_NH_ASID(2 + n));
+        smmu_cmd(bed->g, 0, CMD_SYNC);
+        cmdqv_put(bed, 0, CMD_TLBI_NH_ASID(12 + n));
+        cmdqv_put(bed, 0, CMD_SYNC);
+    }
+    if (!g_str_equal(busy, "vcmdq")) {
+        smmu_kick(bed->g, 0);
+        cmdqv_wait_until_held(bed);
+    }
+    if (!g_str_equal(busy, "own")) {
+        cmdqv_set_q(bed, 0, PROD, bed->prod[0]);
+        cmdqv_wait_until_held(bed);
+    }
+    cmdqv_put(bed, 1, CMD_TLBI_NH_ASID(99));
+    cmdqv_put(bed, 1, CMD_SYNC);
+    cmdqv_set_q(bed, 1, PROD, bed->prod[1]);
+    g_assert_cmphex(cmdqv_q(bed, 1, CONS), ==, 0);
+    cmdqv_control(bed, "release");
+    for (int n = 0; host_counter(bed->g, "held") < 2; n++) {
+        g_assert_cmpint(n, <, 100000);
+        g_usleep(100);
+    }
+    /* The second job was its TLBI */
+    g_assert_cmphex(cmdqv_q(bed, 1, CONS), ==, 1);
+    cmdqv_control(bed, "release");
+    for (unsigned q = 0; q < N_QUEUES; q++) {
+        g_assert_cmpuint(cmdqv_run(bed, q), ==, SMMU_CERROR_NONE);
+    }
+    smmu_sync_ok(bed->g, 0);
+    cmdqv_bed_free(bed);
+}
+
+/*
  * A job lets streams follow SMMUEN, and belongs to no queue.  Meanwhile the
  * guest sets a disabled queue up anew: @opaque, "own" or a VCMDQ.
  */
@@ -1207,6 +1256,12 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-cmdqv/slow/reset", "reset", test_slow);
     qtest_add_func("/smmuv3-cmdqv/registers-no-memory",
                    test_registers_no_memory);
+    qtest_add_data_func("/smmuv3-cmdqv/slow/turns/vcmdq", "vcmdq",
+                        test_slow_turns);
+    qtest_add_data_func("/smmuv3-cmdqv/slow/turns/own", "own",
+                        test_slow_turns);
+    qtest_add_data_func("/smmuv3-cmdqv/slow/turns/both", "both",
+                        test_slow_turns);
     qtest_add_func("/smmuv3-cmdqv/slow/full", test_slow_full);
     qtest_add_func("/smmuv3-cmdqv/main-loop", test_main_loop);
     qtest_add_func("/smmuv3-cmdqv/acpi", test_acpi);
