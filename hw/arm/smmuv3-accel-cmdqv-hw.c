@@ -191,13 +191,16 @@ void smmuv3_accel_cmdqv_hw_enter(SMMUv3State *s)
 /* Read what the guest and the hardware have written */
 static void take(SMMUv3State *s, unsigned l)
 {
-    Tegra241 *t = &s->accel_state->cmdqv->regs;
+    SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
+    int i = tegra241_physical(&cmdqv->regs, l);
     uint32_t page0[TEGRA241_PAGE0_END / 4];
 
-    for (unsigned i = 0; i < ARRAY_SIZE(page0); i++) {
-        page0[i] = smmuv3_accel_vintf_read(vintf_of(s), l, i * 4);
+    for (unsigned reg = 0; reg < ARRAY_SIZE(page0); reg++) {
+        page0[reg] = smmuv3_accel_vintf_read(vintf_of(s), l, reg * 4);
     }
-    tegra241_take(t, tegra241_physical(t, l), page0);
+    tegra241_take(&cmdqv->regs, i, page0);
+    /* Unless the guest has put in just as many as make PROD 0 again */
+    cmdqv->queue[i].used |= cmdqv->queue[i].q->prod != 0;
 }
 
 void smmuv3_accel_cmdqv_hw_look(SMMUv3State *s)

@@ -203,11 +203,11 @@ void smmuv3_accel_cmdqv_failed(SMMUv3State *s)
     SMMUv3AccelCmdqv *cmdqv = s->accel_state->cmdqv;
 
     for (unsigned i = 0; cmdqv && !cmdqv->hw && i < TEGRA241_VCMDQS; i++) {
-        const SMMUQueue *q = cmdqv->queue[i].q;
+        SMMUv3AccelQueue *queue = &cmdqv->queue[i];
 
         /* One that nobody uses would keep all from the hardware for ever */
-        if (tegra241_runs(&cmdqv->regs, i) && (q->prod || q->cons)) {
-            smmuv3_accel_cmdq_note(&cmdqv->queue[i], SMMUV3_ACCEL_FLUSH_FAILED);
+        if (tegra241_runs(&cmdqv->regs, i) && queue->used) {
+            smmuv3_accel_cmdq_note(queue, SMMUV3_ACCEL_FLUSH_FAILED);
         }
     }
 }

@@ -225,7 +225,7 @@ bool smmuv3_accel_drain_start(SMMUv3State *s, SMMUv3AccelQueue *queue)
         qemu_bh_schedule(drain->bh);
         return false;
     }
-    drain->running = true;
+    drain->running = queue->used = true;
     drain->queue = queue;
     drain->start = get_clock();
     drain->first = queue->q->cons;
@@ -344,5 +344,6 @@ void smmuv3_accel_queue_reset(SMMUv3State *s, SMMUv3AccelQueue *queue)
     }
     queue->sync_error = queue->error = SMMU_CERROR_NONE;
     queue->invalidated = 0;
+    queue->used = false;
     smmuv3_accel_slow_abandon(s, queue);
 }

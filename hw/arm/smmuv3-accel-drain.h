@@ -21,6 +21,7 @@ typedef struct SMMUv3AccelQueue {
     SMMUCmdError sync_error;    /* to be reported at the next CMD_SYNC */
     SMMUCmdError error;         /* to be reported at CONS next */
     unsigned invalidated;       /* SMMUV3_ACCEL_INVALIDATED_* */
+    bool used;                  /* there were commands in it */
 } SMMUv3AccelQueue;
 
 /* Commands that QEMU reads from the guest's queue at once */

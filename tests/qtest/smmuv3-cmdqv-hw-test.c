@@ -1098,6 +1098,12 @@ static void test_between_fails(void)
     }
     bed = bed_new_on();
     use(bed, 1);
+    cmdqv_check_owner(bed, "hardware");
+    /* PROD and CONS are 0 again, as those of a queue that nobody uses */
+    for (unsigned n = 0; n < (1 << LOG2) - 1; n++) {
+        use(bed, 1);
+    }
+    g_assert_cmphex(bed->prod[0], ==, 0);
     host_expect(bed->g, SAID_TAKES_NONE);
     cmdqv_control(bed, "fail IOMMU_HWPT_INVALIDATE:1+*=EIO");
     cmdqv_set(bed->g, VINTF_INT_MASK, 0);
