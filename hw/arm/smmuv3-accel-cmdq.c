@@ -143,6 +143,8 @@ static void cfgi_ste_sid(SMMUv3State *s, uint32_t sid)
 /* The batch is empty */
 static void cfgi(SMMUv3State *s, const Cmd *cmd)
 {
+    bool known_slow = s->accel_state->slow.until;
+
     if (!s->accel_state->in_range) {
         smmuv3_accel_slow_resync(s);
     }
@@ -155,6 +157,10 @@ static void cfgi(SMMUv3State *s, const Cmd *cmd)
     } else {
         cfgi_ste_range(s, CMD_SID(cmd),
                        MAKE_64BIT_MASK(0, CMD_STE_RANGE(cmd) + 1));
+    }
+    if (!known_slow) {
+        /* It has just become slow, in the middle of an invalidation */
+        smmuv3_accel_slow_restore(s);
     }
 }
 

@@ -319,6 +319,7 @@ static void retry_timer(void *opaque)
 {
     SMMUv3State *s = opaque;
     SMMUv3Accel *accel = s->accel_state;
+    bool known_slow = accel->slow.until;
 
     if (smmuv3_accel_slow_moves(s)) {
         /* Those that wait must not overtake those that are due */
@@ -329,6 +330,9 @@ static void retry_timer(void *opaque)
     smmuv3_accel_pending_due(s);
     if (refresh_for(s, SMMUV3_ACCEL_SLOW_CALL_NS)) {
         retries_over(accel);
+    }
+    if (!known_slow) {
+        smmuv3_accel_slow_restore(s);
     }
 }
 

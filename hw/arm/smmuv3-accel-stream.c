@@ -441,6 +441,8 @@ int smmuv3_accel_stream_apply(SMMUv3AccelStream *stream, uint32_t sid,
     /* Invalidate stale entries before the stream translates again */
     if (vsmmu->stale && decision->action == SMMUV3_ACCEL_TRANSLATE) {
         ret = vsmmu->slow ? -ETIMEDOUT : smmuv3_accel_vsmmu_resync(vsmmu);
+        /* What has stopped because the host is slow is left to a job */
+        ret = ret == -ECANCELED ? -ETIMEDOUT : ret;
         if (ret) {
             error_setg_errno(errp, -ret, "the host takes no invalidations");
             park_stream(stream, decision, ret);
