@@ -650,6 +650,38 @@ static void test_dimm(void)
     cmdqv_bed_free(bed);
 }
 
+/* The memory of a device, which is free to go all the same */
+static void test_bar(void)
+{
+    CmdqvBed *bed;
+    HostGuest *g;
+    uint64_t base, reg;
+
+    if (host_skipped()) {
+        return;
+    }
+    bed = cmdqv_bed_new((HostGuestConfig) {
+        .n_devs = 2, .smmu_args = ON, .host = HOST,
+        .dev[1].keys = "memory=0x10000\n",
+    });
+    g = bed->g;
+    base = g->dev[1].bar + 0x20000;
+    reg = host_device_config(g, 1) + PCI_BASE_ADDRESS_4;
+    qtest_writel(g->qts, reg, base);
+    qtest_writel(g->qts, reg + 4, base >> 32);
+    qtest_writeq(g->qts, base, CMD_SYNC.word[0]);
+    g_assert_cmphex(qtest_readq(g->qts, base), ==, CMD_SYNC.word[0]);
+    host_expect(g, "is not in the machine's main memory");
+    cmdqv_on(bed);
+    cmdqv_queue_off(bed, 1);
+    cmdqv_set_q(bed, 1, CONS, 0);
+    cmdqv_set_base(bed, 1, base | LOG2);
+    cmdqv_queue_enable(bed, 1);
+    g_assert_false(in_hardware(bed));
+    host_guest_unplug(g, 1);
+    cmdqv_bed_free(bed);
+}
+
 /*
  * Errors of the host
  */
@@ -1359,6 +1391,7 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-cmdqv-hw/hostile", test_hostile);
     qtest_add_func("/smmuv3-cmdqv-hw/numa", test_numa);
     qtest_add_func("/smmuv3-cmdqv-hw/dimm", test_dimm);
+    qtest_add_func("/smmuv3-cmdqv-hw/bar", test_bar);
     qtest_add_func("/smmuv3-cmdqv-hw/required", test_required);
     for (unsigned n = 0; n < ARRAY_SIZE(fail_rows); n++) {
         g_autofree char *path = g_strdup_printf("/smmuv3-cmdqv-hw/fail/%s",

@@ -208,6 +208,8 @@ static const RefusalRow refusals[] = {
       "or the id of a pxb-pcie" },
     { "no-id", V3, true, "-device arm-smmuv3",
       "arm-smmuv3 '/machine/peripheral-anon/device[0]': no primary-bus" },
+    { "empty-primary-bus", V3, true, "-device arm-smmuv3,id=s0,primary-bus=",
+      "arm-smmuv3 's0': no primary-bus is given: write primary-bus=pcie.0" },
     { "no-such-bus", V3, true, SMMU(s0, nope),
       "arm-smmuv3 's0': there is no PCI bus 'nope': write primary-bus=pcie.0, "
       "or the id of a pxb-pcie that stands before this device" },
@@ -222,6 +224,9 @@ static const RefusalRow refusals[] = {
     { "not-a-root-bus-pxb", V3, true, PXB(1, 8) SMMU(s0, rp1),
       "arm-smmuv3 's0': primary-bus 'rp1' is not a root bus: "
       "write primary-bus=pxb1" },
+    { "no-number", V3, true, "-device pxb-pcie,id=pxb1" SMMU(s0, pxb1),
+      "arm-smmuv3 's0': primary-bus 'pxb1' has bus number 0, which 'pcie.0' "
+      "has already: write bus_nr=1 or more for its pxb-pcie" },
     { "pxb-cxl", V3, true, "-device pxb-cxl,id=cxl,bus_nr=8" SMMU(s0, cxl),
       "arm-smmuv3 's0': primary-bus 'cxl' is the root bus of a pxb-cxl, "
       "which cannot have an SMMU: use a pxb-pcie" },

@@ -603,6 +603,82 @@ static void test_dependent(void)
     }
 }
 
+static void expect_reasons(const SMMUv3AccelCaps *caps,
+                           const SMMUv3AccelCapReason *want)
+{
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        if (caps->reason[cap] != want[cap]) {
+            g_error("%s: the reason is %d, expected %d", fields[cap].field,
+                    caps->reason[cap], want[cap]);
+        }
+    }
+}
+
+static void all_reasons(SMMUv3AccelCapReason *want, SMMUv3AccelCapReason reason)
+{
+    for (int cap = 0; cap < SMMUV3_CAP__MAX; cap++) {
+        want[cap] = reason;
+    }
+}
+
+/* Why the guest gets what it gets, before and after the guest may know it */
+static void test_reasons(void)
+{
+    SMMUv3AccelCapReason want[SMMUV3_CAP__MAX];
+    SMMUv3HostInfo host = good_host(), more = good_host();
+    SMMUv3AccelCaps caps, none;
+
+    init_auto(&caps);
+    none = caps;
+    all_reasons(want, SMMUV3_CAP_BY_MODEL);
+    want[SMMUV3_CAP_ATS] = SMMUV3_CAP_BY_BASELINE;
+    expect_reasons(&caps, want);
+
+    /* No host: all is the baseline, but for what the user has set */
+    smmuv3_accel_caps_freeze(&none);
+    all_reasons(want, SMMUV3_CAP_BY_BASELINE);
+    expect_reasons(&none, want);
+    expect_ok(&none, &host);
+    expect_reasons(&none, want);
+    init_wishes(&none, ON_OFF_AUTO_OFF, ON_OFF_AUTO_OFF, 48, 0);
+    smmuv3_accel_caps_freeze(&none);
+    want[SMMUV3_CAP_ATS] = want[SMMUV3_CAP_RIL] = SMMUV3_CAP_BY_PROPERTY;
+    want[SMMUV3_CAP_OAS] = want[SMMUV3_CAP_SSIDSIZE] = SMMUV3_CAP_BY_PROPERTY;
+    expect_reasons(&none, want);
+
+    /* A host that has more than the model is not the reason */
+    host_set(&more, SMMUV3_CAP_SSIDSIZE, 21);
+    host_set(&more, SMMUV3_CAP_BBML, 3);
+    expect_ok(&caps, &more);
+    all_reasons(want, SMMUV3_CAP_BY_HOST);
+    want[SMMUV3_CAP_SSIDSIZE] = want[SMMUV3_CAP_BBML] = SMMUV3_CAP_BY_MODEL;
+    expect_reasons(&caps, want);
+    expect_ok(&caps, &host);
+    all_reasons(want, SMMUV3_CAP_BY_HOST);
+    expect_reasons(&caps, want);
+
+    /* What goes with a feature that is absent */
+    host_set(&host, SMMUV3_CAP_RIL, 0);
+    host_set(&host, SMMUV3_CAP_GRAN64K, 0);
+    expect_ok(&caps, &host);
+    smmuv3_accel_caps_freeze(&caps);
+    want[SMMUV3_CAP_DS] = want[SMMUV3_CAP_VAX] = SMMUV3_CAP_BY_DEPENDENCY;
+    want[SMMUV3_CAP_OAS] = SMMUV3_CAP_BY_DEPENDENCY;
+    expect_reasons(&caps, want);
+
+    /* The user's are the reason, whatever the host has */
+    init_wishes(&caps, ON_OFF_AUTO_ON, ON_OFF_AUTO_OFF, 44, 4);
+    host.ats = false;
+    expect_ok(&caps, &host);
+    all_reasons(want, SMMUV3_CAP_BY_HOST);
+    want[SMMUV3_CAP_ATS] = want[SMMUV3_CAP_RIL] = SMMUV3_CAP_BY_PROPERTY;
+    want[SMMUV3_CAP_OAS] = want[SMMUV3_CAP_SSIDSIZE] = SMMUV3_CAP_BY_PROPERTY;
+    expect_reasons(&caps, want);
+    smmuv3_accel_caps_freeze(&caps);
+    want[SMMUV3_CAP_DS] = want[SMMUV3_CAP_VAX] = SMMUV3_CAP_BY_DEPENDENCY;
+    expect_reasons(&caps, want);
+}
+
 /* ATS is a wish for the guest, and no demand to any host */
 static void test_ats(void)
 {
@@ -789,6 +865,7 @@ int main(int argc, char **argv)
                     test_a_granule_in_common);
     g_test_add_func("/smmuv3-accel/caps/to-regs-touches-its-fields-only",
                     test_to_regs);
+    g_test_add_func("/smmuv3-accel/caps/reasons", test_reasons);
     g_test_add_func("/smmuv3-accel/caps/random-hosts", test_random_hosts);
     g_test_add_func("/smmuv3-accel/caps/rules", test_rules);
     return g_test_run();
