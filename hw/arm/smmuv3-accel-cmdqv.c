@@ -26,6 +26,7 @@
 #include "qemu/main-loop.h"
 #include "hw/irq.h"
 #include "hw/sysbus.h"
+#include "exec/ramblock.h"
 #include "trace.h"
 #include "smmuv3-accel-cmdqv.h"
 
@@ -386,7 +387,6 @@ static void add_page(SMMUv3State *s, CmdqvPage *page, hwaddr offset)
         return;
     }
     page->mem = memory_region_get_ram_ptr(&page->rom);
-    smmuv3_accel_hide_from_devices(&page->rom);
     memory_region_add_subregion(&s->accel_state->cmdqv->iomem, offset,
                                 &page->rom);
 }
@@ -395,7 +395,7 @@ void smmuv3_accel_cmdqv_add_direct(SMMUv3State *s, MemoryRegion *mr,
                                    const char *name, void *mem)
 {
     memory_region_init_ram_device_ptr(mr, OBJECT(s), name, TEGRA241_PAGE, mem);
-    smmuv3_accel_hide_from_devices(mr);
+    mr->ram_block->flags |= RAM_PROTECTED;
     memory_region_set_enabled(mr, false);
     memory_region_add_subregion_overlap(&s->accel_state->cmdqv->iomem,
                                         TEGRA241_LOGICAL, mr, 1);

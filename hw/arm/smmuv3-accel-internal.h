@@ -501,10 +501,4 @@ void smmuv3_accel_regs_reset(SMMUv3State *s);
  */
 void smmuv3_accel_publish(SMMUv3State *s, hwaddr offset, uint32_t value);
 
-/*
- * Assigned devices do not reach the memory of @mr, which the guest reads as
- * registers: VFIO does not map it.  To be called before @mr has an address.
- */
-void smmuv3_accel_hide_from_devices(MemoryRegion *mr);
-
 #endif

@@ -14,7 +14,6 @@
 #include "qemu/log.h"
 #include "qemu/range.h"
 #include "qapi/error.h"
-#include "exec/ramblock.h"
 #include "system/kvm.h"
 #include "trace.h"
 #include "smmuv3-accel-internal.h"
@@ -228,11 +227,6 @@ void smmuv3_accel_do_write_end(SMMUv3State *s, hwaddr offset)
     }
 }
 
-void smmuv3_accel_hide_from_devices(MemoryRegion *mr)
-{
-    mr->ram_block->flags |= RAM_PROTECTED;
-}
-
 void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops)
 {
     SMMUState *sys = ARM_SMMU(s);
@@ -245,7 +239,6 @@ void smmuv3_accel_regs_realize(SMMUv3State *s, const MemoryRegionOps *ops)
                                                 TYPE_ARM_SMMUV3, 2 * REG_PAGE,
                                                 &err)) {
         s->accel_state->reg_mem = memory_region_get_ram_ptr(mr);
-        smmuv3_accel_hide_from_devices(mr);
     } else {
         if (err) {
             warn_reportf_err(err, "%s: each read of a register exits to QEMU: ",

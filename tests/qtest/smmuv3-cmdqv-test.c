@@ -215,34 +215,6 @@ static void test_enable(void)
     cmdqv_bed_free(bed);
 }
 
-/* The guest reads some registers from memory, which its devices do not reach */
-static void test_registers_no_memory(void)
-{
-    const uint32_t offset[] = { SMMU_IDR0, SMMU_CR0 };
-    HostGuest *g;
-    CmdqvBed *bed;
-
-    if (host_skipped()) {
-        return;
-    }
-    bed = bed_new();
-    g = bed->g;
-    cmdqv_on(bed);
-    smmu_disable(g, 0);
-    smmu_gbpa(g, 0, false);
-    for (unsigned n = 0; n < ARRAY_SIZE(offset); n++) {
-        uint32_t before = smmu_read(g, 0, offset[n]);
-
-        g_assert_false(host_dma_write64(g, 0, g->smmu[0].base + offset[n],
-                                        ~0ull));
-        g_assert_cmphex(smmu_read(g, 0, offset[n]), ==, before);
-    }
-    g_assert_false(host_dma_write64(g, 0, CMDQV + GLOBAL + BASE, ~0ull));
-    g_assert_false(host_dma_write64(g, 0, CMDQV + LOGICAL + BASE, ~0ull));
-    g_assert_cmphex(cmdqv_q(bed, 0, BASE), ==, bed->queue[0] | LOG2);
-    cmdqv_bed_free(bed);
-}
-
 /*
  * Commands
  */
@@ -1254,8 +1226,6 @@ int main(int argc, char **argv)
     qtest_add_data_func("/smmuv3-cmdqv/slow/off", "off", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/illegal", "illegal", test_slow);
     qtest_add_data_func("/smmuv3-cmdqv/slow/reset", "reset", test_slow);
-    qtest_add_func("/smmuv3-cmdqv/registers-no-memory",
-                   test_registers_no_memory);
     qtest_add_data_func("/smmuv3-cmdqv/slow/turns/vcmdq", "vcmdq",
                         test_slow_turns);
     qtest_add_data_func("/smmuv3-cmdqv/slow/turns/own", "own",
